@@ -1,0 +1,41 @@
+"""The library that servers and connectors are written against.
+
+A newcomer reads `connector` (what an author declares), then `call` (what happens around it).
+"""
+
+from usrland.connector import Call, Connector, Effect, Operation, Resource, Service
+from usrland.errors import (
+    Conflict,
+    Denied,
+    InvalidInput,
+    NotFound,
+    QuotaExceeded,
+    Timeout,
+    Unavailable,
+    UsrlandError,
+)
+from usrland.schemas.principal import Principal
+from usrland.schemas.wire import Answer, Citation, Page, Preview
+
+__all__ = [
+    "Answer",
+    "Call",
+    "Citation",
+    "Conflict",
+    "Connector",
+    "Denied",
+    "Effect",
+    "InvalidInput",
+    "NotFound",
+    "Operation",
+    "Page",
+    "Preview",
+    "Principal",
+    "QuotaExceeded",
+    "Resource",
+    "Service",
+    "Timeout",
+    "Unavailable",
+    "UsrlandError",
+]
+__version__ = "0.1.0"

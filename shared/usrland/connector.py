@@ -1,0 +1,203 @@
+"""The contract: what a server or a connector declares, and what it is given.
+
+An author writes async functions over typed arguments and lists them as `Operation`s. The host reads name,
+schema and help from the function; risk cannot be read from code, so `effect` and `scopes` are stated by hand
+and have no default. Nothing here imports the protocol: the same operation is served on every transport, to
+every client, and is called the same way from a test.
+
+A function may ask for the call it runs in by annotating one parameter with `Call`; that parameter never
+appears in the schema.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
+
+from pydantic import BaseModel
+
+from usrland.errors import InvalidInput
+from usrland.schemas.principal import Principal
+
+if TYPE_CHECKING:
+    import httpx
+
+__all__ = ["Call", "Connector", "Effect", "Operation", "Resource", "Service"]
+
+Effect = Literal["read", "write", "destroy"]
+"""`read` changes nothing; `write` adds or changes and can be undone or repeated; `destroy` loses something."""
+
+MAX_OPERATION_NAME = 56
+"""Characters. Hosts put `mcp__<server>__` before a name and some stop at 64 for the whole; the longest of
+our server names is the host's own business, so names themselves stay short."""
+
+_NAME = re.compile(r"[a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*")
+
+
+class _Progress(Protocol):
+    async def __call__(self, done: float, total: float | None, message: str) -> None: ...
+
+
+async def _no_progress(done: float, total: float | None, message: str) -> None:
+    """The default: nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """The call an operation runs in. Ask for it with a parameter annotated `Call`."""
+
+    id: str
+    principal: Principal
+    operation: str
+    idempotency_key: str | None = None
+    offset: int = 0
+    """For an operation that returns a `Page`: how many items the caller already has."""
+    max_tokens: int = 4_000
+    """What the answer may cost. The path cuts a `Page` to this; an operation that packs text should obey it."""
+    report: _Progress = _no_progress
+
+    async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
+        """Tell the caller how far the work has come; does nothing where the host did not ask."""
+        await self.report(done, total, message)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One call that a kernel can make. Name, schema and help are read from `call`; its risk is stated here.
+
+    `call` is an async function with annotated parameters that returns a pydantic model; its docstring is
+    what a model chooses it by. Raises `TypeError` or `ValueError` at declaration, so that a mistake is found
+    when the server's module is imported and not when somebody calls it.
+    """
+
+    call: Callable[..., Awaitable[BaseModel]]
+    effect: Effect
+    scopes: frozenset[str]
+
+    name: str = ""
+    """Default: the function's name. Generated operations set it."""
+    title: str = ""
+    description: str = ""
+    """Default: the function's docstring."""
+    parameters: Mapping[str, Any] | None = None
+    """A JSON schema for generated operations, whose `call` takes `**arguments`. Default: from the signature."""
+    preview: Callable[..., Awaitable[BaseModel]] | None = None
+    """The dry run: takes the same arguments, changes nothing, says what `call` would do. `destroy` needs one."""
+    undo: str = ""
+    """Name of the operation that undoes this one."""
+    consent: bool | None = None
+    """Ask the person first. Default: for `destroy` only."""
+    idempotent: bool | None = None
+    """Calling twice is as good as once. Default: for `read` only."""
+    open_world: bool = False
+    """Reaches systems outside this server."""
+    timeout_seconds: float = 60.0
+    cost: Literal["low", "normal", "high"] = "normal"
+    max_tokens: int = 4_000
+    """Default answer budget, in tokens of the o200k vocabulary. The caller may ask for up to 25,000."""
+    visible: bool = True
+    """Listed as a tool of its own. Others are reached through a `delegate`."""
+    delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]] | None = None
+    """For an operation that only passes on (`sys_call`): its arguments → the operation meant and that one's
+    arguments. The call path then admits, asks, runs and records the operation meant."""
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__  # the dataclass is frozen; these are its own defaults
+        set_field(self, "name", self.name or getattr(self.call, "__name__", ""))
+        set_field(self, "description", inspect.cleandoc(self.description or self.call.__doc__ or ""))
+        set_field(self, "title", self.title or self.name.replace("_", " ").capitalize())
+        if self.effect not in ("read", "write", "destroy"):
+            raise ValueError(f"operation {self.name!r}: effect must be read, write or destroy, not {self.effect!r}")
+        if not isinstance(self.scopes, frozenset) or not self.scopes:
+            raise ValueError(f"operation {self.name!r}: scopes must be a frozenset of at least one scope")
+        if len(self.name) > MAX_OPERATION_NAME or not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"operation {self.name!r}: a name is lower case letters, digits, '_' and '.', "
+                f"at most {MAX_OPERATION_NAME} characters"
+            )
+        if not self.description:
+            raise ValueError(f"operation {self.name!r}: a docstring says when to call it, and when not")
+        if self.effect == "destroy" and self.preview is None and self.delegate is None:
+            raise ValueError(f"operation {self.name!r}: what destroys needs a preview, so that it has a dry run")
+        set_field(self, "consent", self.effect == "destroy" if self.consent is None else self.consent)
+        set_field(self, "idempotent", self.effect == "read" if self.idempotent is None else self.idempotent)
+
+
+ConfigT = TypeVar("ConfigT", bound=BaseModel)
+
+
+class Connector(ABC, Generic[ConfigT]):
+    """One external system. It declares what it adds and never sees the server.
+
+    Found through the entry point group `usrland.connectors`; configured by one table of `connectors.toml`.
+    `http` is handed in, so that timeouts, egress rules and test transports live in one place.
+    """
+
+    name: ClassVar[str]
+    """The kind, as it is written in `connectors.toml`: `kind = "sql"`."""
+    config_type: ClassVar[type[BaseModel]]
+
+    def __init__(self, config: ConfigT, http: httpx.AsyncClient) -> None:
+        self.config = config
+        self.http = http
+
+    @abstractmethod
+    def operations(self) -> Sequence[Operation]:
+        """What this system can do. Called once, at the first use; must not touch the network."""
+
+    async def check(self) -> None:
+        """Prove that the configuration and the credentials work; raise a `UsrlandError` where they do not."""
+
+    async def aclose(self) -> None:
+        """Let go of what the connector holds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """Something to read under a URI (`memory://main/working-set`). Gated by the same scopes as operations."""
+
+    uri: str
+    name: str
+    description: str
+    scopes: frozenset[str]
+    read: Callable[[Principal], Awaitable[str]]
+    mime_type: str = "text/plain"
+
+
+@asynccontextmanager
+async def _no_lifespan() -> AsyncIterator[None]:
+    yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """A whole server, before it is put on a transport: what the entry point group `usrland.servers` names.
+
+    The entry point is a function `(Settings) -> Service`. It must be cheap: opening databases, models and
+    networks waits for the first call, or for `lifespan`, which is entered once per process after the first
+    listing can already be answered.
+    """
+
+    name: str
+    title: str
+    description: str
+    instructions: str
+    """Read by the model at connection; the first 512 characters stand alone."""
+    operations: Sequence[Operation]
+    resources: Sequence[Resource] = ()
+    lifespan: Callable[[], AbstractAsyncContextManager[None]] = _no_lifespan
+    state: Mapping[str, Any] = field(default_factory=dict)
+    """Parts that the server's own commands and tests want to reach; never used by the call path."""
+
+    def operation(self, name: str) -> Operation:
+        """The operation of that name; raises `InvalidInput` with the names there are."""
+        for operation in self.operations:
+            if operation.name == name:
+                return operation
+        known = ", ".join(sorted(operation.name for operation in self.operations))
+        raise InvalidInput(f"there is no operation {name!r} here.", fix=f"Known: {known}.")

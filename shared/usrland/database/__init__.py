@@ -1,0 +1,8 @@
+"""One SQL database: SQLite by default, PostgreSQL by URL.
+
+Importing this package imports nothing heavy; `Database.open` does, off the event loop, at the first use.
+"""
+
+from usrland.database.engine import Database, DatabaseUrl
+
+__all__ = ["Database", "DatabaseUrl"]

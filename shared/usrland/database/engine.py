@@ -1,0 +1,181 @@
+"""SQLAlchemy behind two verbs: `read` and `write`.
+
+Work is a plain function over a SQLModel `Session`, run in a worker thread inside one transaction. A write
+on SQLite begins with `BEGIN IMMEDIATE` under `synchronous=FULL`: when `write` returns, the change has
+reached the disk. Threads instead of SQLAlchemy's async layer, because every statement here is short, both
+drivers behave the same, and a cancelled caller can never leave a half-used connection behind.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import anyio
+import anyio.to_thread
+
+from usrland.errors import InvalidInput, Unavailable
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+    from sqlmodel import Session
+
+__all__ = ["Database", "DatabaseUrl"]
+
+ResultT = TypeVar("ResultT")
+
+DatabaseUrl = str
+"""`sqlite:////absolute/path.sqlite` or `postgresql://user@host/name`. Never logged: it may hold a password."""
+
+BUSY_TIMEOUT_SECONDS = 30.0
+MAX_THREADS = 8
+
+
+class Database:
+    """One database and the migrations it needs.
+
+    `migrations` are folders of Alembic revision files, the library's own first; each folder is a branch
+    with its own base, so a server and the library can each add revisions without knowing of the other.
+    """
+
+    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path] = ()) -> None:
+        self._url = _with_driver(url)
+        self._migrations = [_OWN_MIGRATIONS, *migrations]
+        self._engine: Engine | None = None
+        self._opening = threading.Lock()
+        self._threads = anyio.CapacityLimiter(MAX_THREADS)
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self._url.startswith("sqlite")
+
+    async def read(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """Run `work` in a transaction that sees one state of the database."""
+        return await anyio.to_thread.run_sync(self.read_now, work, limiter=self._threads)
+
+    async def write(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """Run `work` in a transaction that has reached the disk when this returns; all of it or nothing.
+
+        Once begun it is finished even if the caller is cancelled, so that an answer is never wrong about
+        what was stored. Raises `Unavailable` when the disk is full or another process holds the database
+        for longer than 30 seconds.
+        """
+        return await anyio.to_thread.run_sync(self.write_now, work, limiter=self._threads)
+
+    def read_now(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """`read` for callers that are in a thread already."""
+        return self._run(work, write=False)
+
+    def write_now(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """`write` for callers that are in a thread already."""
+        return self._run(work, write=True)
+
+    def _run(self, work: Callable[[Session], ResultT], *, write: bool) -> ResultT:
+        from sqlalchemy.exc import DBAPIError
+        from sqlmodel import Session
+
+        engine = self.open()
+        try:
+            with engine.connect().execution_options(usrland_write=write) as connection, connection.begin():
+                with Session(connection, expire_on_commit=False) as session:
+                    result = work(session)
+                    session.flush()
+                if not write:
+                    connection.rollback()
+                return result
+        except DBAPIError as error:
+            reason = _unavailable(error.orig)
+            if reason is None:
+                raise
+            raise Unavailable(f"the database cannot be used now: {reason}.") from error
+
+    def open(self) -> Engine:
+        """The engine, with all migrations applied. Blocks; the first caller waits for it."""
+        with self._opening:
+            if self._engine is None:
+                engine = _create_engine(self._url)
+                _migrate(engine, self._migrations)
+                self._engine = engine
+            return self._engine
+
+    def close(self) -> None:
+        """Give the connections back. The database can be opened again."""
+        with self._opening:
+            if self._engine is not None:
+                self._engine.dispose()
+                self._engine = None
+
+
+_OWN_MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+
+
+def _with_driver(url: str) -> str:
+    scheme, found, rest = url.partition("://")
+    if found and scheme in ("postgresql", "postgres"):
+        return f"postgresql+psycopg://{rest}"
+    if found and scheme in ("sqlite", "postgresql+psycopg"):
+        return url
+    raise InvalidInput(f"database scheme {scheme!r} is not known.", fix="Use sqlite:///… or postgresql://….")
+
+
+def _create_engine(url: str) -> Engine:
+    from sqlalchemy import create_engine, event
+    from sqlalchemy.engine import make_url
+
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        try:
+            return create_engine(url, pool_pre_ping=True, pool_size=MAX_THREADS, max_overflow=2)
+        except ModuleNotFoundError as error:
+            raise Unavailable("PostgreSQL needs: pip install 'usrland[postgres]'.") from error
+
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    engine = create_engine(
+        url,
+        pool_size=MAX_THREADS,
+        # isolation_level None: sqlite3 must not begin transactions by itself, `begin` below does
+        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None, "check_same_thread": False},
+    )
+
+    @event.listens_for(engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA secure_delete=ON")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        write = connection.get_execution_options().get("usrland_write", True)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    return engine
+
+
+
+def _migrate(engine: Engine, folders: Sequence[Path]) -> None:
+    from usrland.database.migrate import migrate
+
+    migrate(engine, folders)
+
+
+def _unavailable(error: BaseException | None) -> str | None:
+    text = str(error).lower()
+    for sign, reason in (
+        ("database is locked", "another process holds it"),
+        ("disk is full", "the disk is full"),
+        ("disk i/o error", "the disk reports an error"),
+        ("readonly database", "it cannot be written to"),
+        ("unable to open database file", "its file cannot be opened"),
+        ("connection refused", "it refuses connections"),
+        ("server closed the connection", "it closed the connection"),
+        ("the connection is lost", "the connection was lost"),
+    ):
+        if sign in text:
+            return reason
+    return None

@@ -1,0 +1,1 @@
+"""Wire models and identities that servers share."""

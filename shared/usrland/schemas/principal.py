@@ -1,0 +1,34 @@
+"""Who is calling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Principal"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """An identity that was proven, never one that a tool argument claimed.
+
+    `tenant` and `namespace` bound what can be reached: a store keys everything by both.
+    `scopes` are the grants. A scope `fs:*` grants every `fs:…`; `*` grants everything and is what the
+    owner of a local stdio process has.
+    """
+
+    subject: str
+    tenant: str = "local"
+    namespace: str = "main"
+    scopes: frozenset[str] = frozenset()
+    source: str = "stdio"
+    """How the identity was proven: `stdio` (the profile), `token` (a bearer token), `test`."""
+
+    def missing(self, needed: frozenset[str]) -> frozenset[str]:
+        """The scopes in `needed` that this principal does not hold."""
+        return frozenset(scope for scope in needed if not self._holds(scope))
+
+    def _holds(self, scope: str) -> bool:
+        if scope in self.scopes or "*" in self.scopes:
+            return True
+        parts = scope.split(":")
+        return any(":".join([*parts[:depth], "*"]) in self.scopes for depth in range(1, len(parts)))

@@ -1,0 +1,126 @@
+"""The one reader of the environment and of configuration files.
+
+Order, last wins: the defaults in a model's fields, the table of `usrland.toml`, the environment. A table is
+named like the server it configures; the environment variable of a field is `USRLAND_<TABLE>_<FIELD>` in
+capitals, with dashes as underscores, holding a TOML value or, where that does not parse, plain text:
+
+    [filesystem-retrieval]              USRLAND_FILESYSTEM_RETRIEVAL_ROOTS='{ docs = "/srv/docs" }'
+    roots = { docs = "/srv/docs" }
+
+Every table and key must be known to somebody: a typing mistake is an error and not a setting that silently
+does nothing. Graphical hosts start servers with an almost empty environment, so nothing here is needed from
+it; `USRLAND_HOME` only moves the folder that holds everything.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from usrland.errors import InvalidInput
+
+__all__ = ["Settings", "explain"]
+
+SectionT = TypeVar("SectionT", bound=BaseModel)
+
+FILE_NAME = "usrland.toml"
+
+
+def explain(error: ValidationError) -> str:
+    """Name every wrong field and what is wrong with it, without repeating the value (it may be a secret)."""
+    return "; ".join(
+        f"{'.'.join(str(part) for part in item['loc']) or 'value'}: {item['msg']}"
+        for item in error.errors(include_input=False, include_url=False)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Where things are and what the operator said."""
+
+    home: Path
+    tables: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def load(cls, home: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+        """Read `usrland.toml` in the usrland home, if there is one.
+
+        Raises `InvalidInput` where the file is not TOML or a top-level key is not a table.
+        """
+        env = dict(os.environ if environment is None else environment)
+        home = home or Path(env.get("USRLAND_HOME") or Path.home() / ".usrland")
+        home = home.expanduser().absolute()
+        file = home / FILE_NAME
+        tables: dict[str, Any] = {}
+        if file.exists():
+            try:
+                tables = tomllib.loads(file.read_text(encoding="utf-8"))
+            except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+                raise InvalidInput(f"{FILE_NAME} is not valid TOML: {error}.", fix=f"Correct {file}.") from error
+            for name, table in tables.items():
+                if not isinstance(table, dict):
+                    raise InvalidInput(
+                        f"{FILE_NAME}: {name!r} stands outside any table.", fix=f"Put it under a [table] in {file}."
+                    )
+        return cls(home=home, tables=tables, environment=env)
+
+    @property
+    def file(self) -> Path:
+        return self.home / FILE_NAME
+
+    def section(self, name: str, model: type[SectionT]) -> SectionT:
+        """One table, checked; raises `InvalidInput` naming every wrong or unknown key."""
+        values = dict(self.tables.get(name, {}))
+        prefix = f"USRLAND_{name.upper().replace('-', '_')}_"
+        for field_name in model.model_fields:
+            text = self.environment.get(prefix + field_name.upper())
+            if text is not None:
+                values[field_name] = _toml_value(text)
+        unknown = values.keys() - model.model_fields.keys()
+        if unknown:
+            known = ", ".join(model.model_fields)
+            raise InvalidInput(
+                f"{FILE_NAME} [{name}]: unknown {', '.join(sorted(unknown))}.", fix=f"Known keys: {known}."
+            )
+        try:
+            return model.model_validate(values)
+        except ValidationError as error:
+            raise InvalidInput(f"{FILE_NAME} [{name}]: {explain(error)}.", fix=f"Correct {self.file}.") from error
+
+    def data(self, server: str) -> Path:
+        """The folder that belongs to one server alone; made on first use, readable by its owner only."""
+        folder = self.home / server
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        return folder
+
+    def secret(self, reference: str) -> str:
+        """The secret a setting points to: `env:NAME` or `file:/path`. Plain text is refused.
+
+        Raises `InvalidInput`; the message never holds the secret.
+        """
+        kind, _, where = reference.partition(":")
+        if kind == "env" and where:
+            value = self.environment.get(where)
+            if value is None:
+                raise InvalidInput(f"environment variable {where!r} is not set.", fix="Set it where the server starts.")
+            return value
+        if kind == "file" and where:
+            try:
+                return Path(where).expanduser().read_text(encoding="utf-8").strip()
+            except OSError as error:
+                raise InvalidInput(f"secret file {where!r} cannot be read: {error.strerror}.") from error
+        raise InvalidInput("a secret is given as 'env:NAME' or 'file:/path', never as plain text.")
+
+
+def _toml_value(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
