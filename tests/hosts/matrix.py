@@ -119,8 +119,8 @@ class Run:
 
     def server(self, case: Case) -> Iterator[Cell]:
         """All cells of one server. The first client that answers over stdio says what is expected."""
-        with _folder() as scratch, _folder() as home:
-            ask = _Asker(self.programs, command(case.launch, home), scratch)
+        with folder() as scratch, folder() as home:
+            ask = Asker(self.programs, command(case.launch, home), scratch)
             with case.prepare(home, ask) as calls, serving(case.launch, home) as addresses:
                 reference = facts(ask(calls))
                 urls = {"stdio": None, "sse": addresses.sse, "http": addresses.http}
@@ -156,7 +156,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class _Asker:
+class Asker:
     """Calls made while a home is prepared, and those that say what is expected."""
 
     programs: Mapping[str, list[str] | Missing]
@@ -172,7 +172,7 @@ class _Asker:
 
 
 @contextmanager
-def _folder() -> Iterator[Path]:
+def folder() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="usrland-hosts-", ignore_cleanup_errors=True) as name:
         yield Path(name)
 
@@ -183,22 +183,26 @@ def _folder() -> Iterator[Path]:
 def table(cells: Sequence[Cell]) -> str:
     """A row per client and era, a column per server and transport; what went wrong below."""
     columns = list(dict.fromkeys((cell.server, cell.transport) for cell in cells))
-    rows = list(dict.fromkeys((cell.client, cell.era) for cell in cells))
+    eras = list(dict.fromkeys((cell.client, cell.era) for cell in cells))
     found = {(cell.client, cell.era, cell.server, cell.transport): cell for cell in cells}
     lines = [["client", "era", *(f"{server} {transport}" for server, transport in columns)]]
-    for client, era in rows:
+    for client, era in eras:
         line = [found.get((client, era, *column)) for column in columns]
         lines.append([client, era, *(_mark(cell) for cell in line)])
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    lines.insert(1, ["-" * width for width in widths])
-    text = "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
     wrong = [cell for cell in cells if cell.told and cell.outcome != "ok"]
     notes = [f"- {c.server} {c.transport}, {c.client} {c.era}: {c.outcome}: {c.told[:400]}" for c in wrong]
     counted = ", ".join(
         f"{sum(cell.outcome == outcome for cell in cells)} {outcome}"
         for outcome in ("ok", "differs", "failed", "n-a")
     )
-    return "\n".join([text, "", counted, *notes]) + "\n"
+    return "\n".join([rows(lines), "", counted, *notes]) + "\n"
+
+
+def rows(lines: list[list[str]]) -> str:
+    """A table that is plain text and Markdown; the first line is its head."""
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    lines = [lines[0], ["-" * width for width in widths], *lines[1:]]
+    return "\n".join("| " + " | ".join(map(str.ljust, line, widths)) + " |" for line in lines)
 
 
 def _mark(cell: Cell | None) -> str:
@@ -215,10 +219,9 @@ def main() -> int:
     parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--jobs", type=int, default=min(4, os.cpu_count() or 1), help="cells at the same time")
     options = parser.parse_args()
-    kit = Kit.here()
-    run = Run({client.name: _installed(client, kit) for client in CLIENTS}, options.only, options.jobs)
+    run = Run(programs(Kit.here()), options.only, options.jobs)
     cells: list[Cell] = []
-    for case in _cases(options.cases):
+    for case in chosen_cases(options.cases):
         for cell in run.server(case):
             cells.append(cell)
             line = f"{cell.server} {cell.transport}, {cell.client} {cell.era}: {cell.outcome} {cell.told}"
@@ -231,6 +234,10 @@ def main() -> int:
     return 0 if cells and all(cell.good for cell in cells) else 1
 
 
+def programs(kit: Kit) -> dict[str, list[str] | Missing]:
+    return {client.name: _installed(client, kit) for client in CLIENTS}
+
+
 def _installed(client: Client, kit: Kit) -> list[str] | Missing:
     try:
         return client.install(kit)
@@ -238,7 +245,7 @@ def _installed(client: Client, kit: Kit) -> list[str] | Missing:
         return reason
 
 
-def _cases(file: Path | None) -> Sequence[Case]:
+def chosen_cases(file: Path | None) -> Sequence[Case]:
     if file is None:
         return CASES
     spec = importlib.util.spec_from_file_location("other_cases", file)
