@@ -26,6 +26,9 @@ Answers = Mapping[str, Any]
 HANDSHAKE = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = ("2026-07-28",)
 STEP_SECONDS = 120
+UNSETTLED = "degraded"
+"""An answer with this field says that it may lack something for now: it is asked for again."""
+TRIES = 20
 
 
 class Failed(Exception):
@@ -55,7 +58,7 @@ class Client:
 
 def _driven(program: list[str], plan: Plan, scratch: Path) -> Answers:
     told = {"transport": plan.transport, "era": plan.era, "command": list(plan.command), "url": plan.url}
-    text = json.dumps({**told, "calls": list(plan.calls)})
+    text = json.dumps({**told, "calls": list(plan.calls), "tries": TRIES, "unsettled": UNSETTLED})
     answers: Answers = json.loads(_said(program, scratch, text))
     return answers
 
@@ -69,15 +72,19 @@ def _inspected(program: list[str], plan: Plan, scratch: Path) -> Answers:
         said = _said([*program, "--cli", *where, *options, "--method", method, *more], scratch, accepted=(0, 5))
         return json.loads(said)["result"]
 
+    def call(name: str, arguments: Mapping[str, Any]) -> Any:
+        for _ in range(TRIES):
+            answer = ask("tools/call", "--tool-name", name, "--tool-args-json", json.dumps(arguments))
+            if not answer.get("structuredContent", {}).get(UNSETTLED):
+                break
+        return answer
+
     resources = ask("resources/list")["resources"]
     return {
         "tools": ask("tools/list")["tools"],
         "resources": resources,
         "read": [ask("resources/read", "--uri", resource["uri"]) for resource in resources],
-        "calls": [
-            ask("tools/call", "--tool-name", name, "--tool-args-json", json.dumps(arguments))
-            for name, arguments in plan.calls
-        ],
+        "calls": [call(name, arguments) for name, arguments in plan.calls],
     }
 
 

@@ -75,10 +75,10 @@ def canonical(value: Any) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """JavaScript writes 1.0 as 1, and Python leaves out what is null."""
+    """JavaScript writes 1.0 as 1; that is all that may differ."""
     match value:
         case dict():
-            return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+            return {key: _plain(inner) for key, inner in value.items()}
         case list():
             return [_plain(inner) for inner in value]
         case float() if value.is_integer():

@@ -28,6 +28,15 @@ def wire(value: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+async def call(session: ClientSession, plan: dict[str, Any], name: str, arguments: dict[str, Any]) -> Any:
+    for _ in range(plan["tries"]):
+        answer = wire(await session.call_tool(name, arguments))
+        if not answer.get("structuredContent", {}).get(plan["unsettled"]):
+            break
+        await anyio.sleep(0.5)
+    return answer
+
+
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
     # the client offers this version and no other; the older ones are spoken by hosts that are still around
     mcp.types.LATEST_PROTOCOL_VERSION = plan["era"]
@@ -40,7 +49,7 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
             "tools": wire(await session.list_tools())["tools"],
             "resources": resources,
             "read": [wire(await session.read_resource(resource["uri"])) for resource in resources],
-            "calls": [wire(await session.call_tool(name, arguments)) for name, arguments in plan["calls"]],
+            "calls": [await call(session, plan, name, arguments) for name, arguments in plan["calls"]],
         }
 
 

@@ -24,6 +24,15 @@ def wire(value: Any) -> Any:
     return value.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
+async def call(client: Client, plan: dict[str, Any], name: str, arguments: dict[str, Any]) -> Any:
+    for _ in range(plan["tries"]):
+        answer = wire(await client.call_tool(name, arguments))
+        if not answer.get("structuredContent", {}).get(plan["unsettled"]):
+            break
+        await anyio.sleep(0.5)
+    return answer
+
+
 async def run(plan: dict[str, Any]) -> dict[str, Any]:
     async with Client(connection(plan), mode=plan["era"]) as client:
         resources = wire(await client.list_resources())["resources"]
@@ -33,7 +42,7 @@ async def run(plan: dict[str, Any]) -> dict[str, Any]:
             "tools": wire(await client.list_tools())["tools"],
             "resources": resources,
             "read": [wire(await client.read_resource(resource["uri"])) for resource in resources],
-            "calls": [wire(await client.call_tool(name, arguments)) for name, arguments in plan["calls"]],
+            "calls": [await call(client, plan, name, arguments) for name, arguments in plan["calls"]],
         }
 
 

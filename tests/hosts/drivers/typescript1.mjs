@@ -4,6 +4,7 @@ import { SSEClientTransport } from "@modelcontextprotocol/sdk/client/sse.js";
 import { StdioClientTransport } from "@modelcontextprotocol/sdk/client/stdio.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { readFileSync, writeFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 
 const plan = JSON.parse(readFileSync(0, "utf8"));
 
@@ -25,6 +26,16 @@ transport.setProtocolVersion = (version) => {
   setVersion?.(version);
 };
 await client.connect(transport);
+async function call(name, args) {
+  let said;
+  for (let i = 0; i < plan.tries; i++) {
+    said = await client.callTool({ name, arguments: args });
+    if (!said.structuredContent?.[plan.unsettled]) break;
+    await setTimeout(500);
+  }
+  return said;
+}
+
 const { resources } = await client.listResources();
 const answer = {
   negotiated,
@@ -35,7 +46,7 @@ const answer = {
   calls: [],
 };
 for (const { uri } of resources) answer.read.push(await client.readResource({ uri }));
-for (const [name, args] of plan.calls) answer.calls.push(await client.callTool({ name, arguments: args }));
+for (const [name, args] of plan.calls) answer.calls.push(await call(name, args));
 await client.close();
 writeFileSync(1, JSON.stringify(answer));
 process.exit(0);

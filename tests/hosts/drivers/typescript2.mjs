@@ -2,6 +2,7 @@
 import { Client, SSEClientTransport, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
 import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
 import { readFileSync, writeFileSync } from "node:fs";
+import { setTimeout } from "node:timers/promises";
 
 const plan = JSON.parse(readFileSync(0, "utf8"));
 
@@ -19,6 +20,16 @@ const client = new Client(
   { capabilities: {}, versionNegotiation: { mode: plan.era } },
 );
 await client.connect(connection());
+async function call(name, args) {
+  let said;
+  for (let i = 0; i < plan.tries; i++) {
+    said = await client.callTool({ name, arguments: args });
+    if (!said.structuredContent?.[plan.unsettled]) break;
+    await setTimeout(500);
+  }
+  return said;
+}
+
 const { resources } = await client.listResources();
 const answer = {
   negotiated: client.getNegotiatedProtocolVersion(),
@@ -29,7 +40,7 @@ const answer = {
   calls: [],
 };
 for (const { uri } of resources) answer.read.push(await client.readResource({ uri }));
-for (const [name, args] of plan.calls) answer.calls.push(await client.callTool({ name, arguments: args }));
+for (const [name, args] of plan.calls) answer.calls.push(await call(name, args));
 await client.close();
 writeFileSync(1, JSON.stringify(answer));
 process.exit(0);
