@@ -30,6 +30,8 @@ from kit import Kit, Missing
 from serving import command, serving
 
 TRANSPORTS: tuple[Transport, ...] = get_args(Transport)
+INSTRUCTIONS = "instructions"
+"""The one thing that a client may keep to itself."""
 _TOOL = ("name", "title", "description", "inputSchema", "annotations")
 _RESOURCE = ("uri", "name", "title", "description", "mimeType")
 
@@ -61,6 +63,8 @@ def facts(answers: Answers) -> dict[str, bytes]:
     }
     parts |= {f"resource {r['uri']}": {key: r.get(key) for key in _RESOURCE} for r in answers["resources"]}
     parts |= {f"reading {index}": read["contents"] for index, read in enumerate(answers["read"])}
+    if "instructions" in answers:
+        parts[INSTRUCTIONS] = answers["instructions"]
     for index, call in enumerate(answers["calls"]):
         parts[f"call {index}"] = {
             "content": call["content"],
@@ -90,6 +94,8 @@ def _plain(value: Any) -> Any:
 def difference(expected: Mapping[str, bytes], received: Mapping[str, bytes]) -> str:
     """Where two clients were told different things; empty where they were not."""
     names = [name for name in {**expected, **received} if expected.get(name) != received.get(name)]
+    if INSTRUCTIONS not in received:
+        names = [name for name in names if name != INSTRUCTIONS]
     if not names:
         return ""
     one, other = expected.get(names[0], b"(missing)"), received.get(names[0], b"(missing)")
