@@ -137,24 +137,20 @@ async def running(
         finally:
             host.draining = True
             stopping.set()
+            host.first_contact.set()
 
 
 async def _lifespan(host: Host, stopping: anyio.Event) -> None:
     """Enter the service's own lifespan once there was contact, leave it at the end."""
-    async with anyio.create_task_group() as tasks:
-
-        async def stop() -> None:
+    with anyio.move_on_after(_WARM_UP_SECONDS):
+        await host.first_contact.wait()
+    if stopping.is_set():
+        return
+    try:
+        async with host.service.lifespan():
             await stopping.wait()
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(stop)
-        with anyio.move_on_after(_WARM_UP_SECONDS):
-            await host.first_contact.wait()
-        try:
-            async with host.service.lifespan():
-                await anyio.sleep_forever()
-        except Exception:  # a background part failed; calls still answer, and say what is missing
-            logger.exception("the background work of %s stopped", host.service.name)
+    except Exception:  # a background part failed; calls still answer, and say what is missing
+        logger.exception("the background work of %s stopped", host.service.name)
 
 
 def _server(host: Host) -> Server[Any]:
