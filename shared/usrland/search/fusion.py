@@ -49,13 +49,18 @@ def confidence(cosine: float | None, bm25: float | None, words: int) -> float:
 def fuse(
     lexical: Mapping[str, float], dense: Mapping[str, float], *, words: int, floor: float = FLOOR
 ) -> Sequence[tuple[str, float, float]]:
-    """(id, score, confidence) of all hits above the floor, best first; equal scores in the order of their ids."""
+    """(id, score, confidence) of all hits above the floor, best first; equal scores in the order of their ids.
+
+    A row that only the words found counts with the worst cosine that was found: its own cannot be higher, or
+    it would be among them.
+    """
     scale = max(LEXICAL_SCALE, *lexical.values()) if lexical else LEXICAL_SCALE
+    worst = min(dense.values(), default=0.0)
     fused = []
     for key in lexical.keys() | dense.keys():
         sure = confidence(dense.get(key), lexical.get(key), words)
         if sure >= floor:
-            score = dense.get(key, 0.0) + LEXICAL_WEIGHT * lexical.get(key, 0.0) / scale
+            score = dense.get(key, worst) + LEXICAL_WEIGHT * lexical.get(key, 0.0) / scale
             fused.append((key, score, sure))
     return sorted(fused, key=lambda hit: (-hit[1], hit[0]))
 

@@ -27,7 +27,7 @@ __all__ = ["Tables"]
 logger = logging.getLogger(__name__)
 
 LEXICAL = "lexical"
-MIN_UNINDEXED_ROWS = 2_000
+MIN_UNINDEXED_ROWS = 200
 MAX_UNINDEXED_SHARE = 0.05
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
