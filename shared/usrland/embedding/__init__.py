@@ -25,7 +25,7 @@ DEFAULT = "minilm"
 
 
 class Embedder(Protocol):
-    """One model in one revision with one way of pooling. Its methods block and may be called from any thread."""
+    """One model in one revision with one way of pooling. Its methods block, in any thread."""
 
     @property
     def generation(self) -> str:
@@ -41,7 +41,7 @@ class Embedder(Protocol):
         ...
 
     def load(self) -> None:
-        """Read the model. Loading twice costs nothing; raises `Unavailable` where the model cannot be used."""
+        """Read the model. Twice costs nothing; raises `Unavailable` where it cannot be used."""
         ...
 
     def documents(self, texts: Sequence[str]) -> Vectors:
@@ -54,7 +54,7 @@ class Embedder(Protocol):
 
 
 def embedder(name: str = DEFAULT) -> Embedder | None:
-    """The embedder an operator named: `minilm`, `sentence-transformers:<model>`, or `none` for words alone."""
+    """The embedder of that name: `minilm`, `sentence-transformers:<model>`, or `none` for words alone."""
     kind, _, model = name.partition(":")
     if kind == "minilm" and not model:
         from usrland.embedding.minilm import MiniLM

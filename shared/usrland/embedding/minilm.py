@@ -2,8 +2,8 @@
 
 Weights and tokenizer lie in two registry packages whose authors are unknown to us. So their bytes are checked
 against the hashes below before anything reads them, and the packages themselves are never imported: their
-files are found through the import system's finders, which runs no code of theirs. The hash of the tokenizer is
-that of the model's first publisher; the weights were compared with the publisher's (cosine 0.999 on average).
+files are found through the import system's finders, which runs no code of theirs. The hash of the tokenizer
+is that of the model's first publisher; the weights were compared with the publisher's (mean cosine 0.999).
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _verified(file: _File) -> bytes:
             continue
         if hashlib.sha256(content).hexdigest() != file.sha256:
             raise Unavailable(
-                f"the embedding model's file {file.path!r} in package {file.package!r} is not the one we know.",
+                f"the embedding model's {file.path!r} in package {file.package!r} is not the one we know.",
                 fix="Reinstall usrland's dependencies; until then search works by words alone.",
             )
         return content

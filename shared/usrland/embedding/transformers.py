@@ -66,9 +66,11 @@ def _load(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise Unavailable(
             f"embedding {name!r} needs: pip install 'usrland[sentence-transformers]'.",
-            fix="Install it, or set embedding = \"minilm\".",
+            fix='Install it, or set embedding = "minilm".',
         ) from error
     try:
         return SentenceTransformer(name, device="cpu")
     except (OSError, ValueError) as error:  # no such model, no network, an unreadable folder
-        raise Unavailable(f"the embedding model {name!r} cannot be loaded.", fix="Check its name and the network.") from error
+        raise Unavailable(
+            f"the embedding model {name!r} cannot be loaded.", fix="Check its name and the network."
+        ) from error

@@ -1,8 +1,9 @@
 """Two ranked lists → one, with a confidence that means the same for every query.
 
-Scores are added and not ranks: `cosine + 0.5 · bm25 / max(best bm25, 15)`. On eight test collections that ranked
-better than reciprocal rank fusion on every one, and a rank knows nothing of relevance: the best of ten useless
-passages is still first. The 15 keeps a query whose words hardly match from having its best match count in full.
+Scores are added and not ranks: `cosine + 0.5 · bm25 / max(best bm25, 15)`. On eight test collections that
+ranked better than reciprocal rank fusion on every one, and a rank knows nothing of relevance: the best of ten
+useless passages is still first. The 15 keeps the best match of a query whose words hardly match from counting
+in full.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ __all__ = ["FLOOR", "Hit", "confidence", "fuse"]
 
 LEXICAL_WEIGHT = 0.5
 LEXICAL_SCALE = 15.0
+CANDIDATES = 100
+"""Of each list. Fewer loses what only the other list would have lifted."""
 FLOOR = 0.1
-"""Hits of less confidence are not answers."""
+"""Hits of less confidence are not answers. On four collections this kept every right passage, and left
+nothing to half of the questions that were put to a collection about something else."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,32 +39,44 @@ class Hit:
 
 
 def confidence(cosine: float | None, bm25: float | None, words: int) -> float:
-    """How sure we are that a hit answers the query, in 0..1: a logistic of both kinds of evidence.
+    """How sure we are that a hit answers the query, in 0..1; `None` is evidence that was not looked for.
 
-    Rises with the cosine and with BM25 per word of the query; nothing else enters, so it compares across
-    queries and collections.
+    A logistic of the cosine and of BM25 per word. It rises with both and with nothing else, so it compares
+    across queries and collections. The weights were fitted on four collections, to tell the right passage
+    from the best of a collection without one. Words alone tell that badly, and BM25 is small where rows are
+    few: without a cosine every match stays above the floor.
     """
     lexical = min((bm25 or 0.0) / max(words, 1), 6.0)
     if cosine is None:
-        return _logistic(0.9 * lexical - 1.6)
-    return _logistic(9.0 * cosine + 0.5 * lexical - 4.6)
+        return _logistic(1.2 * lexical - 1.6)
+    if bm25 is None:
+        return _logistic(7.3 * cosine - 3.3)
+    return _logistic(6.0 * cosine + 0.95 * lexical - 4.1)
 
 
 def fuse(
-    lexical: Mapping[str, float], dense: Mapping[str, float], *, words: int, floor: float = FLOOR
+    lexical: Mapping[str, float] | None,
+    dense: Mapping[str, float] | None,
+    *,
+    words: int,
+    floor: float = FLOOR,
 ) -> Sequence[tuple[str, float, float]]:
-    """(id, score, confidence) of all hits above the floor, best first; equal scores in the order of their ids.
+    """(id, score, confidence) of all hits above the floor, best first, ties in the order of their ids.
 
-    A row that only the words found counts with the worst cosine that was found: its own cannot be higher, or
-    it would be among them.
+    `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
+    was found: where the list of vectors is full its own cannot be higher, and where it is not full the row
+    has no vector yet.
     """
-    scale = max(LEXICAL_SCALE, *lexical.values()) if lexical else LEXICAL_SCALE
-    worst = min(dense.values(), default=0.0)
+    by_words, by_meaning = lexical or {}, dense or {}
+    scale = max(LEXICAL_SCALE, *by_words.values()) if by_words else LEXICAL_SCALE
+    worst = min(by_meaning.values(), default=0.0)
+    unseen = worst if len(by_meaning) >= CANDIDATES else None
+    unmatched = None if lexical is None else 0.0
     fused = []
-    for key in lexical.keys() | dense.keys():
-        sure = confidence(dense.get(key), lexical.get(key), words)
+    for key in by_words.keys() | by_meaning.keys():
+        sure = confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words)
         if sure >= floor:
-            score = dense.get(key, worst) + LEXICAL_WEIGHT * lexical.get(key, 0.0) / scale
+            score = by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
             fused.append((key, score, sure))
     return sorted(fused, key=lambda hit: (-hit[1], hit[0]))
 

@@ -1,8 +1,8 @@
 """The hybrid index: rows go in as text and come out ranked by words and by meaning together.
 
 The index is derived. Whoever owns the truth writes there first, then here, and can `drop` and fill it again.
-A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once where
-the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
+A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
+where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
 LanceDB's own hybrid query is not used: it joins ranks, cannot say "nothing relevant", and is slower than two
 queries side by side.
@@ -28,7 +28,7 @@ from filelock import Timeout as LockTimeout
 from usrland.embedding import Embedder
 from usrland.errors import Unavailable
 from usrland.search.analysis import terms
-from usrland.search.fusion import FLOOR, Hit, fuse
+from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
 from usrland.search.record import Filter, Record
 
 if TYPE_CHECKING:
@@ -42,8 +42,6 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 
 KEEP_VERSIONS = timedelta(minutes=10)
 """Long enough for a reader in another process to finish with the version it opened."""
-CANDIDATES = 100
-"""Of each side. Fewer loses what only the other side's order would have lifted."""
 EMBED_BATCH = 64
 LOCK_SECONDS = 60.0
 MAX_QUERY_CHARS = 2_000
@@ -109,7 +107,7 @@ class HybridIndex:
     async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True) -> None:
         """Add rows, or replace those with the same id; the last of equal ids wins.
 
-        `embed=False` leaves new texts to `embed_pending`; texts that already have a vector keep it either way.
+        `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it.
         """
         records = list({row.id: _record(row) for row in rows}.values())
         if not records:
@@ -167,23 +165,23 @@ class HybridIndex:
         where = Filter(scopes=scopes, groups=groups)
         query = query[:MAX_QUERY_CHARS]
         words = terms(query)
-        lexical: dict[Record, float] = {}
-        dense: dict[Record, float] = {}
         embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
+        lexical: dict[Record, float] | None = None if mode == "semantic" and embedder is not None else {}
+        dense: dict[Record, float] | None = None if embedder is None else {}
 
-        async def by_words() -> None:
+        async def by_words(found: dict[Record, float]) -> None:
             if words:
-                lexical.update(await tables.match(words, where, CANDIDATES))
+                found.update(await tables.match(words, where, CANDIDATES))
 
-        async def by_meaning(embedder: Embedder) -> None:
+        async def by_meaning(found: dict[Record, float], embedder: Embedder) -> None:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
-            dense.update(await tables.nearest(embedder.generation, vector, where, CANDIDATES))
+            found.update(await tables.nearest(embedder.generation, vector, where, CANDIDATES))
 
         async with anyio.create_task_group() as tasks:
-            if mode != "semantic" or embedder is None:
-                tasks.start_soon(by_words)
-            if embedder is not None and query.strip():
-                tasks.start_soon(by_meaning, embedder)
+            if lexical is not None:
+                tasks.start_soon(by_words, lexical)
+            if dense is not None and embedder is not None:
+                tasks.start_soon(by_meaning, dense, embedder)
         return SearchAnswer(hits=_hits(lexical, dense, len(set(words.split())), floor)[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
@@ -222,7 +220,10 @@ class HybridIndex:
         rows = await tables.count()
         missing = rows - await tables.count_vectors(embedder.generation, embedder.dimensions)
         if missing > 0:
-            return embedder, f"{missing} of {rows} passages wait for their vectors and are found by words alone."
+            return (
+                embedder,
+                f"{missing} of {rows} passages wait for their vectors and are found by words alone.",
+            )
         return embedder, None
 
     async def _put_vectors(
@@ -285,18 +286,18 @@ def _record(row: IndexRow) -> Record:
 
 
 def _hits(
-    lexical: Mapping[Record, float], dense: Mapping[Record, float], words: int, floor: float
+    lexical: Mapping[Record, float] | None, dense: Mapping[Record, float] | None, words: int, floor: float
 ) -> Sequence[Hit]:
-    records = {record.id: record for record in (*dense, *lexical)}
-    by_words = {record.id: score for record, score in lexical.items()}
-    by_meaning = {record.id: score for record, score in dense.items()}
+    records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
+    by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
+    by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
     return [
         Hit(
             id=key,
             score=score,
             confidence=sure,
-            lexical=by_words.get(key),
-            dense=by_meaning.get(key),
+            lexical=(by_words or {}).get(key),
+            dense=(by_meaning or {}).get(key),
             extra=records[key].extra,
             group=records[key].group,
         )

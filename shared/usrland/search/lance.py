@@ -1,7 +1,8 @@
 """The two LanceDB tables behind an index: `lexical`, and one of vectors for each embedding generation.
 
-The one module that imports lancedb and pyarrow, which together cost more than a second: import it in a thread.
-Filters are expressions over values and never strings with values in them, which a quote in an id could rewrite.
+The one module that imports lancedb and pyarrow, which together cost more than a second: import it in a
+thread. Filters are expressions over values and never strings with values in them, which a quote in an id
+could rewrite.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ MIN_UNINDEXED_ROWS = 200
 MAX_UNINDEXED_SHARE = 0.05
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
-_LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
+_LEXICAL_SCHEMA = pa.schema(
+    [*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))]
+)
 
 
 class Tables:
@@ -56,11 +59,17 @@ class Tables:
 
     async def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Record, float]]:
         """Rows by BM25, best first."""
-        query = self._lexical.query().nearest_to_text(MatchQuery(terms, "terms"))
-        found = await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
+        # its stub forgets that the other arguments have defaults
+        words = MatchQuery(terms, "terms")  # type: ignore[call-arg]
+        query = self._lexical.query().nearest_to_text(words)
+        found = (
+            await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
+        )
         return [(_record(row), row["_score"]) for row in found.to_pylist()]
 
-    async def nearest(self, generation: str, vector: Vectors, where: Filter, limit: int) -> list[tuple[Record, float]]:
+    async def nearest(
+        self, generation: str, vector: Vectors, where: Filter, limit: int
+    ) -> list[tuple[Record, float]]:
         """Rows by cosine, best first."""
         table = await self._vector_table(generation, len(vector))
         query = table.query().nearest_to(vector).distance_type("cosine").where(_expression(where))
@@ -72,13 +81,19 @@ class Tables:
         columns = {name: [getattr(record, name) for record in records] for name in _LEXICAL_SCHEMA.names}
         await _merge(self._lexical, pa.table(columns, schema=_LEXICAL_SCHEMA))
 
-    async def put_vectors(self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
+    async def put_vectors(
+        self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]
+    ) -> None:
         dimensions = len(vectors[0])
         table = await self._vector_table(generation, dimensions)
-        columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
+        columns: dict[str, Any] = {
+            name: [getattr(record, name) for record in records] for name in _names(_KEYS)
+        }
         await _merge(table, pa.table({**columns, "vector": list(vectors)}, schema=_vector_schema(dimensions)))
 
-    async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
+    async def known_vectors(
+        self, generation: str, dimensions: int, digests: Collection[str]
+    ) -> Mapping[str, Any]:
         """Vectors already made for these texts, whichever rows they were made for."""
         table = await self._vector_table(generation, dimensions)
         if not await table.count_rows():
