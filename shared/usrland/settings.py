@@ -14,6 +14,7 @@ it; `USRLAND_HOME` only moves the folder that holds everything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -21,15 +22,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from usrland.errors import InvalidInput
+from usrland.redact import keep_secret
 
-__all__ = ["Settings", "explain"]
+__all__ = ["ServerTable", "Settings", "explain"]
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 FILE_NAME = "usrland.toml"
+
+
+class ServerTable(BaseModel):
+    """The `[server]` table: what holds for every server of this home."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    database: str = ""
+    """Where audit log and retried calls are kept; default a SQLite file per server. May be a secret reference."""
+    allowed_hosts: list[str] = []
+    """Host names under which HTTP is reached from outside (`usrland.example.org`, with the port if not 443)."""
+    allowed_origins: list[str] = []
+    """Origins of browsers that may call (`https://app.example.org`)."""
+    public_url: str = ""
+    """The address clients use, where a proxy stands before the server."""
+    drain_seconds: float = 5.0
+    """How long running calls may go on after SIGTERM."""
 
 
 def explain(error: ValidationError) -> str:
@@ -67,7 +86,8 @@ class Settings:
             for name, table in tables.items():
                 if not isinstance(table, dict):
                     raise InvalidInput(
-                        f"{FILE_NAME}: {name!r} stands outside any table.", fix=f"Put it under a [table] in {file}."
+                        f"{FILE_NAME}: {name!r} stands outside any table.",
+                        fix=f"Put it under a [table] in {file}.",
                     )
         return cls(home=home, tables=tables, environment=env)
 
@@ -100,16 +120,39 @@ class Settings:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
+    def key(self, name: str) -> bytes:
+        """32 random bytes that belong to this home, made at the first use and readable by its owner only."""
+        folder = self.home / "keys"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = folder / name
+        if not file.exists():
+            draft = folder / f".{name}.{os.getpid()}"
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(os.urandom(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, file)  # of several processes starting at once, one wins and all read its key
+            draft.unlink()
+        return file.read_bytes()
+
     def secret(self, reference: str) -> str:
         """The secret a setting points to: `env:NAME` or `file:/path`. Plain text is refused.
 
-        Raises `InvalidInput`; the message never holds the secret.
+        From then on the value is redacted from all that leaves the process. Raises `InvalidInput`; the
+        message never holds the secret.
         """
+        value = self._secret(reference)
+        keep_secret(value)
+        return value
+
+    def _secret(self, reference: str) -> str:
         kind, _, where = reference.partition(":")
         if kind == "env" and where:
             value = self.environment.get(where)
             if value is None:
-                raise InvalidInput(f"environment variable {where!r} is not set.", fix="Set it where the server starts.")
+                raise InvalidInput(
+                    f"environment variable {where!r} is not set.", fix="Set it where the server starts."
+                )
             return value
         if kind == "file" and where:
             try:

@@ -36,13 +36,14 @@ MAX_THREADS = 8
 class Database:
     """One database and the migrations it needs.
 
-    `migrations` are folders of Alembic revision files, the library's own first; each folder is a branch
-    with its own base, so a server and the library can each add revisions without knowing of the other.
+    `migrations` are folders of Alembic revision files. The branch label of the first base names the table
+    that remembers which were applied, so the parts of several servers can live in one PostgreSQL database
+    without knowing of each other.
     """
 
-    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path] = ()) -> None:
+    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path]) -> None:
         self._url = _with_driver(url)
-        self._migrations = [_OWN_MIGRATIONS, *migrations]
+        self._migrations = list(migrations)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
         self._threads = anyio.CapacityLimiter(MAX_THREADS)
@@ -73,10 +74,10 @@ class Database:
         return self._run(work, write=True)
 
     def _run(self, work: Callable[[Session], ResultT], *, write: bool) -> ResultT:
+        engine = self.open()
         from sqlalchemy.exc import DBAPIError
         from sqlmodel import Session
 
-        engine = self.open()
         try:
             with engine.connect().execution_options(usrland_write=write) as connection, connection.begin():
                 with Session(connection, expire_on_commit=False) as session:
@@ -92,9 +93,13 @@ class Database:
             raise Unavailable(f"the database cannot be used now: {reason}.") from error
 
     def open(self) -> Engine:
-        """The engine, with all migrations applied. Blocks; the first caller waits for it."""
+        """The engine, with all migrations applied. Blocks; the first caller waits for it.
+
+        Table modules may be imported once this has returned, and not before (see `_import_sqlmodel`).
+        """
         with self._opening:
             if self._engine is None:
+                _import_sqlmodel()
                 engine = _create_engine(self._url)
                 _migrate(engine, self._migrations)
                 self._engine = engine
@@ -108,7 +113,16 @@ class Database:
                 self._engine = None
 
 
-_OWN_MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
+_importing = threading.Lock()
+
+
+def _import_sqlmodel() -> None:
+    """Import SQLAlchemy from one thread at a time.
+
+    It imports itself in circles; two threads that begin at different ends see half a package.
+    """
+    with _importing:
+        import sqlmodel  # noqa: F401
 
 
 def _with_driver(url: str) -> str:
@@ -155,7 +169,6 @@ def _create_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
-
 
 
 def _migrate(engine: Engine, folders: Sequence[Path]) -> None:
