@@ -201,7 +201,7 @@ class HybridIndex:
         A search of another process that runs just then may fail and can be repeated.
         """
         async with self._writing() as tables:
-            await tables.optimise(timedelta(microseconds=1) if forget else KEEP_VERSIONS)
+            await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
 
     async def drop(self) -> None:
         """Empty the index, all generations; fill it again from the truth."""

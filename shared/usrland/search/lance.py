@@ -32,9 +32,7 @@ MIN_UNINDEXED_ROWS = 200
 MAX_UNINDEXED_SHARE = 0.05
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
-_LEXICAL_SCHEMA = pa.schema(
-    [*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))]
-)
+_LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
 
 
 class Tables:
@@ -62,9 +60,7 @@ class Tables:
         # its stub forgets that the other arguments have defaults
         words = MatchQuery(terms, "terms")  # type: ignore[call-arg]
         query = self._lexical.query().nearest_to_text(words)
-        found = (
-            await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
-        )
+        found = await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
         return [(_record(row), row["_score"]) for row in found.to_pylist()]
 
     async def nearest(
@@ -81,19 +77,13 @@ class Tables:
         columns = {name: [getattr(record, name) for record in records] for name in _LEXICAL_SCHEMA.names}
         await _merge(self._lexical, pa.table(columns, schema=_LEXICAL_SCHEMA))
 
-    async def put_vectors(
-        self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]
-    ) -> None:
+    async def put_vectors(self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
         dimensions = len(vectors[0])
         table = await self._vector_table(generation, dimensions)
-        columns: dict[str, Any] = {
-            name: [getattr(record, name) for record in records] for name in _names(_KEYS)
-        }
+        columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
         await _merge(table, pa.table({**columns, "vector": list(vectors)}, schema=_vector_schema(dimensions)))
 
-    async def known_vectors(
-        self, generation: str, dimensions: int, digests: Collection[str]
-    ) -> Mapping[str, Any]:
+    async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
         """Vectors already made for these texts, whichever rows they were made for."""
         table = await self._vector_table(generation, dimensions)
         if not await table.count_rows():
@@ -146,7 +136,15 @@ class Tables:
                 await (await self._database.open_table(name)).optimize(cleanup_older_than=keep)
         except Exception:  # upstream has had several bugs here; the index stays right, only slower
             logger.exception("optimising the search index failed; building its word index anew")
-            await self._lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"), replace=True)
+            await self._index_words()
+
+    async def forget(self) -> None:
+        """Take deleted rows off the disk: no file written before this call remains."""
+        await self._index_words()  # the old one holds the words of deleted rows
+        await self.optimise(timedelta(milliseconds=1))
+
+    async def _index_words(self) -> None:
+        await self._lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"), replace=True)
 
     async def _table_names(self) -> list[str]:
         return list((await self._database.list_tables()).tables)
