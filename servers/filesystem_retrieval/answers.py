@@ -94,6 +94,4 @@ class Status(Answer):
 
     roots: list[RootStatus]
     embedding: str = Field(description="The generation in use, or why there is none.")
-    passages: int
-    vectors: int
     degraded: str | None = None

@@ -32,6 +32,8 @@ _RACES = 16
 """How often to repeat when the kernel saw a rename on the way; each repetition is safe."""
 MAX_PATH_CHARS = 4_096
 
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signature:
@@ -97,7 +99,7 @@ def opened(root: Path, path: str, *, folder: bool = False) -> Iterator[Opened]:
 
 def _open(top: int, path: str, flags: int) -> int:
     try:
-        fd = _openat2(top, path, flags) if sys.platform == "linux" else None
+        fd = _openat2(_libc, top, path, flags) if _libc is not None else None
         return _walk(top, path, flags) if fd is None else fd
     except (OSError, UnicodeEncodeError) as error:
         raise absent(path) from error
@@ -107,12 +109,12 @@ class _OpenHow(ctypes.Structure):
     _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
-def _openat2(top: int, path: str, flags: int) -> int | None:
+def _openat2(libc: ctypes.CDLL, top: int, path: str, flags: int) -> int | None:
     """A descriptor, or `None` where the kernel (or a sandbox around it) does not know the call."""
     how = _OpenHow(flags=flags, mode=0, resolve=_RESOLVE_BENEATH_NO_MAGICLINKS)
     name = os.fsencode(path)
     for _ in range(_RACES):
-        fd = _libc.syscall(_SYS_OPENAT2, top, name, ctypes.byref(how), ctypes.sizeof(how))
+        fd = libc.syscall(_SYS_OPENAT2, top, name, ctypes.byref(how), ctypes.sizeof(how))
         if fd >= 0:
             return int(fd)
         number = ctypes.get_errno()
@@ -121,9 +123,6 @@ def _openat2(top: int, path: str, flags: int) -> int | None:
         if number not in (errno.EAGAIN, errno.EINTR):
             break
     raise OSError(number, os.strerror(number))
-
-
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 
 
 def _walk(top: int, path: str, flags: int) -> int:
@@ -144,7 +143,7 @@ def _walk(top: int, path: str, flags: int) -> int:
 
 def _real_path(top: int, fd: int, path: str) -> str:
     with suppress(OSError):
-        root, real = os.readlink(f"/proc/self/fd/{top}"), os.readlink(f"/proc/self/fd/{fd}")
+        root, real = (str(Path(f"/proc/self/fd/{number}").readlink()) for number in (top, fd))
         if real == root:
             return ""
         if real.startswith(root.rstrip("/") + "/"):

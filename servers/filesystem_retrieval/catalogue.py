@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from sqlalchemy import ColumnElement, and_, delete, exists, func, tuple_, update
 from sqlmodel import Field, SQLModel, col, select
@@ -29,7 +29,9 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _AT_ONCE = 400
 """Values in one statement; both databases allow more, and neither is faster with it."""
 
-State = Literal["pending", "ok", "failed"]
+CLOCK_TICK_NS = 2_000_000_000
+"""A file that changed so shortly before it was read may change again without its times telling."""
+
 ItemT = TypeVar("ItemT")
 
 
@@ -44,8 +46,8 @@ class File(SQLModel, table=True):
     mtime_ns: int
     ctime_ns: int
     read_ns: int
-    """When it was read: a change in the same tick of the clock would not show in its times."""
     state: str
+    """`pending`, `ok` or `failed`; then `reason` says why."""
     reason: str | None = None
     kind: str
     sha256: str = ""
@@ -54,6 +56,10 @@ class File(SQLModel, table=True):
     @property
     def signature(self) -> Signature:
         return Signature(size=self.size, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns)
+
+    def is_like(self, now: Signature) -> bool:
+        """Whether the file still holds what was read, as far as its size and times can tell."""
+        return now == self.signature and self.ctime_ns <= self.read_ns - CLOCK_TICK_NS
 
 
 class Content(SQLModel, table=True):

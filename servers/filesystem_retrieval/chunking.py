@@ -222,13 +222,15 @@ def _joined(blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
         yield together
 
 
+_INLINE = frozenset(
+    {"a", "abbr", "b", "bdi", "bdo", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q"}
+    | {"s", "samp", "small", "span", "strong", "sub", "sup", "u", "var"}
+)
+_UNSEEN = frozenset({"script", "style", "template", "head"})
+
+
 class _PageReader(HTMLParser):
     """Collects visible text; a block ends where a browser would begin a new line."""
-
-    _INLINE = frozenset(
-        "a abbr b bdi bdo cite code del dfn em font i ins kbd mark q s samp small span strong sub sup u var".split()
-    )
-    _UNSEEN = frozenset(("script", "style", "template", "head"))
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)
@@ -244,18 +246,18 @@ class _PageReader(HTMLParser):
         return self._blocks
 
     def handle_starttag(self, tag: str, attrs: object) -> None:
-        if tag in self._UNSEEN:
+        if tag in _UNSEEN:
             self._unseen += 1
         if tag == "body":
             self._unseen = 0  # a head need not be closed
-        if tag not in self._INLINE:
+        if tag not in _INLINE:
             self._end_block()
             self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else self._level
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in self._UNSEEN:
+        if tag in _UNSEEN:
             self._unseen = max(self._unseen - 1, 0)
-        if tag not in self._INLINE:
+        if tag not in _INLINE:
             self._end_block()
             self._level = 0 if re.fullmatch("h[1-6]", tag) else self._level
 

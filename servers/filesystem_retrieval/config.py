@@ -1,8 +1,8 @@
 """The table `[filesystem-retrieval]` of `usrland.toml`.
 
-    [filesystem-retrieval]
-    roots = { docs = "/srv/docs", code = { folder = "~/code", tenant = "acme" } }
-    ignore = ["*.log"]
+[filesystem-retrieval]
+roots = { docs = "/srv/docs", code = { folder = "~/code", tenant = "acme" } }
+ignore = ["*.log"]
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ def main() -> None:
     _limit()
     from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
-    config = ExtractionConfig(
+    config = ExtractionConfig(  # type: ignore[call-arg]  # its stub lacks disable_ocr
         pages=PageConfig(extract_pages=True), disable_ocr=True, use_cache=False, output_format="markdown"
     )
     try:

@@ -48,8 +48,6 @@ logger = logging.getLogger(__name__)
 
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
-CLOCK_TICK_NS = 2_000_000_000
-"""A file that changed so shortly before it was read may change again without its times telling."""
 RESCAN_SECONDS = 2.0
 
 Progress = Callable[[str, int, int], Awaitable[None]]
@@ -317,8 +315,7 @@ def _files_of(root: Root) -> list[Found]:
 
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
-    if known is None or known.state == "pending" or found.signature != known.signature:
+    if known is None or known.state == "pending" or not known.is_like(found.signature):
         return True
-    if retry and known.state == "failed" and not known.sha256:  # too large, or not to be opened, until now
-        return True
-    return known.ctime_ns > known.read_ns - CLOCK_TICK_NS
+    # too large, or not to be opened; the limits or the rights may have changed since
+    return retry and known.state == "failed" and not known.sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,12 +18,14 @@ from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.roots import Root
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
-from usrland.errors import InvalidInput, NotFound
+from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.schemas.principal import Principal
 from usrland.search import HybridIndex
 from usrland.settings import Settings
 
 __all__ = ["Counts", "Library", "Place"]
+
+logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
 """How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
@@ -142,8 +145,11 @@ class Library:
         """Index in the background until cancelled: once now, then whenever a search found something new."""
         while True:
             self._wake = anyio.Event()
-            await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
-            await self.indexer.embed()
+            try:
+                await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+                await self.indexer.embed()
+            except Unavailable as error:  # a full disk, a locked database: the next search tries again
+                logger.warning("indexing stopped: %s", error)
             await self._wake.wait()
 
     @asynccontextmanager

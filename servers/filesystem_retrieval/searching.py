@@ -62,8 +62,7 @@ async def _passages(
     files: dict[tuple[str, str], Sequence[File]] = {}
     for key, root in roots.items():
         contents = {content for at, content, _ in keys.values() if at == key}
-        holders = await library.catalogue.files_with(key, contents)
-        for content, candidates in holders.items():
+        for content, candidates in (await library.catalogue.files_with(key, contents)).items():
             chosen = [file for file in candidates if glob is None or glob.selects(file.path)]
             files[key, content] = await anyio.to_thread.run_sync(_fresh, root, chosen)
     passages = []
@@ -88,7 +87,7 @@ def _fresh(root: Root, files: Sequence[File]) -> Sequence[File]:
 def _is_fresh(root: Root, file: File) -> bool:
     try:
         with root.open(file.path) as now:
-            if now.signature == file.signature and file.ctime_ns < file.read_ns - 2_000_000_000:
+            if file.is_like(now.signature):
                 return True
             content = read_all(now.fd, file.size)
             return content is not None and sha256_of(content) == file.sha256

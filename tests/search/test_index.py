@@ -103,6 +103,18 @@ async def test_a_changed_text_takes_the_place_of_the_old_one(index: HybridIndex)
     assert await index.count() == 3
 
 
+async def test_a_changed_text_is_never_found_by_the_meaning_of_the_old_one(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+    await index.upsert([IndexRow(id="main/refund", scope="main", text="Penguins live on ice.")], embed=False)
+
+    answer = await index.search("money back after a cancellation", scopes=["main"])
+
+    assert answer.hits == []
+    assert answer.degraded is not None
+    assert answer.degraded.startswith("1 of 3")
+
+
 async def test_a_deleted_row_is_gone_from_both_sides(index: HybridIndex) -> None:
     await index.warm()
     await index.upsert(rows())

@@ -25,7 +25,7 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from usrland.embedding import Embedder
+from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable
 from usrland.search.analysis import terms
 from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
@@ -42,7 +42,7 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 
 KEEP_VERSIONS = timedelta(minutes=10)
 """Long enough for a reader in another process to finish with the version it opened."""
-EMBED_BATCH = 64
+EMBED_BATCH = 32
 LOCK_SECONDS = 60.0
 MAX_QUERY_CHARS = 2_000
 
@@ -112,10 +112,18 @@ class HybridIndex:
         records = list({row.id: _record(row) for row in rows}.values())
         if not records:
             return
+        embedder = self._embedder if self._embedder is not None and self._embedder.ready else None
+        made: Mapping[str, Vectors] = {}
+        if embedder is not None and embed:
+            made = await self._embedded(embedder, records)
         async with self._writing() as tables:
+            if embedder is not None:
+                made = made or await _known(tables, embedder, records)
+            # what has no vector yet must not be found by that of its earlier text
+            await tables.remove_vectors([record.id for record in records if record.digest not in made])
             await tables.put(records)
-            if self._embedder is not None and self._embedder.ready:
-                await self._put_vectors(tables, self._embedder, records, embed=embed)
+            if embedder is not None:
+                await _put_vectors(tables, embedder, records, made)
             await tables.tidy(KEEP_VERSIONS)
 
     async def embed_pending(self, progress: Callable[[int, int], Awaitable[None]] | None = None) -> int:
@@ -126,9 +134,10 @@ class HybridIndex:
         tables = await self._open()
         pending = await tables.without_vectors(self._embedder.generation, self._embedder.dimensions)
         for start in range(0, len(pending), EMBED_BATCH):
-            async with self._writing():
-                records = await tables.records(pending[start : start + EMBED_BATCH])
-                await self._put_vectors(tables, self._embedder, records, embed=True)
+            ids = pending[start : start + EMBED_BATCH]
+            vectors = await self._embedded(self._embedder, await tables.records(ids))
+            async with self._writing():  # rows that changed or went in the meantime have no vector in `vectors`
+                await _put_vectors(tables, self._embedder, await tables.records(ids), vectors)
             if progress is not None:
                 await progress(min(start + EMBED_BATCH, len(pending)), len(pending))
         return len(pending)
@@ -226,18 +235,14 @@ class HybridIndex:
             )
         return embedder, None
 
-    async def _put_vectors(
-        self, tables: Tables, embedder: Embedder, records: Sequence[Record], *, embed: bool
-    ) -> None:
-        digests = {record.digest: record.text for record in records}
-        vectors = dict(await tables.known_vectors(embedder.generation, embedder.dimensions, digests))
-        missing = [digest for digest in digests if digest not in vectors]
-        if embed and missing:
-            made = await anyio.to_thread.run_sync(embedder.documents, [digests[digest] for digest in missing])
+    async def _embedded(self, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
+        """Vectors of these texts, by digest. Takes as long as the model; hold no lock meanwhile."""
+        vectors = dict(await _known(await self._open(), embedder, records))
+        missing = {record.digest: record.text for record in records if record.digest not in vectors}
+        if missing:
+            made = await anyio.to_thread.run_sync(embedder.documents, list(missing.values()))
             vectors.update(zip(missing, made, strict=True))
-        ready = [record for record in records if record.digest in vectors]
-        if ready:
-            await tables.put_vectors(embedder.generation, ready, [vectors[record.digest] for record in ready])
+        return vectors
 
     async def _open(self) -> Tables:
         async with self._opening:
@@ -271,6 +276,20 @@ class HybridIndex:
         except LockTimeout as error:
             raise Unavailable("another process has been writing to the search index for a minute.") from error
         return lock
+
+
+async def _known(tables: Tables, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
+    """Vectors that were made for other rows of the same texts."""
+    digests = {record.digest for record in records}
+    return await tables.known_vectors(embedder.generation, embedder.dimensions, digests)
+
+
+async def _put_vectors(
+    tables: Tables, embedder: Embedder, records: Sequence[Record], vectors: Mapping[str, Vectors]
+) -> None:
+    ready = [record for record in records if record.digest in vectors]
+    if ready:
+        await tables.put_vectors(embedder.generation, ready, [vectors[record.digest] for record in ready])
 
 
 def _record(row: IndexRow) -> Record:

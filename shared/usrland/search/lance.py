@@ -110,11 +110,19 @@ class Tables:
 
     async def remove(self, column: str, values: Collection[str]) -> None:
         """Remove rows by `id` or `group` from every table; vectors first, so that none outlives its row."""
-        condition = col(column).isin(sorted(values))
+        await self._delete_vectors(col(column).isin(sorted(values)))
+        await self._lexical.delete(col(column).isin(sorted(values)))
+
+    async def remove_vectors(self, ids: Collection[str]) -> None:
+        """Take these rows' vectors away, of all generations."""
+        if ids:
+            await self._delete_vectors(col("id").isin(sorted(ids)))
+
+    async def _delete_vectors(self, condition: Expr) -> None:
         for name in await self._table_names():
-            if name != LEXICAL:
-                await (await self._database.open_table(name)).delete(condition)
-        await self._lexical.delete(condition)
+            table = None if name == LEXICAL else await self._database.open_table(name)
+            if table is not None and await table.count_rows():
+                await table.delete(condition)
 
     async def count(self) -> int:
         return await self._lexical.count_rows()
