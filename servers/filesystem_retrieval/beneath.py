@@ -75,7 +75,7 @@ def opened(root: Path, path: str, *, folder: bool = False) -> Iterator[Opened]:
 
     A pipe, a socket or a device is not opened for longer than it takes to see what it is.
     """
-    if "\0" in path or len(path) > MAX_PATH_CHARS or path.startswith("/"):
+    if "\0" in path or len(path) > MAX_PATH_CHARS or path.startswith("/") or (path.endswith("/") and not folder):
         raise absent(path)  # before any C call: those stop reading at NUL
     if not hasattr(os, "O_NOFOLLOW"):
         raise Unavailable("folders cannot be opened safely on this system.", fix="Use Linux or macOS.")

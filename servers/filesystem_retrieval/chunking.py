@@ -71,8 +71,7 @@ def passages(content: Text, kind: Kind) -> list[Passage]:
         case "python":
             return _python(content.text)
         case "markdown" | "document":
-            pieces = _markdown.chunk_indices(content.text)
-            return _paged(_located(content.text, pieces, _headings(content.text)), content)
+            return _paged(_located(content.text, _by_page(content), _headings(content.text)), content)
         case _:
             return _located(content.text, _text.chunk_indices(content.text), [])
 
@@ -99,6 +98,15 @@ def _located(text: str, pieces: Iterable[tuple[int, str]], marks: Sequence[_Mark
             )
         )
     return found
+
+
+def _by_page(content: Text) -> Iterator[tuple[int, str]]:
+    """Pieces that never run over the end of a page, so that each has one page to cite."""
+    lines = _line_starts(content.text)
+    cuts = [0, *(lines[page.first_line - 1] for page in content.pages[1:]), len(content.text)]
+    for start, end in pairwise(cuts):
+        for offset, piece in _markdown.chunk_indices(content.text[start:end]):
+            yield start + offset, piece
 
 
 def _line_starts(text: str) -> list[int]:

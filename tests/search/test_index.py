@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
 from typing import Protocol
 
+import anyio
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -274,20 +273,20 @@ anyio.run(main)
 async def test_two_processes_that_write_the_same_rows_leave_each_once(tmp_path: Path) -> None:
     folder = tmp_path / "index"
     command = [sys.executable, "-c", WRITER, str(folder)]
-    writers = [subprocess.Popen(command, stdout=subprocess.DEVNULL) for _ in range(2)]
-    assert [writer.wait(60) for writer in writers] == [0, 0]
+    writers = [await anyio.open_process(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [await writer.wait() for writer in writers] == [0, 0]
 
     assert await HybridIndex(folder, None).count() == 60
 
 
 async def test_a_writer_killed_half_way_leaves_whole_batches_and_no_lock(tmp_path: Path) -> None:
     folder = tmp_path / "index"
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(folder)], stdout=subprocess.PIPE)
-    assert writer.stdout is not None
-    for _ in range(3):
-        writer.stdout.readline()
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.communicate()
+    async with await anyio.open_process([sys.executable, "-c", WRITER, str(folder)]) as writer:
+        assert writer.stdout is not None
+        told = b""
+        while told.count(b"\n") < 3:
+            told += await writer.stdout.receive()
+        writer.kill()
 
     index = HybridIndex(folder, None)
     count = await index.count()

@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 __all__ = ["Encoder"]
 
-BATCH = 32
+BATCH = 8
 THREADS = 2
 _ERRORS_ONLY = 3
 
@@ -26,6 +26,8 @@ class Encoder:
     def __init__(self, weights: bytes, tokenizer: bytes, *, max_tokens: int) -> None:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = THREADS
+        # waiting threads sleep instead of spinning: the processor belongs to the user's other programs as well
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = _ERRORS_ONLY
         self._session = onnxruntime.InferenceSession(weights, options, providers=["CPUExecutionProvider"])
         self._tokenizer = Tokenizer.from_buffer(tokenizer)
