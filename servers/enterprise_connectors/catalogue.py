@@ -261,4 +261,3 @@ def _names_a_large_file(value: Any) -> bool:
             return file.is_file() and file.stat().st_size > LARGE_FILE_BYTES
         case _:
             return False
-

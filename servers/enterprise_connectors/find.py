@@ -25,7 +25,9 @@ K1 = 1.2
 B = 0.6
 WEIGHTS: Mapping[str, float] = {"name": 3.0, "summary": 2.0, "system": 1.5, "description": 1.0, "arguments": 0.4}
 
-_BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])")
+_BOUNDARY = re.compile(
+    r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])"
+)
 _WORD = re.compile(r"[^\W_]+")
 _STOP = frozenset(
     "a an and are as at be by can do for from get has have how i in into is it its me my of on or our please "

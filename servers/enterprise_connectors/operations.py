@@ -62,7 +62,9 @@ def operations(catalogue: Catalogue) -> list[Operation]:
     """The three operations over one catalogue."""
 
     async def sys_find(
-        request: Annotated[str, Field(description="What you want to do, in plain words.", min_length=1, max_length=500)],
+        request: Annotated[
+            str, Field(description="What you want to do, in plain words.", min_length=1, max_length=500)
+        ],
         call: Call,
         system: Annotated[str, Field(description="Only in this system.")] = "",
         limit: Annotated[int, Field(ge=1, le=MAX_FOUND)] = 5,

@@ -137,7 +137,9 @@ class _Egress(httpx.AsyncBaseTransport):
 class _Capped(httpx.AsyncByteStream):
     """A response body that ends in time and in size."""
 
-    def __init__(self, inner: httpx.AsyncByteStream, request: httpx.Request, deadline: float, max_bytes: int) -> None:
+    def __init__(
+        self, inner: httpx.AsyncByteStream, request: httpx.Request, deadline: float, max_bytes: int
+    ) -> None:
         self._inner = inner
         self._request = request
         self._deadline = deadline
@@ -155,7 +157,9 @@ class _Capped(httpx.AsyncByteStream):
             if left < 0:
                 raise InvalidInput(
                     f"the answer of {self._request.url.host!r} is larger than {self._max_bytes} bytes.",
-                    fix="Ask for less at once." if _is_safe(self._request) else "It took effect; do not repeat it.",
+                    fix="Ask for less at once."
+                    if _is_safe(self._request)
+                    else "It took effect; do not repeat it.",
                 )
             yield chunk
 
