@@ -29,10 +29,11 @@ _BOUNDARY = re.compile(
     r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])"
 )
 _WORD = re.compile(r"[^\W_]+")
-_STOP = frozenset(
+_STOP_WORDS = (
     "a an and are as at be by can do for from get has have how i in into is it its me my of on or our please "
-    "that the their them then this to use was we what when where which who will with you your".split()
+    "that the their them then this to use was we what when where which who will with you your"
 )
+_STOP = frozenset(_STOP_WORDS.split())
 
 _stemmer = snowballstemmer.stemmer("english")
 _stemming = threading.Lock()  # a stemmer keeps the word it works on in itself

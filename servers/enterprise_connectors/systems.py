@@ -92,7 +92,7 @@ def _system(settings: Settings, name: str, table: Any) -> System:
     if not _NAME.fullmatch(name) or name in _RESERVED:
         raise InvalidInput(
             f"{name!r} cannot be the name of a system.",
-            fix=f"Use lower case letters, digits and '_', at most {MAX_SYSTEM_NAME}, and none of {sorted(_RESERVED)}.",
+            fix=f"Use a-z, 0-9 and '_', at most {MAX_SYSTEM_NAME}, and none of {', '.join(sorted(_RESERVED))}.",
         )
     if not isinstance(table, dict):
         raise InvalidInput(f"{name!r} stands outside any table.", fix="Put it under a [system].")

@@ -124,7 +124,7 @@ class _Egress(httpx.AsyncBaseTransport):
             if reason:
                 raise Denied(
                     f"{host!r} is {reason}; it was not contacted.",
-                    fix="If it is meant, the operator sets allow_private = true for this system (never link-local).",
+                    fix="If it is meant, the operator sets allow_private = true for this system.",
                 )
         return addresses
 

@@ -20,7 +20,7 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from enterprise_connectors.sql.functions import NAMES, PARSED
+from enterprise_connectors.sql.functions import NAMES, PARSED, named
 from usrland.errors import Denied, InvalidInput
 
 __all__ = ["Dialect", "Guard"]
@@ -34,18 +34,19 @@ MAX_CHARACTERS = 20_000
 
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
 _CHANGES = frozenset({"Insert", "Update", "Delete"})
-_NODES = _QUERIES | frozenset(
+_NODES = _QUERIES | named(
     """
-Add Alias Aliases All And Any Anonymous AnonymousAggFunc Array ArrayContainedBy ArrayContainsAll ArrayOverlaps
-AtTimeZone Between BitString BitwiseAnd BitwiseLeftShift BitwiseNot BitwiseOr BitwiseRightShift BitwiseXor Boolean
-Bracket ByteString CTE Case Cast Collate Column ColumnDef CombinedAggFunc Cube DPipe DataType DataTypeParam Distinct
-Div Dot EQ Escape Except Exists Fetch Filter From GT GTE Glob Group GroupingSets Having HexString ILike Identifier If
-IgnoreNulls In Interval IntervalSpan Is JSONBContains JSONBExtract JSONBExtractScalar JSONExtract JSONExtractScalar
-JSONPath JSONPathKey JSONPathRoot JSONPathSubscript Join LT LTE Lateral Like Limit LimitOptions Literal Match Mod Mul
-NEQ National Neg Not Null NullSafeEQ NullSafeNEQ Offset Or Order Ordered Parameter Paren Placeholder Pow
-RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableAlias TableSample Tuple Unnest
-Values Var Where Window WindowSpec With WithinGroup Xor
-""".split()
+Add Alias Aliases All And Any Anonymous AnonymousAggFunc Array ArrayContainedBy ArrayContainsAll
+ArrayOverlaps AtTimeZone Between BitString BitwiseAnd BitwiseLeftShift BitwiseNot BitwiseOr
+BitwiseRightShift BitwiseXor Boolean Bracket ByteString CTE Case Cast Collate Column ColumnDef
+CombinedAggFunc Cube DPipe DataType DataTypeParam Distinct Div Dot EQ Escape Except Exists Fetch Filter From
+GT GTE Glob Group GroupingSets Having HexString ILike Identifier If IgnoreNulls In Interval IntervalSpan Is
+JSONBContains JSONBExtract JSONBExtractScalar JSONExtract JSONExtractScalar JSONPath JSONPathKey
+JSONPathRoot JSONPathSubscript Join LT LTE Lateral Like Limit LimitOptions Literal Match Mod Mul NEQ
+National Neg Not Null NullSafeEQ NullSafeNEQ Offset Or Order Ordered Parameter Paren Placeholder Pow
+RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableAlias TableSample Tuple
+Unnest Values Var Where Window WindowSpec With WithinGroup Xor
+"""
 )
 _CHANGE_NODES = _NODES | {"OnConflict", "Returning", "Schema"}
 
@@ -94,7 +95,7 @@ class Guard:
             return True
         return lower.startswith("sqlite_" if self.dialect == "sqlite" else "pg_")
 
-    def _parsed(self, sql: str) -> exp.Expression:
+    def _parsed(self, sql: str) -> exp.Expr:
         if len(sql) > MAX_CHARACTERS or "\0" in sql:
             raise InvalidInput(f"sql: at most {MAX_CHARACTERS} characters and no zero byte.")
         try:
@@ -108,7 +109,7 @@ class Guard:
             raise Denied(f"one statement at a time, not {len(statements)}.", fix="Send them one by one.")
         return statements[0]
 
-    def _walk(self, tree: exp.Expression, allowed: frozenset[str]) -> None:
+    def _walk(self, tree: exp.Expr, allowed: frozenset[str]) -> None:
         for node in tree.walk():
             kind = type(node).__name__
             if isinstance(node, exp.Func):
@@ -167,9 +168,9 @@ def _is_common(table: exp.Table) -> bool:
     return False
 
 
-def _with_scopes(node: exp.Expression) -> Iterator[tuple[exp.With, int | None]]:
+def _with_scopes(node: exp.Expr) -> Iterator[tuple[exp.With, int | None]]:
     """The WITH clauses around a node, from the inside out, and in which of their queries it stands."""
-    child: exp.Expression = node
+    child: exp.Expr = node
     inside: int | None = None
     while (parent := child.parent) is not None:
         if isinstance(parent, exp.With):
@@ -180,7 +181,7 @@ def _with_scopes(node: exp.Expression) -> Iterator[tuple[exp.With, int | None]]:
         child = parent
 
 
-def _kind(node: exp.Expression) -> str:
+def _kind(node: exp.Expr) -> str:
     if isinstance(node, exp.Command):
         return str(node.this).upper()
     return type(node).__name__.upper()

@@ -91,7 +91,7 @@ class Sqlite:
                 for index in connection.execute(f"PRAGMA index_list({name})").fetchall()
                 if index[2] and index[3] == "u"
             ]
-            cursor = connection.execute(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}")  # noqa: S608 - a known table
+            cursor = connection.execute(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}")
             sample = collect([column[0] for column in cursor.description], cursor, limits)
         primary = [column[1] for column in sorted(columns, key=lambda column: int(column[5])) if column[5]]
         return Description(
