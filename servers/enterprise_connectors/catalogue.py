@@ -89,6 +89,7 @@ class Catalogue:
         self._clients: list[_ClientAtFirstUse] = []
         self._connectors: dict[str, Connector[Any]] = {}
         self._of_system: dict[str, list[Operation]] = {}
+        self._taken: set[str] = set()
         self._entries: dict[str, Entry] | None = None
         self._index: Index | None = None
         self.systems = [system for system in configured.systems if self._connect(system)]
@@ -165,14 +166,11 @@ class Catalogue:
         return system.name in self._connectors
 
     def _all(self) -> dict[str, Entry]:
-        entries: dict[str, Entry] = {}
-        for system in self.systems:
-            for operation in self._operations(system):
-                if operation.name in entries:
-                    self._problem(system, f"{operation.name!r} is already the name of another operation.")
-                    continue
-                entries[operation.name] = Entry(system, operation)
-        return entries
+        return {
+            operation.name: Entry(system, operation)
+            for system in self.systems
+            for operation in self._operations(system)
+        }
 
     def _operations(self, system: System) -> list[Operation]:
         if system.name not in self._of_system:
@@ -196,9 +194,15 @@ class Catalogue:
             if operation.effect != "read" and not system.write:
                 continue
             try:
-                yield _reissued(system, operation)
+                issued = _reissued(system, operation)
             except ValueError as error:
                 self._problem(system, f"{error}.")
+                continue
+            if issued.name in self._taken:
+                self._problem(system, f"{issued.name!r} is already the name of another operation.")
+                continue
+            self._taken.add(issued.name)
+            yield issued
 
     def _problem(self, system: System, text: str) -> None:
         logger.warning("system %s: %s", system.name, text)

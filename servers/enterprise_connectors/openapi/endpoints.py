@@ -36,6 +36,12 @@ _IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
 # `body` is ours; the others belong to the call path
 _RESERVED = frozenset({"body", "idempotency_key", "dry_run", "confirm_token", "cursor", "max_tokens"})
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
+_RANKS = tuple(
+    map(
+        re.compile,
+        (r"application/json", r".*\+json|\*/\*|application/\*", r".*/x-www-form-urlencoded", r"text/.*|.*xml"),
+    )
+)
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
 Location = Literal["path", "query", "header"]
@@ -244,17 +250,15 @@ def _body(document: Document, portable: Portable, node: Any) -> Body | None:
 
 
 def _chosen(media_types: list[str]) -> str | None:
-    """JSON where there is JSON, then a form, then text."""
-    for fits in (
-        lambda kind: kind == "application/json",
-        lambda kind: kind.endswith("+json") or kind in ("*/*", "application/*"),
-        lambda kind: kind == "application/x-www-form-urlencoded",
-        lambda kind: kind.startswith("text/") or kind.endswith("xml"),
-    ):
-        for media_type in media_types:
-            if fits(media_type.partition(";")[0].strip().lower()):
-                return media_type
-    return None
+    """JSON where there is JSON, then a form, then text; the first of each that is described."""
+    ranked = [(_rank(media_type), number, media_type) for number, media_type in enumerate(media_types)]
+    rank, _, media_type = min(ranked)
+    return media_type if rank < len(_RANKS) else None
+
+
+def _rank(media_type: str) -> int:
+    kind = media_type.partition(";")[0].strip().lower()
+    return next((rank for rank, pattern in enumerate(_RANKS) if pattern.fullmatch(kind)), len(_RANKS))
 
 
 def _name(operation_id: Any, method: str, path: str) -> str:

@@ -159,6 +159,8 @@ def _ours(error: psycopg.Error, seconds: float) -> Exception:
             return Unavailable("somebody else holds a lock on what the statement needs.")
         case errors.InsufficientPrivilege() | errors.ReadOnlySqlTransaction():
             return Denied(f"the database refuses: {text}.")
+        case errors.ProtocolViolation():
+            return InvalidInput("parameters: give one value for each of $1, $2 … in the statement.")
         case errors.UndefinedTable():
             return NotFound(f"{text}.", fix="The operation tables lists the tables there are.")
         case psycopg.IntegrityError():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ _READ_ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
 _CHANGE_ACTIONS = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 Allows = Callable[[str], bool]
+Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
 
 class Sqlite:
@@ -48,20 +49,20 @@ class Sqlite:
 
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(write=False))
+            connection.set_authorizer(self._authorizer(connection))
             cursor = connection.execute(sql, _bound(parameters))
             columns = [column[0] for column in cursor.description or ()]
             return collect(columns, islice(cursor, limits.offset, None), limits)
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(write=False))
+            connection.set_authorizer(self._authorizer(connection))
             return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
 
     def execute(self, sql: str, parameters: Sequence[Any], limits: Limits, *, commit: bool) -> Result:
         with self._connected(limits, write=True) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            connection.set_authorizer(self._authorizer(write=True))
+            connection.set_authorizer(self._authorizer(connection, write=True))
             cursor = connection.execute(sql, _bound(parameters))
             result = collect([column[0] for column in cursor.description or ()], cursor, limits)
             connection.set_authorizer(None)
@@ -134,23 +135,50 @@ class Sqlite:
             if connection is not None:
                 connection.close()  # takes back what was not committed
 
-    def _authorizer(self, *, write: bool) -> Callable[[int, str | None, str | None, str | None, str | None], int]:
-        def ask(
-            action: int, first: str | None, second: str | None, database: str | None, source: str | None
-        ) -> int:
+    def _authorizer(self, connection: sqlite3.Connection, *, write: bool = False) -> Authorizer:
+        behind_views, triggers = self._behind(connection), self._triggers(connection) if write else frozenset()
+
+        def reaches(table: str | None, source: str | None) -> bool:
+            return self._allows(table or "") or (table, source) in behind_views or source in triggers
+
+        def ask(action: int, first: str | None, second: str | None, _: str | None, source: str | None) -> int:
             allowed = (
                 action in _READ_ACTIONS
                 or (action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in NAMES["sqlite"])
-                or (action == sqlite3.SQLITE_READ and self._reaches(first, source))
-                or (write and action in _CHANGE_ACTIONS and self._reaches(first, source))
+                or (action == sqlite3.SQLITE_READ and reaches(first, source))
+                or (write and action in _CHANGE_ACTIONS and reaches(first, source))
             )
             return sqlite3.SQLITE_OK if allowed else sqlite3.SQLITE_DENY
 
         return ask
 
-    def _reaches(self, table: str | None, source: str | None) -> bool:
-        """A view or trigger that may be used reaches the tables it was made over."""
-        return self._allows(table or "") or (source is not None and self._allows(source))
+    def _behind(self, connection: sqlite3.Connection) -> frozenset[tuple[str | None, str | None]]:
+        """What the views that may be used read, as the authorizer will be asked about it.
+
+        The name of the view alone would not do: a WITH query may take the same name.
+        """
+        found = connection.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')").fetchall()
+        if all(self._allows(name) for name, _ in found):
+            return frozenset()
+        reads: set[tuple[str | None, str | None]] = set()
+
+        def note(action: int, first: str | None, _1: str | None, _2: str | None, source: str | None) -> int:
+            if action == sqlite3.SQLITE_READ and source is not None:
+                reads.add((first, source))
+            return sqlite3.SQLITE_OK
+
+        connection.set_authorizer(note)
+        for name, kind in found:
+            if kind == "view" and self._allows(name):
+                with suppress(sqlite3.Error):  # a view over what is gone concerns only those who use it
+                    connection.execute(f"EXPLAIN SELECT * FROM {quoted(name)}").close()
+        connection.set_authorizer(None)
+        return frozenset(reads)
+
+    def _triggers(self, connection: sqlite3.Connection) -> frozenset[str]:
+        """The triggers of the tables that may be used: what they do is their owner's decision."""
+        found = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
+        return frozenset(name for name, table in found if self._allows(table))
 
 
 def _stop_after(connection: sqlite3.Connection, seconds: float) -> None:
