@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import anyio
+
 from enterprise_connectors.catalogue import Catalogue
 from enterprise_connectors.operations import operations
 from enterprise_connectors.systems import systems
@@ -28,7 +30,8 @@ def service(settings: Settings) -> Service:
         try:
             yield
         finally:
-            await catalogue.aclose()
+            with anyio.CancelScope(shield=True):  # stopping is a cancellation; connections are still given back
+                await catalogue.aclose()
 
     return Service(
         name="enterprise-connectors",

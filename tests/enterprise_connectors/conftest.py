@@ -173,6 +173,7 @@ def serve(tmp_path: Path) -> Callable[..., AbstractAsyncContextManager[Run]]:
             async def run(operation: str, /, **arguments: Any) -> dict[str, Any]:
                 return dict((await host.path.run(operation, arguments, principal=caller)).structured)
 
+            host.first_contact.set()
             run.host = host  # type: ignore[attr-defined]  # for the tests that look at the listing
             yield run
 
