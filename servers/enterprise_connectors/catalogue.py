@@ -2,20 +2,25 @@
 
 A connector knows neither its system's name nor who calls. The rule that makes its operations this server's:
 
-* name: `<system>_<operation>` (dots become underscores), the same in `tools/list`, sys_find and the audit log;
+* name: `<system>_<operation>` (dots become underscores; cut to 56 characters with a mark), the same in
+  `tools/list`, sys_find and the audit log;
 * scopes: `<system>:<effect>` always, and every scope that the connector declared with its own first part
   replaced by the system: `sys:read` becomes `crm:read`, `sys:admin` becomes `crm:admin`;
 * without `write = true` only what reads exists at all;
 * everything is `open_world`: it reaches a system that is not ours.
 
-Listing must not wait. Up to eight operations are listed as tools of their own, decided from configuration
-alone: a system whose table names a file above 32 KiB (an API description) has many without being read, and
-everything else is what `Connector.operations` says, which never touches a network. Above that, the three
-`sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread.
+A connector that had to leave something out may say so in an attribute `problems`, a list of sentences.
+
+Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
+from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
+without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
+that the three `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
+large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import threading
@@ -27,13 +32,15 @@ from typing import TYPE_CHECKING, Any, cast
 from pydantic import ValidationError
 
 from enterprise_connectors.systems import Configured, System
-from usrland.connector import Connector, Operation
+from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.parameters import Parameters
 from usrland.schemas.principal import Principal
 from usrland.settings import explain
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     import httpx
 
     from enterprise_connectors.find import Index
@@ -44,6 +51,8 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = "usrland.connectors"
 MAX_LISTED = 8
+MAX_LISTED_NAME = 36
+"""Characters. Some hosts allow 64 for `mcp__enterprise-connectors__` and the name, and refuse the whole list."""
 MAX_LISTED_CHARACTERS = 5_000
 """Of names, descriptions and schemas: about half of what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
@@ -90,6 +99,7 @@ class Catalogue:
         self._connectors: dict[str, Connector[Any]] = {}
         self._of_system: dict[str, list[Operation]] = {}
         self._taken: set[str] = set()
+        self._kinds = _kinds() if configured.systems else {}
         self._entries: dict[str, Entry] | None = None
         self._index: Index | None = None
         self.systems = [system for system in configured.systems if self._connect(system)]
@@ -105,8 +115,8 @@ class Catalogue:
         operations: list[Operation] = []
         for system in self.systems:
             operations += self._operations(system)
-        size = sum(_size(operation) for operation in operations)
-        return operations if len(operations) <= MAX_LISTED and size <= MAX_LISTED_CHARACTERS else []
+        few = len(operations) <= MAX_LISTED and all(len(op.name) <= MAX_LISTED_NAME for op in operations)
+        return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else []
 
     def entries(self) -> Mapping[str, Entry]:
         """Every operation by name. Blocks while descriptions are read, once."""
@@ -140,17 +150,24 @@ class Catalogue:
                 await connector.check()
             except UsrlandError as error:
                 problems[name] = str(error)
+            except Exception:  # foreign code; the other systems are checked all the same
+                logger.exception("the check of system %s failed", name)
+                problems[name] = "its connector failed; the log tells why."
         return problems
 
     async def aclose(self) -> None:
-        for connector in self._connectors.values():
-            await connector.aclose()
+        """Close every connector, then the clients they were handed."""
+        for name, connector in self._connectors.items():
+            try:
+                await connector.aclose()
+            except Exception:  # foreign code; the others are closed all the same
+                logger.exception("closing system %s failed", name)
         for client in self._clients:
             await client.close()
 
     def _connect(self, system: System) -> bool:
         try:
-            kind = _connector_type(system.kind)
+            kind = self._kind(system.kind)
             client = _ClientAtFirstUse(allow_private=system.allow_private)
             config = kind.config_type.model_validate(system.options)
             self._connectors[system.name] = kind(config, cast("httpx.AsyncClient", client))
@@ -164,6 +181,14 @@ class Catalogue:
             logger.exception("connector %s failed to start for system %s", system.kind, system.name)
             self._problem(system, f"the connector {system.kind!r} failed to start; its log tells why.")
         return system.name in self._connectors
+
+    def _kind(self, kind: str) -> type[Connector[Any]]:
+        if kind not in self._kinds:
+            raise InvalidInput(
+                f"there is no connector {kind!r}.", fix=f"Known kinds: {', '.join(sorted(self._kinds))}."
+            )
+        loaded: type[Connector[Any]] = self._kinds[kind].load()
+        return loaded
 
     def _all(self) -> dict[str, Entry]:
         return {
@@ -210,43 +235,49 @@ class Catalogue:
         self.problems[system.name] = f"{before} {text}" if before else text
 
 
-def _connector_type(kind: str) -> type[Connector[Any]]:
+def _kinds() -> dict[str, EntryPoint]:
     from importlib.metadata import entry_points
 
-    found = {point.name: point for point in entry_points(group=ENTRY_POINTS)}
-    if kind not in found:
-        raise InvalidInput(f"there is no connector {kind!r}.", fix=f"Known kinds: {', '.join(sorted(found))}.")
-    loaded: type[Connector[Any]] = found[kind].load()
-    return loaded
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
 def _reissued(system: System, operation: Operation) -> Operation:
     declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
-    about = f"In {system.name} ({system.about}): " if system.about else f"In {system.name}: "
     return replace(
         operation,
         name=_name(system, operation.name),
         title=f"{system.name}: {operation.title}",
-        description=about + operation.description,
+        description=_where(system) + operation.description,
         scopes=frozenset(declared | {f"{system.name}:{operation.effect}"}),
         undo=_name(system, operation.undo) if operation.undo else "",
         open_world=True,
     )
 
 
+def _where(system: System) -> str:
+    return f"In {system.name} ({system.about}): " if system.about else f"In {system.name}: "
+
+
 def _name(system: System, operation: str) -> str:
-    return f"{system.name}_{operation.replace('.', '_')}"
+    """Cut where it would be too long, with a mark of the whole name: stable, and still its own."""
+    name = f"{system.name}_{operation.replace('.', '_')}"
+    if len(name) <= MAX_OPERATION_NAME:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{name[: MAX_OPERATION_NAME - 7].rstrip('_')}_{mark}"
 
 
 def _searchable(name: str, entry: Entry) -> dict[str, str]:
-    summary, _, rest = entry.operation.description.partition("\n")
+    summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
+    properties = Parameters(entry.operation).own.get("properties", {})
+    values = (value for schema in properties.values() for value in schema.get("enum", ()))
     return {
         "key": name,
         "name": name.removeprefix(entry.system.name),
-        "summary": summary.partition(": ")[2],
+        "summary": summary,
         "system": f"{entry.system.name} {entry.system.about}",
         "description": rest,
-        "arguments": " ".join(Parameters(entry.operation).own.get("properties", {})),
+        "arguments": " ".join([*properties, *map(str, values)]),
     }
 
 

@@ -71,7 +71,8 @@ class Index:
                 norm = weight / (1 - B + B * lengths[number] / average)
                 for word, times in count[field].items():
                     posting = self._postings[word]
-                    posting[number] = posting.get(number, 0.0) + times * norm
+                    # a name that says "customer" twice is not twice as much about customers
+                    posting[number] = posting.get(number, 0.0) + norm * (times if field == "description" else 1)
 
     def search(self, request: str, limit: int, allowed: Callable[[str], bool]) -> list[str]:
         """The keys that share a word with `request`, best first; ties in the order they were given."""

@@ -106,9 +106,10 @@ def operations(catalogue: Catalogue) -> list[Operation]:
 
 
 def _find(catalogue: Catalogue, principal: Principal, request: str, system: str, limit: int) -> FoundOperations:
-    known = [configured.name for configured in catalogue.systems]
+    known = [name for name in (system.name for system in catalogue.systems) if _may_use(principal, name)]
     if system and system not in known:
         raise InvalidInput(f"there is no system {system!r}.", fix=f"Known: {', '.join(known) or 'none'}.")
+    problems = {name: text for name, text in catalogue.problems.items() if _may_use(principal, name)}
 
     def allowed(entry: Entry) -> bool:
         return system in ("", entry.system.name) and not principal.missing(entry.operation.scopes)
@@ -116,8 +117,12 @@ def _find(catalogue: Catalogue, principal: Principal, request: str, system: str,
     found = catalogue.search(request, limit, allowed)
     return FoundOperations(
         operations=[_found(entry.operation) for entry in found],
-        note=_note(catalogue, found=bool(found)),
+        note=_note(known, problems, found=bool(found)),
     )
+
+
+def _may_use(principal: Principal, system: str) -> bool:
+    return any(not principal.missing(frozenset({f"{system}:{effect}"})) for effect in ("read", "write", "destroy"))
 
 
 def _found(operation: Operation) -> Found:
@@ -131,14 +136,13 @@ def _found(operation: Operation) -> Found:
     )
 
 
-def _note(catalogue: Catalogue, *, found: bool) -> str | None:
+def _note(known: list[str], problems: Mapping[str, str], *, found: bool) -> str | None:
     facts = []
-    if not catalogue.systems and not catalogue.problems:
-        facts.append(f"No system is configured; the operator adds one to {FILE_NAME} in the usrland home.")
+    if not known and not problems:
+        facts.append(f"No system is there for you; the operator adds one to {FILE_NAME} in the usrland home.")
     elif not found:
-        names = ", ".join(system.name for system in catalogue.systems) or "none"
-        facts.append(f"Nothing fits these words. Systems: {names}. Try other words.")
-    facts += [f"{name}: {problem}" for name, problem in catalogue.problems.items()]
+        facts.append(f"Nothing fits these words. Systems: {', '.join(known) or 'none'}. Try other words.")
+    facts += [f"{name}: {problem}" for name, problem in problems.items()]
     return _cut(" ".join(facts), NOTE_CHARACTERS) or None
 
 

@@ -31,7 +31,7 @@ __all__ = ["FILE_NAME", "Configured", "System", "systems"]
 
 FILE_NAME = "connectors.toml"
 MAX_SYSTEM_NAME = 16
-"""Characters. An operation's name has 56 in all, and hosts add their own prefix."""
+"""Characters. It stands before every operation's name, which has 56 in all."""
 
 _NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_SYSTEM_NAME - 1}}}")
 _RESERVED = frozenset({"sys", "fs", "memory", "audit", "usrland"})
@@ -77,8 +77,10 @@ def systems(settings: Settings) -> Configured:
         tables = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return Configured()
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return Configured(problems={FILE_NAME: f"cannot be read: {error}"})
+    except OSError as error:
+        return Configured(problems={FILE_NAME: f"cannot be read: {error.strerror}."})
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return Configured(problems={FILE_NAME: f"is not valid TOML: {error}."})
     configured = Configured()
     for name, table in tables.items():
         try:

@@ -98,11 +98,17 @@ async def test_a_large_description_is_not_read_for_the_listing(serve: Serve, tmp
         assert len((await run("sys_find", request="thing"))["operations"]) == 2
 
 
-async def test_scopes_bound_what_is_listed_found_described_and_called(serve: Serve, crm: Path, tmp_path: Path) -> None:
+async def test_scopes_bound_what_is_listed_found_described_and_called(
+    serve: Serve, crm: Path, tmp_path: Path
+) -> None:
     toml = sql(crm) + sql(crm, name="erp")
     scopes = frozenset({"sys:*", "crm:read"})
     async with serve(toml, scopes=scopes) as run:
         assert [name for name in listing(run) if name.startswith("erp_")] == []
+        nothing = await run("sys_find", request="photosynthesis")
+        assert "erp" not in nothing["note"]
+        with pytest.raises(InvalidInput, match="Known: crm\\."):
+            await run("sys_find", request="query", system="erp")
         found = await run("sys_find", request="query rows of a table", limit=20)
         assert {operation["name"].partition("_")[0] for operation in found["operations"]} == {"crm"}
         with pytest.raises(NotFound):
@@ -157,7 +163,9 @@ async def test_an_unknown_system_is_an_error_that_names_the_known(serve: Serve, 
             await run("sys_find", request="query", system="crn")
 
 
-async def test_two_operations_that_would_share_a_name_are_told_apart(serve: Serve, crm: Path, tmp_path: Path) -> None:
+async def test_two_operations_that_would_share_a_name_are_told_apart(
+    serve: Serve, crm: Path, tmp_path: Path
+) -> None:
     file = tmp_path / "clash.json"
     paths = {"/q": {"get": {"operationId": "b_query", "summary": "Clash"}}}
     file.write_text(json.dumps({"openapi": "3.1.0", "paths": paths}))

@@ -3,7 +3,9 @@ from __future__ import annotations
 from enterprise_connectors.find import Document, Index, words
 
 
-def document(name: str, summary: str = "", description: str = "", system: str = "", arguments: str = "") -> Document:
+def document(
+    name: str, summary: str = "", description: str = "", system: str = "", arguments: str = ""
+) -> Document:
     return Document(
         key=name, name=name, summary=summary, system=system, description=description, arguments=arguments
     )

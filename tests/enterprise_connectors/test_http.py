@@ -22,8 +22,18 @@ def test_a_public_address_is_open(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["127.0.0.1", "10.1.2.3", "192.168.0.1", "172.16.0.1", "100.64.0.1", "::1", "fd00::1", "::ffff:10.0.0.1"]
-    + ["64:ff9b::a00:1", "2002:0a00:0001::1"],
+    [
+        "127.0.0.1",
+        "10.1.2.3",
+        "192.168.0.1",
+        "172.16.0.1",
+        "100.64.0.1",
+        "::1",
+        "fd00::1",
+        "::ffff:10.0.0.1",
+        "64:ff9b::a00:1",
+        "2002:0a00:0001::1",
+    ],
 )
 def test_a_private_address_is_open_only_where_allowed(address: str) -> None:
     assert refusal(address, allow_private=False) == "a private or loopback address"
@@ -32,8 +42,19 @@ def test_a_private_address_is_open_only_where_allowed(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["169.254.169.254", "169.254.1.1", "fe80::1%eth0", "::ffff:169.254.169.254", "64:ff9b::a9fe:a9fe", "fd00:ec2::254"]
-    + ["100.100.100.200", "0.0.0.0", "::", "224.0.0.1", "ff02::1"],
+    [
+        "169.254.169.254",
+        "169.254.1.1",
+        "fe80::1%eth0",
+        "::ffff:169.254.169.254",
+        "64:ff9b::a9fe:a9fe",
+        "fd00:ec2::254",
+        "100.100.100.200",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+    ],
 )
 def test_metadata_and_addresses_of_no_one_machine_are_never_open(address: str) -> None:
     assert refusal(address, allow_private=True) is not None
@@ -65,6 +86,25 @@ async def test_a_name_that_resolves_to_a_private_address_too_is_refused(monkeypa
     async with client() as http:
         with pytest.raises(Denied):
             await http.get("http://example.com/")
+
+
+async def test_a_name_that_changes_its_mind_after_the_check_gains_nothing(
+    tickets: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = iter(["127.0.0.1", "192.0.2.1"])
+    asked: list[str] = []
+
+    def turning(host: Any, port: Any, *_: Any, **__: Any) -> Any:
+        asked.append(str(host))
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (next(answers), port))]
+
+    tickets.answer("/", {"ok": True})
+    port = tickets.url.rpartition(":")[2]
+    monkeypatch.setattr(socket, "getaddrinfo", turning)
+    async with client(allow_private=True) as http:
+        assert (await http.get(f"http://turning.example:{port}/")).json() == {"ok": True}
+
+    assert len(asked) == 1
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed(tickets: Any) -> None:

@@ -95,7 +95,9 @@ def test_no_value_ever_leaves_its_place_in_the_path(value: str) -> None:
         (None, {}, []),
     ],
 )
-def test_query_values_follow_style_and_explode(value: Any, keys: dict[str, Any], pairs: list[tuple[str, str]]) -> None:
+def test_query_values_follow_style_and_explode(
+    value: Any, keys: dict[str, Any], pairs: list[tuple[str, str]]
+) -> None:
     assert query(value, **keys) == pairs
 
 
@@ -147,7 +149,9 @@ def test_bodies_are_sent_as_what_they_are_described(media_type: str, body: Any, 
     assert sent.headers["content-type"] == media_type
 
 
-@pytest.mark.parametrize(("media_type", "body"), [("application/x-www-form-urlencoded", "a=b"), ("text/plain", {"a": 1})])
+@pytest.mark.parametrize(
+    ("media_type", "body"), [("application/x-www-form-urlencoded", "a=b"), ("text/plain", {"a": 1})]
+)
 def test_a_body_of_the_wrong_kind_is_refused(media_type: str, body: Any) -> None:
     with pytest.raises(InvalidInput, match="body"):
         request({"body": body}, media_type=media_type)

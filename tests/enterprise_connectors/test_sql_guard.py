@@ -15,7 +15,7 @@ ALLOWED = [
     "SELECT CASE WHEN total > 10 THEN 'big' ELSE 'small' END FROM orders",
     "SELECT * FROM customers WHERE name LIKE '%drop table%' OR name = 'delete; from' -- a comment; too",
     'SELECT id AS "update", name AS "delete" FROM customers',
-    "SELECT coalesce(city, '?'), upper(name), round(1.5), abs(-1) FROM customers WHERE id IN (SELECT id FROM orders)",
+    "SELECT coalesce(city, '?'), upper(name), round(1.5) FROM customers WHERE id IN (SELECT id FROM orders)",
 ]
 
 REFUSED = [
@@ -42,6 +42,7 @@ REFUSED_BY_DIALECT: list[tuple[Dialect, str]] = [
     ("postgres", "SELECT pg_read_file('/etc/hostname')"),
     ("postgres", "SELECT * FROM pg_read_file('/etc/hostname')"),
     ("postgres", "SELECT pg_catalog.pg_read_file('/etc/hostname')"),
+    ("postgres", "SELECT elsewhere.lower('x')"),
     ("postgres", "SELECT * FROM customers ORDER BY touch()"),
     ("postgres", "SELECT * FROM customers WHERE id = (SELECT touch())"),
     ("postgres", "SELECT count(*) FILTER (WHERE touch() > 0) FROM customers"),

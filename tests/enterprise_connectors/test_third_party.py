@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -48,6 +49,14 @@ class Weather(Connector[Config]):
             Operation(call=self.today, effect="read", scopes=read, name="x" * 56),
         ]
 
+    async def check(self):
+        if self.config.mood == "odd":
+            raise RuntimeError("a bug in a check")
+
+    async def aclose(self):
+        if self.config.mood == "odd":
+            raise RuntimeError("a bug in closing")
+
     async def today(self) -> Said:
         """Say what the weather is."""
         return Said(text=f"{self.config.mood} in {self.config.city}")
@@ -73,41 +82,57 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def weather(name: str = "sky", **keys: str) -> str:
-    return f'[{name}]\nkind = "weather"\ncity = "Rome"\n' + "".join(f"{key} = {value}\n" for key, value in keys.items())
+    return f'[{name}]\nkind = "weather"\ncity = "Rome"\n' + "".join(
+        f"{key} = {value}\n" for key, value in keys.items()
+    )
 
 
 @pytest.mark.usefixtures("installed")
 async def test_a_connector_of_somebody_else_is_served_under_its_systems_name(serve: Serve) -> None:
     async with serve(weather(write="true")) as run:
-        assert await run("sky_day_today") == {"text": "fair in Rome"}
-        assert await run("sky_rain") == {"text": "rain by sky_rain"}
+        assert await run("sys_call", name="sky_day_today", arguments={}) == {"text": "fair in Rome"}
+        assert await run("sys_call", name="sky_rain", arguments={}) == {"text": "rain by sky_rain"}
         contract = await run("sys_describe", name="sky_rain")
-        rain = run.host.service.operation("sky_rain")
+        rain = run.host.service.state["catalogue"].entry("sky_rain").operation
 
     assert contract["scopes"] == ["sky:manage", "sky:write"]
     assert (rain.undo, rain.open_world) == ("sky_shine", True)
 
 
 @pytest.mark.usefixtures("installed")
-async def test_an_operation_whose_name_grows_too_long_is_reported_and_left_out(serve: Serve) -> None:
+async def test_a_name_that_grows_too_long_is_cut_marked_and_not_listed(serve: Serve) -> None:
     async with serve(weather()) as run:
         found = await run("sys_find", request="what is the weather")
+        listed = run.host.path.listed(run.host.principal)
 
-    assert [operation["name"] for operation in found["operations"]] == ["sky_day_today"]
-    assert "at most 56 characters" in found["note"]
+    names = [operation["name"] for operation in found["operations"]]
+    assert names[0] == "sky_day_today"
+    assert re.fullmatch(r"sky_x{45}_[0-9a-f]{6}", names[1])
+    assert len(names[1]) == 56
+    assert all(operation.name.startswith("sys_") for operation in listed)
 
 
 @pytest.mark.usefixtures("installed")
 @pytest.mark.parametrize(
-    ("mood", "said"), [("broken", "failed to start"), ("silent", "its log tells why"), ("down", "the forecast is down")]
+    ("mood", "said"),
+    [("broken", "failed to start"), ("silent", "its log tells why"), ("down", "the forecast is down")],
 )
 async def test_a_connector_that_breaks_costs_no_other(serve: Serve, mood: str, said: str) -> None:
     async with serve(weather() + weather("storm", mood=f'"{mood}"')) as run:
         found = await run("sys_find", request="weather")
-        assert await run("sky_day_today") == {"text": "fair in Rome"}
+        assert await run("sys_call", name="sky_day_today", arguments={}) == {"text": "fair in Rome"}
 
     assert said in found["note"]
     assert "bug" not in found["note"]
+
+
+@pytest.mark.usefixtures("installed")
+async def test_a_connector_that_breaks_when_checked_or_closed_costs_no_other(serve: Serve) -> None:
+    async with serve(weather("storm", mood='"odd"') + weather()) as run:
+        problems = await run.host.service.state["catalogue"].check()
+
+    assert problems["storm"] == "its connector failed; the log tells why."
+    assert "log tells" not in problems.get("sky", "")
 
 
 async def test_a_kind_that_is_not_installed_is_named_with_those_that_are(serve: Serve) -> None:

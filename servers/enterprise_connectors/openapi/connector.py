@@ -9,10 +9,12 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
+import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
 from usrland.connector import Call, Connector, Operation
@@ -140,10 +142,16 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         headers = dict(request.headers)
         if key is not None and endpoint.effect != "read":
             headers["idempotency-key"] = key
-        sent = self._authorized(
-            request.method, request.url, query=request.query, headers=headers, content=request.content
+        prepared = partial(
+            self._authorized,
+            request.method,
+            request.url,
+            query=request.query,
+            headers=headers,
+            content=request.content,
         )
-        return _response(await self._send(sent))
+        # in a thread: the first use of the client imports it
+        return _response(await self._send(await anyio.to_thread.run_sync(prepared)))
 
     def _authorized(
         self,

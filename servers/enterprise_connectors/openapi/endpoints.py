@@ -16,12 +16,10 @@ from typing import Any, Literal, cast
 
 from enterprise_connectors.openapi.document import BadReference, Document
 from enterprise_connectors.openapi.schema import Portable
-from usrland.connector import Effect
+from usrland.connector import MAX_OPERATION_NAME, Effect
 
 __all__ = ["Body", "Endpoint", "Parameter", "read_endpoints"]
 
-MAX_NAME = 39
-"""Characters. With the longest name of a system before it, an operation has the 56 it may have."""
 MAX_DESCRIPTION = 600
 
 _EFFECTS: Mapping[str, Effect] = {
@@ -266,12 +264,12 @@ def _name(operation_id: Any, method: str, path: str) -> str:
     name = re.sub(r"[^a-z0-9]+", "_", _BOUNDARY.sub("_", wish).lower()).strip("_")
     if not name or not name[0].isalpha():
         name = f"{method}_{name}".rstrip("_")
-    return name if len(name) <= MAX_NAME else _marked(name, method, path)
+    return name if len(name) <= MAX_OPERATION_NAME else _marked(name, method, path)
 
 
 def _marked(name: str, method: str, path: str) -> str:
     mark = hashlib.sha256(f"{method.upper()} {path}".encode()).hexdigest()[:6]
-    return f"{name[: MAX_NAME - 7].rstrip('_')}_{mark}"
+    return f"{name[: MAX_OPERATION_NAME - 7].rstrip('_')}_{mark}"
 
 
 def _named_apart(endpoints: list[Endpoint]) -> list[Endpoint]:

@@ -157,7 +157,9 @@ class Sqlite:
 
         The name of the view alone would not do: a WITH query may take the same name.
         """
-        found = connection.execute("SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')").fetchall()
+        found = connection.execute(
+            "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
+        ).fetchall()
         if all(self._allows(name) for name, _ in found):
             return frozenset()
         reads: set[tuple[str | None, str | None]] = set()
