@@ -221,6 +221,12 @@ async def test_what_was_left_out_of_a_description_is_reported(serve: Serve, tabl
     assert note.startswith("tickets: 1 of 5 operations are left out: GET /bad: a reference out of the document")
 
 
+async def test_a_base_address_without_a_path_is_enough(serve: Serve, table: str, tickets: Any) -> None:
+    tickets.answer("/", {})
+    async with serve(table.replace("/api", "")) as run:
+        assert await run.host.service.state["catalogue"].check() == {}
+
+
 async def test_check_reaches_the_system_with_the_credentials(serve: Serve, table: str, tickets: Any) -> None:
     async with serve(table) as run:
         catalogue = run.host.service.state["catalogue"]

@@ -58,7 +58,10 @@ def test_one_operation_that_cannot_be_read_costs_no_other() -> None:
     found, problems = read(
         {
             "x-extension": {"get": {}},
-            "/good": {"get": {"operationId": "good"}, "x-note": "text", "parameters": []},
+            "/good": {
+                "get": {"operationId": "good", "parameters": [{"in": "cookie", "name": "sid"}]},
+                "x-note": "text",
+            },
             "/elsewhere": {"$ref": "other.yaml#/paths/~1x"},
             "/nothing": {"get": {"parameters": [{"$ref": "#/components/parameters/none"}]}},
             "/circle": {"get": {"requestBody": {"$ref": "#/components/requestBodies/loop"}}},
@@ -166,6 +169,18 @@ def test_json_is_chosen_among_the_media_types() -> None:
     body = found["x"].body
     assert body is not None
     assert body.media_type == "application/hal+json"
+
+
+def test_markup_of_a_description_is_left_out_and_its_words_kept() -> None:
+    described = "<p>Makes a [refund](https://example.com/refunds#top).</p>\n\nIf a < b, nothing."
+    found, _ = read({"/x": {"get": {"operationId": "x", "description": described, "tags": ["Money"]}}})
+
+    assert found["x"].description.splitlines() == [
+        "Makes a refund.",
+        "Makes a refund. If a < b, nothing.",
+        "GET /x",
+        "Money",
+    ]
 
 
 # -- schemas

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -15,8 +16,11 @@ from usrland.errors import InvalidInput
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
 MODULE = '''
+import anyio
 from usrland import Answer, Call, Connector, Operation, Preview, Unavailable
 from pydantic import BaseModel
+
+closed = []
 
 
 class Config(BaseModel):
@@ -54,6 +58,8 @@ class Weather(Connector[Config]):
             raise RuntimeError("a bug in a check")
 
     async def aclose(self):
+        await anyio.sleep(0)
+        closed.append(self.config.mood)
         if self.config.mood == "odd":
             raise RuntimeError("a bug in closing")
 
@@ -131,6 +137,7 @@ async def test_a_connector_that_breaks_when_checked_or_closed_costs_no_other(ser
     async with serve(weather("storm", mood='"odd"') + weather()) as run:
         problems = await run.host.service.state["catalogue"].check()
 
+    assert sys.modules["usrland_weather_for_tests"].closed[-2:] == ["odd", "fair"]
     assert problems["storm"] == "its connector failed; the log tells why."
     assert "log tells" not in problems.get("sky", "")
 

@@ -7,6 +7,7 @@ problem of the operation that uses it and of no other.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,18 @@ from urllib.parse import unquote
 
 from usrland.errors import InvalidInput
 
-__all__ = ["BadReference", "Document"]
+__all__ = ["BadReference", "Document", "prose"]
 
 MAX_HOPS = 32
+
+_LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
+_TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
+
+
+def prose(text: Any, max_characters: int) -> str:
+    """A description as one line of text: what links and markup say, without their cost in tokens."""
+    plain = " ".join(_TAG.sub(" ", _LINK.sub(r"\1", str(text or ""))).split())
+    return plain if len(plain) <= max_characters else f"{plain[: max_characters - 1]}…"
 
 
 class BadReference(Exception):

@@ -14,12 +14,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
-from enterprise_connectors.openapi.document import BadReference, Document
+from enterprise_connectors.openapi.document import BadReference, Document, prose
 from enterprise_connectors.openapi.schema import Portable
 from usrland.connector import MAX_OPERATION_NAME, Effect
 
 __all__ = ["Body", "Endpoint", "Parameter", "read_endpoints"]
 
+MAX_SUMMARY = 200
 MAX_DESCRIPTION = 600
 
 _EFFECTS: Mapping[str, Effect] = {
@@ -138,7 +139,7 @@ def _endpoint(document: Document, method: str, path: str, item: Mapping[str, Any
     missing = set(_PLACEHOLDER.findall(path)) - {p.name for p in parameters if p.location == "path"}
     if missing:
         raise _Unusable(f"the path parameter {sorted(missing)[0]!r} is not described")
-    summary = _line(operation.get("summary")) or _line(operation.get("description")) or f"{method.upper()} {path}"
+    summary = _summary(operation) or f"{method.upper()} {path}"
     return Endpoint(
         name=_name(operation.get("operationId"), method, path),
         method=method.upper(),
@@ -159,19 +160,17 @@ def _effect(method: str, operation: Mapping[str, Any]) -> Effect:
 
 
 def _described(summary: str, operation: Mapping[str, Any], method: str, path: str) -> str:
-    rest = " ".join(str(operation.get("description") or "").split())
-    if rest == summary or not rest:
-        rest = ""
-    elif len(rest) > MAX_DESCRIPTION:
-        rest = f"{rest[: MAX_DESCRIPTION - 1]}…"
+    rest = prose(operation.get("description"), MAX_DESCRIPTION)
     tags = ", ".join(str(tag) for tag in operation.get("tags") or ())
     old = "Deprecated." if operation.get("deprecated") is True else ""
-    return "\n".join(line for line in (summary, old, rest, f"{method.upper()} {path}", tags) if line)
+    return "\n".join(
+        line for line in (summary, old, rest if rest != summary else "", f"{method.upper()} {path}", tags) if line
+    )
 
 
-def _line(text: Any) -> str:
-    first = str(text or "").strip().partition("\n")[0].strip()
-    return first if len(first) <= 200 else f"{first[:199]}…"
+def _summary(operation: Mapping[str, Any]) -> str:
+    first = str(operation.get("description") or "").strip().partition("\n")[0]
+    return prose(operation.get("summary"), MAX_SUMMARY) or prose(first, MAX_SUMMARY)
 
 
 def _parameters(document: Document, portable: Portable, *lists: Any) -> list[Parameter]:

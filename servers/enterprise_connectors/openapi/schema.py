@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enterprise_connectors.openapi.document import Document
+from enterprise_connectors.openapi.document import Document, prose
 
 __all__ = ["Portable"]
 
@@ -112,10 +112,8 @@ class Portable:
 
     def _described(self, flat: Mapping[str, Any], schema: Any) -> dict[str, Any]:
         own = schema.get("description") if isinstance(schema, dict) else None
-        text = " ".join(str(own or flat.get("description") or "").split())
-        if not text:
-            return {}
-        return {"description": text if len(text) <= MAX_DESCRIPTION else f"{text[: MAX_DESCRIPTION - 1]}…"}
+        text = prose(own or flat.get("description"), MAX_DESCRIPTION)
+        return {"description": text} if text else {}
 
     def _flat(self, schema: Mapping[str, Any], inside: tuple[int, ...]) -> dict[str, Any]:
         """The schema without `allOf`, `oneOf` and `anyOf`."""
