@@ -35,6 +35,18 @@ _STOP_WORDS = (
 )
 _STOP = frozenset(_STOP_WORDS.split())
 
+# what APIs call by their method and people by what it does; only verbs that mean one thing in both
+_SAME: Mapping[str, str] = {
+    "post": "create",
+    "add": "create",
+    "insert": "create",
+    "remove": "delete",
+    "edit": "update",
+    "modify": "update",
+    "patch": "update",
+    "put": "update",
+}
+
 _stemmer = snowballstemmer.stemmer("english")
 _stemming = threading.Lock()  # a stemmer keeps the word it works on in itself
 
@@ -89,7 +101,7 @@ class Index:
 def words(text: str) -> list[str]:
     """Stems in the order they stand, without the words that say nothing."""
     found = (word.lower() for word in _WORD.findall(_BOUNDARY.sub(" ", text)))
-    return [_stem(word) for word in found if word not in _STOP]
+    return [_stem(_SAME.get(word, word)) for word in found if word not in _STOP]
 
 
 @lru_cache(maxsize=65_536)

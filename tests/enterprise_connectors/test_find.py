@@ -25,6 +25,13 @@ def test_a_name_counts_more_than_a_description() -> None:
     assert best(index, "invoices")[0] == "list_invoices"
 
 
+def test_what_an_api_posts_is_what_people_create() -> None:
+    index = Index([document("get_customers"), document("post_customers"), document("delete_customers")])
+
+    assert best(index, "add a customer")[0] == "post_customers"
+    assert best(index, "remove the customer")[0] == "delete_customers"
+
+
 def test_a_rare_word_counts_more_than_a_common_one() -> None:
     index = Index([*(document(f"get_report_{n}") for n in range(9)), document("get_refund")])
 
