@@ -25,7 +25,7 @@ import json
 import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,14 +58,12 @@ MAX_LISTED_CHARACTERS = 5_000
 LARGE_FILE_BYTES = 32 * 1024
 
 
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One operation in the catalogue."""
 
-    __slots__ = ("operation", "system")
-
-    def __init__(self, system: System, operation: Operation) -> None:
-        self.system = system
-        self.operation = operation
+    system: System
+    operation: Operation
 
 
 class _ClientAtFirstUse:

@@ -48,7 +48,8 @@ class SqlConfig(BaseModel):
     url: str = Field(repr=False)
     """`sqlite:////absolute/path` or `postgresql://role:password@host/database`."""
     tables: list[str] | None = None
-    """The only tables that may be used, as `name` or `schema.name`. Default: all the role may read."""
+    """The only tables that may be used: `name` (without a schema, or in `public`) or `schema.name`. Default: all
+    that the role may read."""
     max_rows: int = Field(default=200, ge=1, le=10_000)
     max_changed: int = Field(default=1_000, ge=1)
     """Rows one `execute` may change."""
