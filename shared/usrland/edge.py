@@ -92,17 +92,21 @@ def _missing(host: Host, principal: Principal, headers: Headers) -> frozenset[st
 
 
 def _scopes(host: Host) -> frozenset[str]:
-    return frozenset(scope for operation in host.path.operations if operation.effect == "read" for scope in operation.scopes)
+    return frozenset(
+        scope for operation in host.path.operations if operation.effect == "read" for scope in operation.scopes
+    )
 
 
 def _challenge(status: int, error: str, scopes: frozenset[str]) -> Response:
     text = {
-        401: "[denied] no valid token. Send 'Authorization: Bearer …'; the operator makes one with: usrland token add.",
+        401: "[denied] no valid token. Send 'Authorization: Bearer …'; make one with: usrland token add.",
         403: f"[denied] missing scope: {', '.join(sorted(scopes))}. Ask the operator to grant it.",
     }[status]
     challenge = f'Bearer error="{error}", scope="{" ".join(sorted(scopes))}"'
     return JSONResponse(
-        {"error": error, "error_description": text}, status_code=status, headers={"WWW-Authenticate": challenge}
+        {"error": error, "error_description": text},
+        status_code=status,
+        headers={"WWW-Authenticate": challenge},
     )
 
 

@@ -171,7 +171,6 @@ def _create_engine(url: str) -> Engine:
     return engine
 
 
-
 def _migrate(engine: Engine, folders: Sequence[Path]) -> None:
     from usrland.database.migrate import migrate
 
