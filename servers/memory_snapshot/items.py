@@ -12,6 +12,7 @@ from memory_snapshot.canonical import SHORT_ID, canonical, digest
 from memory_snapshot.manifest import Manifest
 from memory_snapshot.state import in_batches
 from memory_snapshot.tables import Body, ItemVersion
+from memory_snapshot.wire import Kind, Origin
 from usrland import InvalidInput, NotFound
 
 __all__ = ["Remembrance", "load", "load_texts", "matching_item", "version_oid"]
@@ -24,10 +25,10 @@ class Remembrance:
     oid: str
     item_id: str
     key: str | None
-    kind: str
+    kind: Kind
     actor: str
     source: str
-    trust: str
+    trust: Origin
     valid_from: str | None
     valid_to: str | None
     recorded_at: str
@@ -40,6 +41,11 @@ class Remembrance:
     @property
     def day(self) -> str:
         return self.recorded_at[:10]
+
+    @property
+    def findable(self) -> str:
+        """The words it is found by: key and tags say what a short text leaves out."""
+        return " ".join(part for part in (self.key, self.text, *self.tags) if part)
 
 
 _COLUMNS = (
@@ -60,9 +66,7 @@ _COLUMNS = (
 )
 
 
-def load(
-    session: Session, space_id: int, oids: Collection[str], *, texts: bool = True
-) -> dict[str, Remembrance]:
+def load(session: Session, space_id: int, oids: Collection[str], *, texts: bool = True) -> dict[str, Remembrance]:
     """oid → item, for those that exist. Without `texts` it costs a fraction."""
     found: dict[str, Remembrance] = {}
     bodies = load_texts(session, space_id, oids) if texts else {}
@@ -80,7 +84,7 @@ def load_texts(session: Session, space_id: int, oids: Iterable[str]) -> dict[str
     found: dict[str, str] = {}
     for some in in_batches(oids):
         query = select(Body.oid, Body.text).where(Body.space_id == space_id, col(Body.oid).in_(some))
-        found.update({oid: text for oid, text in session.exec(query)})
+        found.update(session.exec(query).all())
     return found
 
 
@@ -93,7 +97,7 @@ def version_oid(version: ItemVersion, supersedes: Iterable[str], derived_from: I
 
 
 def matching_item(standing: Manifest, prefix: str) -> str:
-    """The one standing item whose id begins so. Raises `NotFound`, or `InvalidInput` where it is too short."""
+    """The one standing item whose id begins so. Raises `NotFound`, or `InvalidInput` for too short a beginning."""
     if len(prefix) < SHORT_ID:
         raise InvalidInput(f"item id {prefix!r} is too short.", fix=f"Give at least {SHORT_ID} characters.")
     found = [item_id for item_id in standing if item_id.startswith(prefix.lower())]

@@ -52,9 +52,7 @@ def lock_space(session: Session, principal: Principal) -> Space:
     session.execute(new.on_conflict_do_nothing())
     # SQLite ignores FOR UPDATE: there the whole database is locked already
     return session.exec(
-        select(Space)
-        .where(Space.tenant == principal.tenant, Space.name == principal.namespace)
-        .with_for_update()
+        select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace).with_for_update()
     ).one()
 
 
@@ -70,9 +68,7 @@ def last_event(session: Session, space_id: int) -> Event | None:
 
 def last_seq_at(session: Session, space_id: int, at: str) -> int:
     """The last event up to a moment; 0 where there is none."""
-    return (
-        session.exec(select(func.max(Event.seq)).where(Event.space_id == space_id, Event.at <= at)).one() or 0
-    )
+    return session.exec(select(func.max(Event.seq)).where(Event.space_id == space_id, Event.at <= at)).one() or 0
 
 
 def now_after(last: Event | None) -> str:

@@ -60,7 +60,7 @@ def _cut(row: list[tuple[bytes, bytes]], level: int) -> Iterator[list[tuple[byte
 
 
 def read(root: bytes, fetch: Callable[[Iterable[bytes]], Mapping[bytes, bytes]]) -> dict[str, str]:
-    """The manifest under `root`; `fetch` gets pages by their hashes. Raises `KeyError` where one is missing."""
+    """The manifest under `root`; `fetch` gets pages by their hashes. Raises `KeyError` for a missing one."""
     manifest: dict[str, str] = {}
     wanted = [root]
     while wanted:

@@ -149,9 +149,7 @@ def _by_words(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Versi
     standing = {oid: item_id for item_id, oid in writing.standing.items()}
     found: dict[str, list[_Version]] = {}
     for some in in_batches({words(draft.kind, draft.text) for draft in items}):
-        query = select(Body.digest, Body.oid).where(
-            Body.space_id == writing.space_id, col(Body.digest).in_(some)
-        )
+        query = select(Body.digest, Body.oid).where(Body.space_id == writing.space_id, col(Body.digest).in_(some))
         for name, oid in writing.session.exec(query.order_by(col(Body.oid))):
             if oid in standing:
                 found.setdefault(name, []).append((standing[oid], oid))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from sqlalchemy import update
 from sqlmodel import Session, col, func, select
@@ -14,15 +15,15 @@ from memory_snapshot.canonical import SHORT_ID, canonical, digest, parse_moment,
 from memory_snapshot.drafts import Draft
 from memory_snapshot.journal import MAIN
 from memory_snapshot.manifest import Pages, pages_of
+from memory_snapshot.questions import HEAD
 from memory_snapshot.remember import Writing, begin, put
 from memory_snapshot.state import State, States, in_batches
 from memory_snapshot.tables import ItemVersion, Page, Ref, Snapshot
 from memory_snapshot.wire import SnapshotTaken
 from usrland import Conflict, InvalidInput, NotFound, Principal
 
-__all__ = ["HEAD", "find_snapshot", "find_state", "snapshot_id", "take"]
+__all__ = ["PIN", "find_snapshot", "find_state", "snapshot_id", "take"]
 
-HEAD = "HEAD"
 PIN = "pin/"
 """Refs that keep a snapshot from ever being compacted away begin so."""
 MAX_MESSAGE = 2_000
@@ -122,9 +123,7 @@ def _move(writing: Writing, snapshot: str) -> None:
     """Point the branch to `snapshot`, if it is still where this transaction found it."""
     ref = writing.ref
     if ref is None:
-        writing.session.add(
-            Ref(space_id=writing.space_id, name=writing.branch, snapshot=snapshot, generation=1)
-        )
+        writing.session.add(Ref(space_id=writing.space_id, name=writing.branch, snapshot=snapshot, generation=1))
         return
     moved = writing.session.connection().execute(
         update(Ref)
@@ -158,7 +157,7 @@ def find_state(session: Session, states: States, space_id: int, ref: str) -> Sta
             f"there is no snapshot {ref!r}.",
             fix="Give HEAD, at least 8 characters of a snapshot id, or an ISO time.",
         ) from error
-    return states.at(session, space_id, MAIN, journal.last_seq_at(session, space_id, at))
+    return replace(states.at(session, space_id, MAIN, journal.last_seq_at(session, space_id, at)), at=at)
 
 
 def find_snapshot(session: Session, space_id: int, prefix: str) -> Snapshot:

@@ -32,13 +32,17 @@ KEPT_MANIFESTS = 16
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`standing` is the manifest as of event `seq`; `newer` counts what changed since `snapshot`."""
+    """`standing` is the manifest as of event `seq`; `newer` counts what changed since `snapshot`.
+
+    `at` is the moment that was asked for, where it was a moment.
+    """
 
     seq: int = 0
     hash: str = NO_HASH
     snapshot: str | None = None
     standing: Manifest
     newer: int = 0
+    at: str | None = None
 
 
 class States:
@@ -66,16 +70,12 @@ class States:
 
     def at(self, session: Session, space_id: int, branch: str, seq: int | None) -> State:
         """Up to and with event `seq`."""
-        query = select(Event).where(
-            Event.space_id == space_id, Event.branch == branch, col(Event.op).in_(MOVES)
-        )
+        query = select(Event).where(Event.space_id == space_id, Event.branch == branch, col(Event.op).in_(MOVES))
         if seq is not None:
             query = query.where(Event.seq <= seq)
         base = session.exec(query.order_by(col(Event.seq).desc()).limit(1)).first()
         start = (
-            State(standing={})
-            if base is None
-            else self._moved(session, space_id, base, json.loads(base.payload))
+            State(standing={}) if base is None else self._moved(session, space_id, base, json.loads(base.payload))
         )
         return self._fold(session, space_id, branch, start, seq)
 
@@ -89,12 +89,8 @@ class States:
             known = self._current.get((space_id, branch))
         if known is None or known.seq == 0:
             return None
-        found = session.exec(
-            select(Event.hash).where(Event.space_id == space_id, Event.seq == known.seq)
-        ).first()
-        return (
-            known if found == known.hash else None
-        )  # another hash: the database was replaced by another one
+        found = session.exec(select(Event.hash).where(Event.space_id == space_id, Event.seq == known.seq)).first()
+        return known if found == known.hash else None  # another hash: the database was replaced by another one
 
     def _fold(self, session: Session, space_id: int, branch: str, state: State, until: int | None) -> State:
         query = select(Event).where(Event.space_id == space_id, Event.branch == branch, Event.seq > state.seq)
@@ -133,10 +129,8 @@ class States:
         def fetch(names: Iterable[bytes]) -> dict[bytes, bytes]:
             found: dict[bytes, bytes] = {}
             for some in in_batches(names):
-                query = select(Page.hash, Page.entries).where(
-                    Page.space_id == space_id, col(Page.hash).in_(some)
-                )
-                found.update({name: content for name, content in session.exec(query)})
+                query = select(Page.hash, Page.entries).where(Page.space_id == space_id, col(Page.hash).in_(some))
+                found.update(session.exec(query).all())
             return found
 
         standing = manifest.read(bytes.fromhex(root), fetch)
@@ -184,9 +178,7 @@ def in_force(session: Session, space_id: int, standing: Manifest, at: str) -> se
 
 def _exceptions(session: Session, space_id: int, at: str) -> dict[str, tuple[str, bool]]:
     """Versions that may not be in force: oid → (how its beginning lies after `at`, whether it has ended)."""
-    query = select(
-        ItemVersion.oid, ItemVersion.valid_from, ItemVersion.valid_to, ItemVersion.recorded_at
-    ).where(
+    query = select(ItemVersion.oid, ItemVersion.valid_from, ItemVersion.valid_to, ItemVersion.recorded_at).where(
         ItemVersion.space_id == space_id,
         or_(
             col(ItemVersion.valid_from) > at,

@@ -15,7 +15,7 @@ __all__ = ["Body", "Event", "IndexPosition", "ItemVersion", "Lineage", "Page", "
 
 
 class Space(SQLModel, table=True):
-    """What a principal can reach: its tenant and namespace. Locked by every write, so journals are gapless."""
+    """What a principal can reach: its tenant and namespace. Every write locks it: journals have no gaps."""
 
     __tablename__ = "memory_space"
     __table_args__ = (UniqueConstraint("tenant", "name"),)

@@ -28,9 +28,7 @@ __all__ = [
     "Source",
 ]
 
-Kind = Literal[
-    "fact", "decision", "task", "instruction", "preference", "observation", "summary", "transcript"
-]
+Kind = Literal["fact", "decision", "task", "instruction", "preference", "observation", "summary", "transcript"]
 Reason = Literal["manual", "pre_compact", "handoff"]
 Mode = Literal["pack", "keys", "full"]
 Origin = Literal["direct_user", "model_inference", "tool_internal", "tool_external", "import"]
@@ -124,9 +122,7 @@ class HistoryEntry(Answer):
     id: str = Field(description="Of the snapshot, or of the version.")
     at: str
     actor: str
-    text: str | None = Field(
-        default=None, description="The message, or what was remembered; absent if erased."
-    )
+    text: str | None = Field(default=None, description="The message, or what was remembered; absent if erased.")
     reason: str | None = None
     parents: list[str] | None = None
     items: int | None = None

@@ -105,7 +105,7 @@ def _optional_texts(*names: str) -> list[sa.Column[str]]:
 
 
 def _guard() -> None:
-    """Refuse changes in the database itself. Whoever owns the database can remove these; the chain shows it."""
+    """Refuse changes in the database itself. Its owner can remove the triggers; the chain shows what then."""
     if op.get_bind().dialect.name == "sqlite":
         for table in WRITTEN_ONCE:
             _sqlite_guard(table, "UPDATE")
