@@ -21,6 +21,7 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
 from usrland.search import HybridIndex, IndexRow, SearchAnswer
@@ -37,6 +38,7 @@ NOW, PAST = "now", "past"
 EVENTS_PER_BATCH = 64
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
+REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
 """A burst of writes is one batch: every batch is a version of the tables on the disk."""
 
@@ -58,8 +60,11 @@ class Index:
     def __init__(self, folder: Path, database: Database, embedder: Embedder | None) -> None:
         self._folder = folder
         self._database = database
+        self._embedder = embedder
         self._tables = HybridIndex(folder, embedder)
-        self._fed = anyio.Event()
+        self._written = anyio.Event()
+        self._wordy = True
+        """Some rows may be without their vectors."""
 
     @property
     def name(self) -> str | None:
@@ -80,37 +85,48 @@ class Index:
 
     async def rebuild(self) -> None:
         """Drop the index and make it anew from the journal."""
-        async with self._turn(wait_seconds=60.0):
-            await self._tables.drop()
+        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+            if not mine:
+                raise Unavailable("another process is filling the memory index.")
+            # the new name first: from then on everybody searches directly what the new index has not read yet
             await anyio.to_thread.run_sync(self._rename)
+            await self._tables.drop()
             await self._feed()
-        await self._tables.embed_pending()
+        await self._embed()
 
     def wake(self) -> None:
         """Something was written."""
-        self._fed.set()
+        self._written.set()
 
     async def run(self) -> None:
         """Keep the index up to date until cancelled. Nothing that goes wrong here loses an item."""
         while True:
-            self._fed = anyio.Event()
+            self._written = anyio.Event()
             try:
-                await self._tables.warm()
                 await self.feed()
-                await self._tables.embed_pending()
+                if self._wordy:
+                    await self._embed()
             except Exception:  # the edge of a background task: search goes on without the index
                 logger.exception("the memory index could not be brought up to date")
-            await self._fed.wait()
+            await self._written.wait()
             await anyio.sleep(GATHER_SECONDS)
 
     async def _feed(self) -> None:
-        name: str = self.name or await anyio.to_thread.run_sync(self._rename)
+        name = self.name
+        if name is None:
+            name = await anyio.to_thread.run_sync(self._rename)
         while True:
             batch = await self._database.read(partial(_next_batch, name=name))
             if not batch.positions:
                 return
-            await self._tables.upsert(batch.rows, embed=len(batch.rows) <= EMBED_AT_ONCE)
+            at_once = len(batch.rows) <= EMBED_AT_ONCE and self._embedder is not None and self._embedder.ready
+            self._wordy = self._wordy or not at_once
+            await self._tables.upsert(batch.rows, embed=at_once)
             await self._database.write(partial(_advance, name=name, positions=batch.positions))
+
+    async def _embed(self) -> None:
+        self._wordy = False
+        await self._tables.embed_pending()
 
     def _rename(self) -> str:
         name = secrets.token_hex(16)

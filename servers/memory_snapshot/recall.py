@@ -6,6 +6,7 @@ the asked kind is read from the database in every recall.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,10 @@ from usrland.database import Database
 
 __all__ = ["find"]
 
+logger = logging.getLogger(__name__)
+
 CANDIDATES = 100
+NO_INDEX = "The search index cannot be used now: these are matches by words alone."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,37 +48,28 @@ class _View:
 async def find(
     database: Database, states: States, index: Index, principal: Principal, query: str, asked: Asked
 ) -> Found:
-    """At most `CANDIDATES` versions above the floor of confidence."""
-    degraded = await _feed(index)
-    look = partial(
-        _look, states=states, principal=principal, asked=asked, index_name=None if degraded else index.name
-    )
-    view = await database.read(look)
-    if view is None or not view.allowed:
-        return Found(hits={})
-    ranked: dict[str, float] = {}
-    if degraded is None:
-        answer = await index.search(query, scope=view.scope, groups=view.groups, k=CANDIDATES)
-        ranked = {hit.id: hit.confidence for hit in answer.hits if hit.id in view.allowed}
-        degraded = answer.degraded
-    fresh = scan(query, view.unread)
-    if fresh:
-        ranked.update(fresh)
-        ranked = dict(sorted(ranked.items(), key=lambda hit: (-hit[1], hit[0]))[:CANDIDATES])
-    return Found(hits=ranked, degraded=degraded)
-
-
-async def _feed(index: Index) -> str | None:
-    """Bring the index up to date; why that did not work, where it did not."""
+    """At most `CANDIDATES` versions above the floor of confidence. Without the index: by words, and said so."""
     try:
         await index.feed()
-    except Unavailable as error:
-        return f"{error.fact.rstrip('.')}: these are matches by words alone."
-    return None
+        view = await database.read(partial(_look, states, principal, asked, index.name))
+        return Found(hits={}) if view is None else await _ranked(index, query, view)
+    except (Unavailable, OSError) as error:
+        logger.warning("recall goes on without its index: %s", error)
+    view = await database.read(partial(_look, states, principal, asked, None))
+    return Found(hits=scan(query, view.unread) if view else {}, degraded=NO_INDEX)
+
+
+async def _ranked(index: Index, query: str, view: _View) -> Found:
+    answer = await index.search(query, scope=view.scope, groups=view.groups, k=CANDIDATES)
+    ranked = {hit.id: hit.confidence for hit in answer.hits if hit.id in view.allowed}
+    fresh = scan(query, view.unread)
+    if fresh:  # scored otherwise than by the index: only the confidence compares
+        ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0]))[:CANDIDATES])
+    return Found(hits=ranked, degraded=answer.degraded)
 
 
 def _look(
-    session: Session, *, states: States, principal: Principal, asked: Asked, index_name: str | None
+    states: States, principal: Principal, asked: Asked, index_name: str | None, session: Session
 ) -> _View | None:
     space = journal.find_space(session, principal)
     if space is None or space.id is None:

@@ -14,6 +14,7 @@ from usrland.search.fusion import confidence
 
 __all__ = ["scan"]
 
+MOST = 100
 BM25_PER_WORD = 4.0
 """What a matching word of middling rarity scores in the index."""
 
@@ -27,7 +28,7 @@ _ENDING = re.compile(r"(?:ing|ed|es|e|s)$")
 
 
 def scan(query: str, texts: Mapping[str, str]) -> dict[str, float]:
-    """Id → confidence, of the texts that share a word with the query."""
+    """Id → confidence of the texts that share a word with the query, best first."""
     words = sorted({word for word in terms(query).lower().split() if word not in _COMMON})
     patterns = [re.compile(_pattern(word)) for word in words]
     found: dict[str, float] = {}
@@ -35,7 +36,7 @@ def scan(query: str, texts: Mapping[str, str]) -> dict[str, float]:
         matched = _matched(patterns, text.lower())
         if matched:
             found[name] = confidence(None, BM25_PER_WORD * matched, len(words))
-    return found
+    return dict(sorted(found.items(), key=lambda hit: (-hit[1], hit[0]))[:MOST])
 
 
 def _matched(patterns: Iterable[re.Pattern[str]], text: str) -> int:
