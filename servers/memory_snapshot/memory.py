@@ -181,7 +181,11 @@ class Memory:
                 yield
             finally:
                 tasks.cancel_scope.cancel()
-                self._database.close()
+                self.close()
+
+    def close(self) -> None:
+        """Give the database connections back; the next call takes new ones."""
+        self._database.close()
 
 
 def _check_query(query: str) -> None:
