@@ -79,7 +79,7 @@ def lineage(
         raise NotFound(f"nothing was ever remembered as {what}.", fix="Use memory_recall to find it.")
     before = _all_before(session, space.id, start)
     oids = set(start).union(before, *before.values())
-    items = sorted(load(session, space.id, oids).values(), key=lambda item: (-item.seq, item.oid))
+    items = sorted(load(session, space.id, oids).values(), key=lambda item: item.order, reverse=True)
     standing = set(states.current(session, space.id, MAIN).standing.values())
     found = items[offset : offset + limit]
     entries = [_version(item, before.get(item.oid, []), item.oid in standing) for item in found]

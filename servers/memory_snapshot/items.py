@@ -36,11 +36,17 @@ class Remembrance:
     pinned: bool
     tokens: int
     seq: int
+    place: int
     text: str | None = None
 
     @property
     def day(self) -> str:
         return self.recorded_at[:10]
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Greater is newer."""
+        return (self.seq, self.place)
 
     @property
     def findable(self) -> str:
@@ -63,6 +69,7 @@ _COLUMNS = (
     ItemVersion.pinned,
     ItemVersion.tokens,
     ItemVersion.seq,
+    ItemVersion.place,
 )
 
 
@@ -90,7 +97,7 @@ def load_texts(session: Session, space_id: int, oids: Iterable[str]) -> dict[str
 
 def version_oid(version: ItemVersion, supersedes: Iterable[str], derived_from: Iterable[str]) -> str:
     """The hash of all that a version says; neither where it stands in the journal nor its text is in it."""
-    fields = version.model_dump(exclude={"space_id", "oid", "seq"})
+    fields = version.model_dump(exclude={"space_id", "oid", "seq", "place"})
     fields["supersedes"] = sorted(supersedes) or None
     fields["derived_from"] = sorted(derived_from) or None
     return digest(canonical(fields))

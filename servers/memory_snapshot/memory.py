@@ -174,14 +174,14 @@ class Memory:
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
         """Keep the search index up to date while the server runs."""
-        async with anyio.create_task_group() as tasks:
-            store = await self.store()
-            tasks.start_soon(store.index.run, name="memory index")
-            try:
+        store = await self.store()
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(store.index.run, name="memory index")
                 yield
-            finally:
                 tasks.cancel_scope.cancel()
-                self.close()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Give the database connections back; the next call takes new ones."""

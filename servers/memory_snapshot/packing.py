@@ -140,7 +140,7 @@ def _days(lines: Sequence[_Line], mode: Mode) -> list[tuple[str, list[_Line]]]:
     for line in lines:
         days.setdefault(line.item.day, []).append(line)
     if mode == "full":
-        return [(day, sorted(days[day], key=lambda line: line.item.seq)) for day in sorted(days)]
+        return [(day, sorted(days[day], key=lambda line: line.item.order)) for day in sorted(days)]
     if len(days) == 1:
         return [(day, _both_ends(found)) for day, found in days.items()]
     ordered = _both_ends(list(days))

@@ -125,7 +125,7 @@ def put(writing: Writing, items: Sequence[Draft]) -> list[RememberedItem]:
             done.append(_receipt(twin, writing.standing[twin], new=False))
             continue
         replaced = _replaced(writing, draft, twin, by_key)
-        version = _store(writing, draft, replaced, seq)
+        version = _store(writing, draft, replaced, seq, len(placed))
         for item_id in replaced:
             del writing.standing[item_id]
         writing.standing[version.item_id] = version.oid
@@ -203,7 +203,7 @@ def _replaced(writing: Writing, draft: Draft, twin: str | None, by_key: Mapping[
     return list(dict.fromkeys(found))
 
 
-def _store(writing: Writing, draft: Draft, replaced: Sequence[str], seq: int) -> ItemVersion:
+def _store(writing: Writing, draft: Draft, replaced: Sequence[str], seq: int, place: int) -> ItemVersion:
     before = writing.item(replaced[0]) if replaced else None
     supersedes = [writing.standing[item_id] for item_id in replaced]
     version = ItemVersion(
@@ -223,6 +223,7 @@ def _store(writing: Writing, draft: Draft, replaced: Sequence[str], seq: int) ->
         pinned=draft.pin,
         tokens=draft.tokens,
         seq=seq,
+        place=place,
     )
     version.oid = version_oid(version, supersedes, [])
     session = writing.session

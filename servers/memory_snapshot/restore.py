@@ -49,15 +49,15 @@ def _is_core(item: Remembrance) -> bool:
     return item.pinned or item.kind in CORE_KINDS
 
 
-def _core_order(item: Remembrance) -> tuple[bool, int, int]:
+def _core_order(item: Remembrance) -> tuple[bool, int, int, int]:
     kind = CORE_KINDS.index(item.kind) if item.kind in CORE_KINDS else len(CORE_KINDS)
-    return (not item.pinned, kind, -item.seq)
+    return (not item.pinned, kind, -item.seq, -item.place)
 
 
 def _rest(known: Mapping[str, Remembrance], wanted: Wanted) -> list[Remembrance]:
     """All that is not core, strongest first."""
     if wanted.found is None:
-        found: Iterable[Remembrance] = sorted(known.values(), key=lambda item: -item.seq)
+        found: Iterable[Remembrance] = sorted(known.values(), key=lambda item: item.order, reverse=True)
     else:
         found = (known[oid] for oid in wanted.found.hits if oid in known)
     return [item for item in found if not _is_core(item)]

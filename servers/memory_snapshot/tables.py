@@ -46,7 +46,8 @@ class Event(SQLModel, table=True):
 
 
 class ItemVersion(SQLModel, table=True):
-    """What was said about one item at one time. `oid` is the hash of everything but `seq`."""
+    """What was said about one item at one time. `oid` is the hash of everything but where the journal has it:
+    in event `seq`, in the `place`th place."""
 
     __tablename__ = "memory_item_version"
     __table_args__ = (
@@ -74,6 +75,7 @@ class ItemVersion(SQLModel, table=True):
     retention: str | None = None
     tokens: int
     seq: int
+    place: int
 
 
 class Lineage(SQLModel, table=True):

@@ -45,14 +45,15 @@ def verify(session: Session, *, principal: Principal) -> Verification:
     if space is None or space.id is None:
         return Verification(problems=[], head=(0, NO_HASH), events=0, versions=0, erased=0, snapshots=0)
     events = session.exec(select(Event).where(Event.space_id == space.id).order_by(col(Event.seq))).all()
-    placed: dict[str, tuple[str, int]] = {}
+    placed: dict[str, tuple[str, int, int]] = {}
     committed: dict[str, Mapping[str, object]] = {}
     for event in events:
         payload = json.loads(event.payload)
         if event.op in MOVES:
             committed[payload["snapshot"]] = payload
         else:
-            placed.update({oid: (item_id, event.seq) for item_id, oid in payload.get("put", ())})
+            for place, (item_id, oid) in enumerate(payload["put"]):
+                placed[oid] = (item_id, event.seq, place)
     versions = {row.oid: row for row in session.exec(select(ItemVersion).where(ItemVersion.space_id == space.id))}
     bodies = {row.oid: row for row in session.exec(select(Body).where(Body.space_id == space.id))}
     snapshots = {row.id: row for row in session.exec(select(Snapshot).where(Snapshot.space_id == space.id))}
@@ -88,7 +89,10 @@ def _chain(space: Space, events: Sequence[Event]) -> Iterator[str]:
 
 
 def _versions(
-    session: Session, space_id: int, versions: Mapping[str, ItemVersion], placed: Mapping[str, tuple[str, int]]
+    session: Session,
+    space_id: int,
+    versions: Mapping[str, ItemVersion],
+    placed: Mapping[str, tuple[str, int, int]],
 ) -> Iterator[str]:
     lineage: dict[str, dict[str, list[str]]] = {}
     for row in session.exec(select(Lineage).where(Lineage.space_id == space_id)):
@@ -97,7 +101,7 @@ def _versions(
         before = lineage.pop(oid, {})
         if version_oid(version, before.pop("supersedes", []), before.pop("derived_from", [])) != oid or before:
             yield f"version {oid} was changed"
-        if placed.get(oid) != (version.item_id, version.seq):
+        if placed.get(oid) != (version.item_id, version.seq, version.place):
             yield f"version {oid} is not the one its event names"
     yield from (f"lineage of {oid} belongs to nothing" for oid in lineage)
     yield from (f"version {oid} is missing" for oid in placed.keys() - versions.keys())

@@ -72,6 +72,7 @@ async def test_a_store_that_nobody_touched_verifies(desk: Any) -> None:
         "UPDATE memory_item_version SET tags = '[]' WHERE seq = 1",
         "UPDATE memory_item_version SET tokens = 0 WHERE seq = 2",
         "UPDATE memory_item_version SET seq = 1 WHERE seq = 2",
+        "UPDATE memory_item_version SET place = 1 WHERE seq = 2",
         "UPDATE memory_item_version SET model = 'other' WHERE seq = 2",
         "DELETE FROM memory_item_version WHERE seq = 2",
         "DELETE FROM memory_lineage",

@@ -40,6 +40,7 @@ def upgrade() -> None:
         sa.Column("pinned", sa.Boolean, nullable=False),
         sa.Column("tokens", sa.Integer, nullable=False),
         sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("place", sa.Integer, nullable=False),
     )
     op.create_index("memory_item_version_item", "memory_item_version", ["space_id", "item_id"])
     op.create_index("memory_item_version_key", "memory_item_version", ["space_id", "key"])
