@@ -57,7 +57,9 @@ class Outcome:
         return not (self.lost or self.doubled or self.problems)
 
 
-async def run(home: Path, writes: int, chance: random.Random) -> Outcome:
+async def run(home: Path, writes: int, embedding: str, chance: random.Random) -> Outcome:
+    settings = anyio.Path(home / "usrland.toml")
+    await settings.write_text(f'[memory-snapshot]\nembedding = "{embedding}"\n', encoding="utf-8")
     tally = Tally()
     async with anyio.create_task_group() as tasks:
         for number in range(PROCESSES):
@@ -131,13 +133,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--writes", type=int, default=25, help="of each process in each run")
+    parser.add_argument("--embedding", default="minilm", help="none: lighter servers")
     parser.add_argument("--seed", type=int, default=time.time_ns())
     options = parser.parse_args()
     chance = random.Random(options.seed)
     outcomes: list[Outcome] = []
     for number in range(options.runs):
         with tempfile.TemporaryDirectory() as folder:
-            outcome = anyio.run(run, Path(folder), options.writes, chance)
+            outcome = anyio.run(run, Path(folder), options.writes, options.embedding, chance)
         outcomes.append(outcome)
         if not outcome.good:
             _say(f"run {number}: lost {outcome.lost}, doubled {outcome.doubled}, {outcome.problems}")
