@@ -63,6 +63,17 @@ async def test_the_lineage_goes_on_through_other_items(desk: Any) -> None:
     assert sorted(entry.text for entry in page.items[1:]) == ["one", "two"]
 
 
+async def test_the_lineage_goes_all_the_way_back(desk: Any) -> None:
+    parts = await desk.remember("a", "b", "d")
+    a, b, d = (item.item_id for item in parts.items)
+    await desk.remember(Item(text="a and b", supersedes=[a, b]))
+    await desk.remember(Item(text="all", supersedes=[d, a]))
+
+    found = [entry.text for entry in (await desk.history(item_id=d)).items]
+    assert found[:2] == ["all", "a and b"]
+    assert sorted(found[2:]) == ["a", "b", "d"]
+
+
 @pytest.mark.parametrize("arguments", [{"item_id": "0123456789"}, {"key": "unheard of"}])
 async def test_what_was_never_remembered_is_not_found(desk: Any, arguments: dict[str, str]) -> None:
     with pytest.raises(NotFound, match="nothing was ever remembered"):

@@ -95,6 +95,15 @@ async def test_a_version_is_recalled_as_of_the_time_it_was_known(desk: Any) -> N
     assert await desk.recalled("user lives", as_of="2020-01-01") == []
 
 
+async def test_a_correction_without_a_date_holds_from_when_it_was_recorded(desk: Any) -> None:
+    await desk.remember(Item(text="The user lives in Paris", key="home"))
+    before = (await desk.history(key="home")).items[0].at
+    await desk.remember(Item(text="The user lives in Rome", key="home"))
+
+    assert await desk.recalled("user lives", valid_at=before) == ["The user lives in Paris"]
+    assert await desk.recalled("user lives", valid_at="2020-01-01") == ["The user lives in Paris"]
+
+
 async def test_a_fact_that_has_ended_or_not_begun_is_not_recalled(desk: Any) -> None:
     await desk.remember(
         Item(text="zebra one", valid_to="2020-01-01"),

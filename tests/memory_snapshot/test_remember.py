@@ -96,6 +96,13 @@ async def test_one_item_after_another_in_one_call_supersedes_within_it(desk: Any
     assert (await desk.verify()).problems == []
 
 
+async def test_words_that_were_superseded_in_the_same_call_are_new_again(desk: Any) -> None:
+    done = await desk.remember(Item(text="tea", key="drink"), Item(text="coffee", key="drink"), "tea")
+
+    assert [item.new for item in done.items] == [True, True, True]
+    assert (await desk.restore()).items == 2
+
+
 async def test_another_tenant_or_namespace_sees_nothing(desk: Any) -> None:
     await desk.remember("a secret plan about zebras")
     for other in (
