@@ -18,9 +18,12 @@ from usrland import InvalidInput, NotFound
 __all__ = ["Remembrance", "load", "load_texts", "matching_item", "version_oid"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Remembrance:
-    """One version of one item. `text` is None where it was not asked for or was erased."""
+    """One version of one item, `source` and `tags` in the JSON they are stored in.
+
+    `text` is None where it was not asked for or was erased.
+    """
 
     oid: str
     item_id: str
@@ -32,7 +35,7 @@ class Remembrance:
     valid_from: str | None
     valid_to: str | None
     recorded_at: str
-    tags: tuple[str, ...]
+    tags: str
     pinned: bool
     tokens: int
     seq: int
@@ -51,10 +54,15 @@ class Remembrance:
     @property
     def findable(self) -> str:
         """The words it is found by: key and tags say what a short text leaves out."""
-        return " ".join(part for part in (self.key, self.text, *self.tags) if part)
+        return " ".join(part for part in (self.key, self.text, *self.tag_list) if part)
+
+    @property
+    def tag_list(self) -> list[str]:
+        found: list[str] = json.loads(self.tags)
+        return found
 
 
-_COLUMNS = (
+_COLUMNS = (  # in the order of the fields above
     ItemVersion.oid,
     ItemVersion.item_id,
     ItemVersion.key,
@@ -78,11 +86,10 @@ def load(session: Session, space_id: int, oids: Collection[str], *, texts: bool 
     found: dict[str, Remembrance] = {}
     bodies = load_texts(session, space_id, oids) if texts else {}
     for some in in_batches(oids):
+        # sqlmodel has types for four columns at most
         query = select(*_COLUMNS).where(ItemVersion.space_id == space_id, col(ItemVersion.oid).in_(some))  # type: ignore[call-overload]
         for row in session.execute(query):
-            values = dict(row._mapping)
-            values["tags"] = tuple(json.loads(values["tags"]))
-            found[row.oid] = Remembrance(**values, text=bodies.get(row.oid))
+            found[row.oid] = Remembrance(*row, text=bodies.get(row.oid))
     return found
 
 

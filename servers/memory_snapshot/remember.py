@@ -186,7 +186,7 @@ def _says_nothing_new(draft: Draft, item: Remembrance) -> bool:
         and draft.pin <= item.pinned
         and draft.valid_from in (None, item.valid_from)
         and draft.valid_to in (None, item.valid_to)
-        and set(draft.tags) <= set(item.tags)
+        and set(draft.tags) <= set(item.tag_list)
         and not draft.supersedes
     )
 

@@ -79,7 +79,7 @@ def _could_fit(items: Sequence[Remembrance], wanted: Wanted) -> list[str]:
 
 
 def _with(texts: Mapping[str, str], items: Iterable[Remembrance]) -> list[Remembrance]:
-    return [replace(item, text=texts.get(item.oid)) for item in items]
+    return [replace(item, text=texts[item.oid]) if item.oid in texts else item for item in items]
 
 
 def _answer(packed: Packed, state: State, wanted: Wanted, kernel: KernelProfile) -> Restored:

@@ -129,5 +129,5 @@ def _hit(item: Remembrance, confidence: float) -> RecallHit:
         key=item.key,
         valid_from=item.valid_from,
         valid_to=item.valid_to,
-        tags=list(item.tags) or None,
+        tags=item.tag_list or None,
     )

@@ -27,7 +27,7 @@ def remembrance(text: str, seq: int = 1, day: str = "2026-05-08", **changes: Any
         "valid_from": None,
         "valid_to": None,
         "recorded_at": f"{day}T00:00:00.000000Z",
-        "tags": (),
+        "tags": "[]",
         "pinned": False,
         "tokens": tokens.count(text),
         "seq": seq,
