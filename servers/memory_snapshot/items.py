@@ -18,7 +18,7 @@ from usrland import InvalidInput, NotFound
 __all__ = ["Remembrance", "load", "load_texts", "matching_item", "version_oid"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Remembrance:
     """One version of one item, `source` and `tags` in the JSON they are stored in.
 
@@ -62,7 +62,7 @@ class Remembrance:
         return found
 
 
-_COLUMNS = (  # in the order of the fields above
+_COLUMNS = (
     ItemVersion.oid,
     ItemVersion.item_id,
     ItemVersion.key,
@@ -89,7 +89,7 @@ def load(session: Session, space_id: int, oids: Collection[str], *, texts: bool 
         # sqlmodel has types for four columns at most
         query = select(*_COLUMNS).where(ItemVersion.space_id == space_id, col(ItemVersion.oid).in_(some))  # type: ignore[call-overload]
         for row in session.execute(query):
-            found[row.oid] = Remembrance(*row, text=bodies.get(row.oid))
+            found[row.oid] = Remembrance(**row._asdict(), text=bodies.get(row.oid))
     return found
 
 
