@@ -70,7 +70,7 @@ class Index:
     def name(self) -> str | None:
         """Which index this is; None before the first feed. A lost folder takes its name and position along."""
         try:
-            return (self._folder / "name").read_text(encoding="ascii")
+            return (self._folder / "name").read_text(encoding="ascii") or None  # empty: killed while writing it
         except FileNotFoundError:
             return None
 
