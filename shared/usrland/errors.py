@@ -3,6 +3,7 @@
 * `UsrlandError`
     * `InvalidInput`: the caller can fix it and call again.
     * `Denied`: the caller has to ask a person for it.
+        * `ConsentNeeded`: that person is the user, and a token waits for the answer.
     * `NotFound`: there is nothing to call again for. Also the answer where something exists that the
       caller may not see, so that the two cannot be told apart.
     * `Conflict`: somebody else was first, or the state has moved on; read again, then decide.
@@ -22,6 +23,7 @@ from typing import ClassVar
 
 __all__ = [
     "Conflict",
+    "ConsentNeeded",
     "Denied",
     "InvalidInput",
     "NotFound",
@@ -65,6 +67,18 @@ class Denied(UsrlandError):
     def __init__(self, fact: str, *, fix: str = "", missing_scopes: frozenset[str] = frozenset()) -> None:
         super().__init__(fact, fix=fix)
         self.missing_scopes = missing_scopes
+
+
+class ConsentNeeded(Denied):
+    """Raised when a person has to agree first and the host cannot ask; carries the token for the second step."""
+
+    code = "consent_needed"
+
+    def __init__(self, fact: str, *, token: str) -> None:
+        super().__init__(
+            fact, fix=f"Ask the user. Only if they agree, repeat the call with the argument confirm_token={token!r}."
+        )
+        self.token = token
 
 
 class NotFound(UsrlandError):

@@ -14,6 +14,7 @@ it; `USRLAND_HOME` only moves the folder that holds everything.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tomllib
 from collections.abc import Mapping
@@ -24,6 +25,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from usrland.errors import InvalidInput
+from usrland.redact import keep_secret
 
 __all__ = ["Settings", "explain"]
 
@@ -100,11 +102,32 @@ class Settings:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         return folder
 
+    def key(self, name: str) -> bytes:
+        """32 random bytes that belong to this home, made at the first use and readable by its owner only."""
+        folder = self.home / "keys"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        file = folder / name
+        if not file.exists():
+            draft = folder / f".{name}.{os.getpid()}"
+            descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with os.fdopen(descriptor, "wb") as stream:
+                stream.write(os.urandom(32))
+            with contextlib.suppress(FileExistsError):
+                os.link(draft, file)  # of several processes starting at once, one wins and all read its key
+            draft.unlink()
+        return file.read_bytes()
+
     def secret(self, reference: str) -> str:
         """The secret a setting points to: `env:NAME` or `file:/path`. Plain text is refused.
 
-        Raises `InvalidInput`; the message never holds the secret.
+        From then on the value is redacted from all that leaves the process. Raises `InvalidInput`; the
+        message never holds the secret.
         """
+        value = self._secret(reference)
+        keep_secret(value)
+        return value
+
+    def _secret(self, reference: str) -> str:
         kind, _, where = reference.partition(":")
         if kind == "env" and where:
             value = self.environment.get(where)

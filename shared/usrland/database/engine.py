@@ -36,13 +36,14 @@ MAX_THREADS = 8
 class Database:
     """One database and the migrations it needs.
 
-    `migrations` are folders of Alembic revision files, the library's own first; each folder is a branch
-    with its own base, so a server and the library can each add revisions without knowing of the other.
+    `migrations` are folders of Alembic revision files. The branch label of the first base names the table
+    that remembers which were applied, so the parts of several servers can live in one PostgreSQL database
+    without knowing of each other.
     """
 
-    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path] = ()) -> None:
+    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path]) -> None:
         self._url = _with_driver(url)
-        self._migrations = [_OWN_MIGRATIONS, *migrations]
+        self._migrations = list(migrations)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
         self._threads = anyio.CapacityLimiter(MAX_THREADS)
@@ -106,9 +107,6 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
-
-
-_OWN_MIGRATIONS = Path(__file__).parent / "migrations" / "versions"
 
 
 def _with_driver(url: str) -> str:

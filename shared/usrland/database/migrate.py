@@ -14,7 +14,6 @@ from sqlalchemy import Connection, Engine, text
 __all__ = ["migrate"]
 
 _LOCK = 0x7573726C  # any number that all usrland processes agree on
-_VERSION_TABLE = "schema_version"
 
 
 def migrate(engine: Engine, folders: Sequence[Path]) -> None:
@@ -25,35 +24,41 @@ def migrate(engine: Engine, folders: Sequence[Path]) -> None:
     """
     script = _scripts(folders)
     heads = set(script.get_heads())
+    table = _version_table(script)
     with engine.connect().execution_options(usrland_write=False) as connection, connection.begin():
-        if _current(connection) == heads:
+        if _current(connection, table) == heads:
             return
     with engine.connect().execution_options(usrland_write=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        _upgrade(connection, script)
+        _upgrade(connection, script, table)
 
 
 def _scripts(folders: Sequence[Path]) -> ScriptDirectory:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.set_main_option("script_location", str(folders[0]).replace("%", "%%"))
     config.set_main_option("path_separator", "newline")
     config.set_main_option("version_locations", "\n".join(str(folder).replace("%", "%%") for folder in folders))
     return ScriptDirectory.from_config(config)
 
 
-def _current(connection: Connection) -> set[str]:
-    context = MigrationContext.configure(connection, opts={"version_table": _VERSION_TABLE})
+def _version_table(script: ScriptDirectory) -> str:
+    labels = {label for base in script.get_bases() for label in script.get_revision(base).branch_labels}
+    return f"{min(labels)}_schema_version"
+
+
+def _current(connection: Connection, table: str) -> set[str]:
+    context = MigrationContext.configure(connection, opts={"version_table": table})
     return set(context.get_current_heads())
 
 
-def _upgrade(connection: Connection, script: ScriptDirectory) -> None:
+def _upgrade(connection: Connection, script: ScriptDirectory, table: str) -> None:
     environment = EnvironmentContext(
         Config(),
         script,
         fn=lambda revision, _: script._upgrade_revs("heads", revision),  # what alembic.command.upgrade passes
     )
     environment.configure(
-        connection=connection, version_table=_VERSION_TABLE, transactional_ddl=False, transaction_per_migration=False
+        connection=connection, version_table=table, transactional_ddl=False, transaction_per_migration=False
     )
     environment.run_migrations()
