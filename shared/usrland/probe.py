@@ -35,7 +35,16 @@ _CLIENT = {"name": "usrland-probe", "version": "1"}
 def bare_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """What a graphical host leaves of an environment: a short PATH, and on Windows what Python needs to start."""
     if sys.platform == "win32":
-        kept = ("SYSTEMROOT", "SYSTEMDRIVE", "WINDIR", "TEMP", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PATH")
+        kept = (
+            "SYSTEMROOT",
+            "SYSTEMDRIVE",
+            "WINDIR",
+            "TEMP",
+            "USERPROFILE",
+            "APPDATA",
+            "LOCALAPPDATA",
+            "PATH",
+        )
         return {name: environment[name] for name in kept if name in environment}
     return {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin"}
 
@@ -123,7 +132,9 @@ class ServerProcess:
         Raises `Unavailable` when the process ends first, `Timeout` when it does not answer.
         """
         self._last_id += 1
-        self._send({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": dict(parameters or {})})
+        self._send(
+            {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": dict(parameters or {})}
+        )
         until = time.monotonic() + timeout_seconds
         while True:
             try:
@@ -131,7 +142,9 @@ class ServerProcess:
             except queue.Empty:
                 raise Timeout(f"no answer to {method!r} within {timeout_seconds:g} seconds.") from None
             if message is None:
-                raise Unavailable(f"the server ended with exit code {self._process.wait()} before it answered {method!r}.")
+                raise Unavailable(
+                    f"the server ended with exit code {self._process.wait()} before it answered {method!r}."
+                )
             if message.get("id") == self._last_id and "method" not in message:
                 return message
 
@@ -142,7 +155,9 @@ class ServerProcess:
         """Processor time of the process so far; `None` where there is no `/proc`."""
         try:
             # the command name, field 2, may hold spaces; what follows its last ')' is plain
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            fields = (
+                Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            )
         except OSError:
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -17,20 +17,29 @@ from usrland.settings import Settings
 
 __all__ = ["connect", "disconnect", "our_entries", "places"]
 
-HostName = Annotated[str, typer.Argument(metavar="HOST", help=f"One of: {', '.join(host.name for host in HOSTS)}.")]
+HostName = Annotated[
+    str, typer.Argument(metavar="HOST", help=f"One of: {', '.join(host.name for host in HOSTS)}.")
+]
 ServerNames = Annotated[
-    list[str] | None, typer.Option("--server", metavar="NAME", help="Only this server; may be repeated. Default: all.")
+    list[str] | None,
+    typer.Option("--server", metavar="NAME", help="Only this server; may be repeated. Default: all."),
 ]
 ScopeName = Annotated[
     Literal["user", "project"] | None,
     typer.Option(help="Your own file, or the one in the current folder. Default: user."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the change and write nothing.")]
-Undo = Annotated[bool, typer.Option("--undo", help="Put back what was there before the last change, byte for byte.")]
+Undo = Annotated[
+    bool, typer.Option("--undo", help="Put back what was there before the last change, byte for byte.")
+]
 
 
 def connect(
-    host: HostName, server: ServerNames = None, scope: ScopeName = None, dry_run: DryRun = False, undo: Undo = False
+    host: HostName,
+    server: ServerNames = None,
+    scope: ScopeName = None,
+    dry_run: DryRun = False,
+    undo: Undo = False,
 ) -> None:
     """Let a host start our servers: writes them into its configuration, and keeps everything else in it."""
     settings = Settings.load()
@@ -54,12 +63,18 @@ def connect(
     say(f"  wrote   {change.path}")
     say(f"  backup  {backup}")
     if scope == "project":
-        say("  The file names this computer's Python: keep it out of version control, or let each person connect.")
+        say(
+            "  The file names this computer's Python: keep it out of version control, or let each person connect."
+        )
     say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
 
 
 def disconnect(
-    host: HostName, server: ServerNames = None, scope: ScopeName = None, dry_run: DryRun = False, undo: Undo = False
+    host: HostName,
+    server: ServerNames = None,
+    scope: ScopeName = None,
+    dry_run: DryRun = False,
+    undo: Undo = False,
 ) -> None:
     """Take our servers out of a host's configuration. Entries that are not ours stay, whatever their names."""
     settings = Settings.load()

@@ -26,7 +26,9 @@ def _console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    return Console(file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDE)
+    return Console(
+        file=stream, highlight=False, markup=False, emoji=False, width=None if stream.isatty() else WIDE
+    )
 
 
 def say(text: str = "", style: str = "") -> None:
