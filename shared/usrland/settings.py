@@ -22,16 +22,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from usrland.errors import InvalidInput
 from usrland.redact import keep_secret
 
-__all__ = ["Settings", "explain"]
+__all__ = ["ServerTable", "Settings", "explain"]
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 FILE_NAME = "usrland.toml"
+
+
+class ServerTable(BaseModel):
+    """The `[server]` table: what holds for every server of this home."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    database: str = ""
+    """Where audit log and retried calls are kept; default a SQLite file per server. May be a secret reference."""
+    allowed_hosts: list[str] = []
+    """Host names under which HTTP is reached from outside (`usrland.example.org`, with the port if not 443)."""
+    allowed_origins: list[str] = []
+    """Origins of browsers that may call (`https://app.example.org`)."""
+    public_url: str = ""
+    """The address clients use, where a proxy stands before the server."""
+    drain_seconds: float = 5.0
+    """How long running calls may go on after SIGTERM."""
 
 
 def explain(error: ValidationError) -> str:

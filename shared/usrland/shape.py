@@ -108,7 +108,10 @@ def _part(text: str, *, cursor: Cursor, max_tokens: int) -> dict[str, Any]:
     if cursor.characters and cursor.answer != answer:
         raise Conflict("the answer has changed since its first part was read.", fix="Repeat the call without a cursor.")
     first = cursor.characters
-    part = tokens.head(text[first:], max_tokens - _PART_OVERHEAD_TOKENS)
+    room = max_tokens - _PART_OVERHEAD_TOKENS
+    part = tokens.head(text[first:], room)
+    while (cost := tokens.count(_dump(part))) > room:  # quoted inside JSON it costs more
+        part = part[: len(part) * room // (cost + 1)]
     last = first + len(part)
     result: dict[str, Any] = {
         "partial": part,

@@ -13,7 +13,7 @@ from importlib.machinery import PathFinder
 from importlib.util import module_from_spec
 from typing import Protocol, cast
 
-__all__ = ["count"]
+__all__ = ["count", "head"]
 
 _PACKAGE = "bpe_openai"
 _EXTENSION = f"{_PACKAGE}._bindings"
@@ -53,3 +53,11 @@ def _compiled_tokenizer() -> _Tokenizer:
         extension = sys.modules[_EXTENSION] = module_from_spec(spec)
         spec.loader.exec_module(extension)
     return cast(_Tokenizer, extension.tokenizer_for_encoding("o200k_base"))
+
+
+def head(text: str, most: int) -> str:
+    """The longest beginning of `text` of at most `most` tokens (to within a few), whole characters only."""
+    length = min(len(text), most * 8)
+    while length and (cost := count(text[:length])) > most:
+        length = min(length - 1, length * most // cost)
+    return text[:length]

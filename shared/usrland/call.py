@@ -1,0 +1,401 @@
+"""The one path that every call of every operation takes.
+
+    identity ─► admit ─► consent ─► run ─► shape ─► record
+    who          scope    ask, or    deadline  budget    an entry before a change takes effect,
+                 quota    a token,   cancel    redact    and one after it
+                 strict   dry run    retry     cursor
+
+Identity is proven before (by the host); here begins what is the same on every transport. Hand-written and
+generated operations, tools and the operations behind `sys_call` go through `CallPath.run` and nowhere else.
+
+A `delegate` (`sys_call`) is looked through before anything is decided: the operation meant is the one that
+is admitted, asked for, run and recorded. Doing it inside the operation's own function would have needed a
+second path.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import anyio
+from pydantic import BaseModel
+
+from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
+from usrland.connector import Call, Operation
+from usrland.errors import ConsentNeeded, Denied, InvalidInput, QuotaExceeded, Timeout, Unavailable, UsrlandError
+from usrland.ledger import Binding, Ledger
+from usrland.parameters import Parameters, closest
+from usrland.redact import redact
+from usrland.schemas.principal import Principal
+from usrland.schemas.wire import Preview
+from usrland.shape import Cursor, Shaped, shape
+
+__all__ = ["CallPath", "Channel", "Consent", "NoChannel"]
+
+logger = logging.getLogger(__name__)
+
+Consent = Literal["accepted", "declined", "cannot_ask"]
+
+MAX_IN_FLIGHT = 64
+"""Calls of one principal at the same time, per process."""
+RETRIES = 2
+RETRY_SECONDS = 0.2
+
+
+class Channel(Protocol):
+    """The way back to the person, as far as the transport has one."""
+
+    async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
+        """Ask; returns the answer and the token it answers to (an earlier one, where the question was put
+        in an earlier round)."""
+        ...
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """Tell how far the work has come."""
+        ...
+
+
+class NoChannel:
+    """Nobody to ask: the command line, tests, hosts without elicitation."""
+
+    async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
+        return "cannot_ask", token
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        """Nobody listens."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """One call, looked through and checked: everything that is decided before it runs."""
+
+    id: str
+    operation: Operation
+    via: str
+    principal: Principal
+    channel: Channel
+    arguments: dict[str, Any]
+    """As they came, secrets redacted: what is recorded, and what confirmations and cursors are bound to."""
+    values: dict[str, Any]
+    """As the function takes them."""
+    added: Mapping[str, Any]
+    commitment: Commitment
+    begun: float
+
+    @property
+    def binding(self) -> Binding:
+        return Binding(principal=self.principal, operation=self.operation.name, arguments=self.arguments)
+
+    def entry(self, phase: Phase, **facts: Any) -> Entry:
+        return Entry(
+            at_ms=int(time.time() * 1000),
+            call=self.id,
+            phase=phase,
+            operation=self.operation.name,
+            via=self.via,
+            effect=self.operation.effect,
+            principal=self.principal.subject,
+            tenant=self.principal.tenant,
+            namespace=self.principal.namespace,
+            source=self.principal.source,
+            arguments=self.commitment,
+            duration_ms=int((time.monotonic() - self.begun) * 1000),
+            **facts,
+        )
+
+
+@dataclass(slots=True)
+class CallPath:
+    """The operations of one server, and the way to call them."""
+
+    operations: Sequence[Operation]
+    ledger: Ledger
+    durable_reads: bool = False
+    """Whether a read is answered only after its audit entry has reached the disk."""
+    _by_name: dict[str, Operation] = field(init=False)
+    _parameters: dict[int, Parameters] = field(default_factory=dict)
+    _in_flight: dict[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._by_name = {}
+        for operation in self.operations:
+            if operation.name in self._by_name:
+                raise ValueError(f"two operations are named {operation.name!r}")
+            self._by_name[operation.name] = operation
+
+    def listed(self, principal: Principal) -> list[Operation]:
+        """What this principal may call, in the order it was declared."""
+        return [op for op in self.operations if op.visible and not principal.missing(op.scopes)]
+
+    def parameters(self, operation: Operation) -> Parameters:
+        """The operation's arguments; built once."""
+        known = self._parameters.get(id(operation))
+        if known is None or known.operation is not operation:
+            known = self._parameters[id(operation)] = Parameters(operation)
+        return known
+
+    @property
+    def busy(self) -> int:
+        """How many calls are running."""
+        return sum(self._in_flight.values())
+
+    async def run(
+        self, name: str, arguments: Mapping[str, Any], *, principal: Principal, channel: Channel | None = None
+    ) -> Shaped:
+        """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised."""
+        begun, call_id = time.monotonic(), secrets.token_hex(8)
+        arguments = dict(arguments)
+        operation = self._by_name.get(name)
+        if operation is None or not operation.visible:
+            near = closest(name, [op.name for op in self.listed(principal)])
+            raise InvalidInput(
+                f"there is no operation {name!r}.", fix=f"Did you mean {near[0]!r}?" if near else "List the tools."
+            )
+        with self._counted(principal):
+            try:
+                request = self._admit(operation, arguments, principal, channel or NoChannel(), call_id, begun)
+            except UsrlandError as error:
+                await self._refused(operation, arguments, principal, call_id, begun, error)
+                raise
+            if request.added.get("dry_run"):
+                return await self._dry_run(request)
+            if request.operation.effect == "read":
+                return await self._read(request)
+            return await self._change(request)
+
+    # -- admit
+
+    def _admit(
+        self,
+        operation: Operation,
+        arguments: dict[str, Any],
+        principal: Principal,
+        channel: Channel,
+        call_id: str,
+        begun: float,
+    ) -> _Request:
+        self._require(operation, principal)
+        own, added = self.parameters(operation).split(arguments)
+        values = self.parameters(operation).check(own)
+        via = ""
+        if operation.delegate is not None:
+            via = operation.name
+            operation, passed = operation.delegate(values)
+            self._require(operation, principal)
+            own = dict(passed)
+            values = self.parameters(operation).check(own)
+        shown = redact(own)
+        return _Request(
+            id=call_id,
+            operation=operation,
+            via=via,
+            principal=principal,
+            channel=channel,
+            arguments=shown,
+            values=values,
+            added=added,
+            commitment=commit(shown),
+            begun=begun,
+        )
+
+    def _require(self, operation: Operation, principal: Principal) -> None:
+        missing = principal.missing(operation.scopes)
+        if missing:
+            raise Denied(
+                f"missing scope: {', '.join(sorted(missing))}.",
+                fix=f"Ask the operator to grant it to {principal.subject!r}.",
+                missing_scopes=missing,
+            )
+
+    @contextmanager
+    def _counted(self, principal: Principal) -> Iterator[None]:
+        who = f"{principal.tenant}/{principal.subject}"
+        if self._in_flight.get(who, 0) >= MAX_IN_FLIGHT:
+            raise QuotaExceeded(f"{MAX_IN_FLIGHT} calls of {principal.subject!r} are running already.")
+        self._in_flight[who] = self._in_flight.get(who, 0) + 1
+        try:
+            yield
+        finally:
+            self._in_flight[who] -= 1
+            if not self._in_flight[who]:
+                del self._in_flight[who]
+
+    # -- run
+
+    async def _dry_run(self, request: _Request) -> Shaped:
+        if request.operation.preview is None:
+            raise InvalidInput(f"{request.operation.name} has no dry run.")
+        return await self._observed(request, request.operation.preview, decision="dry_run")
+
+    async def _read(self, request: _Request) -> Shaped:
+        return await self._observed(request, request.operation.call, decision="allowed")
+
+    async def _observed(
+        self, request: _Request, function: Callable[..., Awaitable[BaseModel]], *, decision: str
+    ) -> Shaped:
+        """Run what changes nothing, and record it once."""
+        try:
+            shaped = await self._answer(request, function)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                await self.ledger.note(
+                    request.entry("read", decision=decision, outcome=_outcome(error)), durable=self.durable_reads
+                )
+            raise
+        entry = request.entry("read", decision=decision, outcome="ok", result=shaped.digest)
+        await self.ledger.note(entry, durable=self.durable_reads)
+        return shaped
+
+    async def _change(self, request: _Request) -> Shaped:
+        """Ask, record the intent, run, record the outcome. No step is skipped when the caller goes away."""
+        try:
+            decision = await self._consent(request)
+            key = request.added.get("idempotency_key")
+            intent = request.entry("intent", decision=decision)
+            done = await self.ledger.begin(intent, request.binding, key)
+        except UsrlandError as error:
+            await self.ledger.note(
+                request.entry("refused", decision=error.code, outcome=error.code), durable=self.durable_reads
+            )
+            raise
+        if done is not None:
+            return _restored(done)
+        try:
+            shaped = await self._answer(request, request.operation.call)
+        except BaseException as error:
+            with anyio.CancelScope(shield=True):
+                outcome = request.entry("outcome", decision=decision, outcome=_outcome(error))
+                await self.ledger.end(outcome, request.binding, key, release=_without_effect(error))
+            raise
+        with anyio.CancelScope(shield=True):
+            outcome = request.entry("outcome", decision=decision, outcome="ok", result=shaped.digest)
+            await self.ledger.end(outcome, request.binding, key, answer=_stored(shaped))
+        return shaped
+
+    async def _answer(self, request: _Request, function: Callable[..., Awaitable[BaseModel]]) -> Shaped:
+        operation = request.operation
+        max_tokens = request.added.get("max_tokens", operation.max_tokens)
+        bound = request.binding.digest[:16]
+        cursor = (
+            Cursor.decode(request.added["cursor"], call=bound) if "cursor" in request.added else Cursor(call=bound)
+        )
+        values = dict(request.values)
+        wants = self.parameters(operation).wants_call
+        if wants is not None:
+            values[wants] = Call(
+                id=request.id,
+                principal=request.principal,
+                operation=operation.name,
+                idempotency_key=request.added.get("idempotency_key"),
+                offset=cursor.items,
+                max_tokens=max_tokens,
+                report=request.channel.progress,
+            )
+        try:
+            with anyio.fail_after(operation.timeout_seconds):
+                answer = await _patiently(operation, function, values)
+        except TimeoutError:
+            raise Timeout(f"{operation.name} was stopped after {operation.timeout_seconds:g} seconds.") from None
+        return shape(answer, cursor=cursor, max_tokens=max_tokens)
+
+    # -- consent
+
+    async def _consent(self, request: _Request) -> str:
+        """How the call came to be allowed; raises `Denied` or `ConsentNeeded` where it was not."""
+        if not request.operation.consent:
+            return "allowed"
+        given = request.added.get("confirm_token")
+        if given is not None:
+            await self.ledger.spend(given, request.binding)
+            return "confirmed"
+        question = await self._question(request)
+        answer, token = await request.channel.confirm(question, self.ledger.confirmation(request.binding))
+        match answer:
+            case "accepted":
+                await self.ledger.spend(token, request.binding)
+                return "confirmed"
+            case "declined":
+                raise Denied("the user declined.", fix="Do not try again unless the user asks for it.")
+            case "cannot_ask":
+                raise ConsentNeeded(f"{question} This needs the user's consent.", token=token)
+
+    async def _question(self, request: _Request) -> str:
+        operation = request.operation
+        if operation.preview is None:
+            return f"Allow {operation.name}?"
+        values = dict(request.values)
+        wants = self.parameters(operation).wants_call
+        if wants is not None:
+            values[wants] = Call(id=request.id, principal=request.principal, operation=operation.name)
+        with anyio.fail_after(operation.timeout_seconds):
+            preview = await operation.preview(**values)
+        if isinstance(preview, Preview):
+            return f"{operation.name}: {redact(preview.would)}"
+        return f"Allow {operation.name}: {canonical(redact(preview.model_dump(mode='json'))).decode()[:500]}?"
+
+    # -- record
+
+    async def _refused(
+        self,
+        operation: Operation,
+        arguments: dict[str, Any],
+        principal: Principal,
+        call_id: str,
+        begun: float,
+        error: UsrlandError,
+    ) -> None:
+        request = _Request(
+            id=call_id,
+            operation=operation,
+            via="",
+            principal=principal,
+            channel=NoChannel(),
+            arguments={},
+            values={},
+            added={},
+            commitment=commit(redact(arguments)),
+            begun=begun,
+        )
+        await self.ledger.note(
+            request.entry("refused", decision=error.code, outcome=error.code), durable=self.durable_reads
+        )
+
+
+async def _patiently(
+    operation: Operation, function: Callable[..., Awaitable[BaseModel]], values: dict[str, Any]
+) -> BaseModel:
+    """Call; where that is harmless and a system outside did not answer, try twice more."""
+    tries = RETRIES if operation.idempotent and operation.open_world else 0
+    for attempt in range(tries):
+        try:
+            return await function(**values)
+        except Unavailable as error:
+            await anyio.sleep(error.retry_after_seconds or RETRY_SECONDS * 4**attempt)
+    return await function(**values)
+
+
+def _outcome(error: BaseException) -> str:
+    if isinstance(error, UsrlandError):
+        return error.code
+    return "failed" if isinstance(error, Exception) else "cancelled"
+
+
+def _without_effect(error: BaseException) -> bool:
+    """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
+    return isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
+
+
+def _stored(shaped: Shaped) -> bytes:
+    return canonical([shaped.structured, shaped.text])
+
+
+def _restored(kept: bytes) -> Shaped:
+    structured, text = json.loads(kept)
+    return Shaped(structured, text)

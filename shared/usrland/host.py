@@ -1,0 +1,333 @@
+"""Operations on the wire: one `Service` as an MCP server, the same on every transport and in every era.
+
+Built on the SDK's low-level `Server`, not on its `MCPServer`: that one reads schemas and arguments from
+function signatures, drops unknown arguments and turns `"1"` into 1, and our call path does all of this itself
+and stricter. The low-level server hands over the arguments as they came and speaks both eras.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import anyio
+from mcp.server import CacheHint, Server, ServerRequestContext
+from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
+from mcp.shared.exceptions import MCPError, NoBackChannelError
+from mcp.types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    ElicitRequest,
+    ElicitRequestFormParams,
+    ElicitResult,
+    GetPromptRequestParams,
+    GetPromptResult,
+    InputRequiredResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    Resource,
+    TextContent,
+    TextResourceContents,
+    Tool,
+    ToolAnnotations,
+)
+from mcp.types.version import MODERN_PROTOCOL_VERSIONS
+
+import usrland
+from usrland.call import CallPath, Consent
+from usrland.connector import Operation, Service
+from usrland.errors import UsrlandError
+from usrland.identity import local_principal
+from usrland.ledger import Ledger
+from usrland.redact import redact
+from usrland.schemas.principal import Principal
+from usrland.settings import ServerTable, Settings
+from usrland.shape import Shaped
+
+__all__ = ["Host", "running"]
+
+logger = logging.getLogger(__name__)
+
+_Context = ServerRequestContext[Any, Any]
+
+PRINCIPAL_KEY = "usrland.principal"
+"""Where the HTTP edge leaves the proven identity, in the ASGI scope of the request."""
+
+_LISTS_MS = 60_000
+_WARM_UP_SECONDS = 10.0
+_QUESTION = "consent"
+_CONSENT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"confirm": {"type": "boolean", "title": "Yes, do it"}},
+    "required": ["confirm"],
+}
+
+
+@dataclass(slots=True)
+class Host:
+    """One service being served. Made by `running`."""
+
+    service: Service
+    path: CallPath
+    principal: Principal | None
+    """Who calls where the transport proves nobody: the profile's owner on stdio, None behind HTTP tokens."""
+    first_contact: anyio.Event
+    key: bytes = field(repr=False)
+    draining: bool = False
+    server: Server[Any] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.server = _server(self)
+
+    def caller(self, context: _Context) -> Principal:
+        """The proven identity behind a request."""
+        scope = getattr(context.request, "scope", None) or {}
+        principal: Principal | None = scope.get(PRINCIPAL_KEY) or self.principal
+        if principal is None:
+            raise MCPError(code=INVALID_PARAMS, message="not authenticated")
+        return principal
+
+
+@asynccontextmanager
+async def running(
+    service: Service, settings: Settings, *, principal: Principal | None = None, remote: bool = False
+) -> AsyncIterator[Host]:
+    """Serve until the block is left.
+
+    `principal` is who calls where the transport proves nobody (default: the profile's owner; nobody where
+    `remote`). Nothing heavy happens before the first listing or call was answered.
+    """
+    who = principal or (None if remote else local_principal(settings))
+    key = settings.key("calls")
+    url = settings.section("server", ServerTable).database or f"sqlite:///{settings.data(service.name)}/calls.sqlite"
+    ledger = Ledger.open(url, chain=service.name, key=key)
+    path = CallPath(service.operations, ledger, durable_reads=remote)
+    host = Host(service, path, who, anyio.Event(), key)
+    async with AsyncExitStack() as stack:
+        await stack.enter_async_context(ledger.writing())
+        tasks = await stack.enter_async_context(anyio.create_task_group())
+        stopping = anyio.Event()
+        tasks.start_soon(_lifespan, host, stopping, name=f"{service.name} lifespan")
+        try:
+            yield host
+        finally:
+            host.draining = True
+            stopping.set()
+
+
+async def _lifespan(host: Host, stopping: anyio.Event) -> None:
+    """Enter the service's own lifespan once there was contact, leave it at the end."""
+    async with anyio.create_task_group() as tasks:
+
+        async def stop() -> None:
+            await stopping.wait()
+            tasks.cancel_scope.cancel()
+
+        tasks.start_soon(stop)
+        with anyio.move_on_after(_WARM_UP_SECONDS):
+            await host.first_contact.wait()
+        try:
+            async with host.service.lifespan():
+                await anyio.sleep_forever()
+        except Exception:  # a background part failed; calls still answer, and say what is missing
+            logger.exception("the background work of %s stopped", host.service.name)
+
+
+def _server(host: Host) -> Server[Any]:
+    service = host.service
+    lists = CacheHint(ttl_ms=_LISTS_MS, scope="private")
+
+    async def list_tools(context: _Context, _: PaginatedRequestParams | None) -> ListToolsResult:
+        tools = [_tool(host, operation) for operation in host.path.listed(host.caller(context))]
+        host.first_contact.set()
+        return ListToolsResult(tools=tools)
+
+    async def call_tool(
+        context: _Context, params: CallToolRequestParams
+    ) -> CallToolResult | InputRequiredResult:
+        return await _call_tool(host, context, params)
+
+    async def list_resources(context: _Context, _: PaginatedRequestParams | None) -> ListResourcesResult:
+        caller = host.caller(context)
+        return ListResourcesResult(
+            resources=[
+                Resource(uri=r.uri, name=r.name, description=r.description, mime_type=r.mime_type)
+                for r in service.resources
+                if not caller.missing(r.scopes)
+            ]
+        )
+
+    async def read_resource(context: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+        return await _read_resource(host, context, params)
+
+    async def list_templates(context: _Context, _: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+        return ListResourceTemplatesResult(resource_templates=[])
+
+    async def list_prompts(context: _Context, _: PaginatedRequestParams | None) -> ListPromptsResult:
+        return ListPromptsResult(prompts=[])
+
+    async def get_prompt(context: _Context, params: GetPromptRequestParams) -> GetPromptResult:
+        raise MCPError(code=INVALID_PARAMS, message=f"there is no prompt {params.name!r}")
+
+    async def complete(context: _Context, params: CompleteRequestParams) -> CompleteResult:
+        return CompleteResult(completion=Completion(values=[], total=0, has_more=False))
+
+    server: Server[Any] = Server(
+        service.name,
+        version=usrland.__version__,
+        title=service.title,
+        description=service.description,
+        instructions=service.instructions,
+        cache_hints={
+            "tools/list": lists,
+            "resources/list": lists,
+            "resources/templates/list": lists,
+            "prompts/list": lists,
+            "server/discover": lists,
+        },
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_resources=list_resources,
+        on_read_resource=read_resource,
+        on_list_resource_templates=list_templates,
+        on_list_prompts=list_prompts,
+        on_get_prompt=get_prompt,
+        on_completion=complete,
+    )
+
+    def bind(context: _Context) -> str:
+        caller = host.caller(context)
+        return json.dumps([caller.tenant, caller.namespace, caller.subject])
+
+    security = RequestStateSecurity(keys=[host.key], bind_principal=bind)
+    server.middleware.append(RequestStateBoundary(security, default_audience=service.name))
+    return server
+
+
+def _tool(host: Host, operation: Operation) -> Tool:
+    return Tool(
+        name=operation.name,
+        title=operation.title,
+        description=operation.description,
+        input_schema=host.path.parameters(operation).schema,
+        annotations=ToolAnnotations(
+            read_only_hint=operation.effect == "read",
+            destructive_hint=operation.effect == "destroy",
+            idempotent_hint=bool(operation.idempotent),
+            open_world_hint=operation.open_world,
+        ),
+    )
+
+
+async def _call_tool(
+    host: Host, context: _Context, params: CallToolRequestParams
+) -> CallToolResult | InputRequiredResult:
+    host.first_contact.set()
+    try:
+        if host.draining:
+            raise usrland.Unavailable("this server is shutting down.")
+        shaped = await host.path.run(
+            params.name, params.arguments or {}, principal=host.caller(context), channel=_Wire(context, params)
+        )
+    except _AskFirst as question:
+        return question.result
+    except UsrlandError as error:
+        return _failure(error)
+    except MCPError:
+        raise
+    except Exception:  # a bug of ours or of a connector: told in the log, masked on the wire
+        logger.exception("%s failed", params.name)
+        return _failure(
+            UsrlandError(f"{params.name} failed inside.", fix="Its operator finds the reason in the server's log.")
+        )
+    return _success(shaped)
+
+
+def _success(shaped: Shaped) -> CallToolResult:
+    return CallToolResult(
+        content=[TextContent(type="text", text=shaped.text)], structured_content=shaped.structured, is_error=False
+    )
+
+
+def _failure(error: UsrlandError) -> CallToolResult:
+    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None}
+    if error.retry_after_seconds is not None:
+        facts["retry_after_seconds"] = error.retry_after_seconds
+    if isinstance(error, usrland.Denied) and error.missing_scopes:
+        facts["missing_scopes"] = sorted(error.missing_scopes)
+    structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
+    return CallToolResult(
+        content=[TextContent(type="text", text=redact(str(error)))], structured_content=structured, is_error=True
+    )
+
+
+async def _read_resource(host: Host, context: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
+    host.first_contact.set()
+    caller, uri = host.caller(context), str(params.uri)
+    for resource in host.service.resources:
+        if resource.uri == uri and not caller.missing(resource.scopes):
+            text = redact(await resource.read(caller))
+            return ReadResourceResult(
+                contents=[TextResourceContents(uri=uri, mime_type=resource.mime_type, text=text)]
+            )
+    raise MCPError(code=INVALID_PARAMS, message=f"there is no resource {uri!r}", data={"uri": uri})
+
+
+class _AskFirst(Exception):
+    """A question that must travel in the answer (2026-07-28); the client calls again with the reply."""
+
+    def __init__(self, result: InputRequiredResult) -> None:
+        super().__init__("input required")
+        self.result = result
+
+
+@dataclass(frozen=True, slots=True)
+class _Wire:
+    """The way back to the person, in the era of this request."""
+
+    context: _Context
+    params: CallToolRequestParams
+
+    async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
+        if not self._can_ask:
+            return "cannot_ask", token
+        ask = ElicitRequestFormParams(message=question, requested_schema=_CONSENT_SCHEMA)
+        if self.context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            try:
+                reply = await self.context.session.elicit_form(question, _CONSENT_SCHEMA, self.context.request_id)
+            except NoBackChannelError:
+                return "cannot_ask", token
+            return _agreed(reply), token
+        answered = (self.params.input_responses or {}).get(_QUESTION)
+        if isinstance(answered, ElicitResult) and self.params.request_state:
+            return _agreed(answered), self.params.request_state
+        raise _AskFirst(
+            InputRequiredResult(input_requests={_QUESTION: ElicitRequest(params=ask)}, request_state=token)
+        )
+
+    async def progress(self, done: float, total: float | None, message: str) -> None:
+        await self.context.session.report_progress(done, total, message or None)
+
+    @property
+    def _can_ask(self) -> bool:
+        """A bare `elicitation: {}` is the form of the first revision and means forms; url-only does not."""
+        capabilities = self.context.session.client_capabilities
+        elicitation = capabilities.elicitation if capabilities else None
+        return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def _agreed(reply: ElicitResult) -> Consent:
+    return "accepted" if reply.action == "accept" and (reply.content or {}).get("confirm") is True else "declined"

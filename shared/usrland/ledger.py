@@ -1,0 +1,239 @@
+"""What the call path remembers in SQL: retried calls, spent confirmations, and the audit log with them.
+
+They share one database, because "this call has begun" and "it was recorded" must become true in the same
+transaction. A server's own data lies elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import anyio
+
+from usrland.audit import AuditLog, Entry, canonical
+from usrland.database import Database
+from usrland.errors import Conflict, Denied, Unavailable
+from usrland.schemas.principal import Principal
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+__all__ = ["Binding", "Ledger"]
+
+logger = logging.getLogger(__name__)
+
+CONFIRMATION_SECONDS = 600
+KEYED_CALL_SECONDS = 7 * 24 * 3600
+_MIGRATIONS = Path(__file__).parent / "audit" / "migrations"
+_MAX_WAITING_READS = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Binding:
+    """What a confirmation or an idempotency key is good for: this principal, this operation, these arguments."""
+
+    principal: Principal
+    operation: str
+    arguments: dict[str, Any]
+
+    @property
+    def caller(self) -> str:
+        who = self.principal
+        return _digest([who.tenant, who.namespace, who.subject, self.operation])
+
+    @property
+    def digest(self) -> str:
+        return _digest([self.caller, self.arguments])
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(canonical(value)).hexdigest()
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Entries that wait for one transaction."""
+
+    entries: list[Entry] = field(default_factory=list)
+    written: anyio.Event = field(default_factory=anyio.Event)
+    lost: bool = False
+
+
+@dataclass(slots=True)
+class Ledger:
+    """The call path's own tables. Opened at the first call, so that listing tools costs nothing."""
+
+    database: Database
+    audit: AuditLog
+    key: bytes = field(repr=False)
+    _waiting: _Batch = field(default_factory=_Batch)
+    _arrived: anyio.Event = field(default_factory=anyio.Event)
+
+    @classmethod
+    def open(cls, url: str, *, chain: str, key: bytes) -> Ledger:
+        database = Database(url, [_MIGRATIONS])
+        return cls(database, AuditLog(database, chain), key)
+
+    # -- writes: intent before, outcome after
+
+    async def begin(self, intent: Entry, binding: Binding, key: str | None) -> bytes | None:
+        """Record the intent; with a key, claim it. Returns the stored answer of a call that was done before.
+
+        Raises `Conflict` where the key was used for other arguments, or where its call has not ended.
+        """
+
+        def work(session: Session) -> bytes | None:
+            if key is not None and (done := _claim(session, binding, key)) is not None:
+                return done
+            self.audit.append(session, [intent])
+            return None
+
+        return await self.database.write(work)
+
+    async def end(
+        self, outcome: Entry, binding: Binding, key: str | None, *, answer: bytes | None = None, release: bool = False
+    ) -> None:
+        """Record how a begun call ended, and keep its answer for a retry with the same key.
+
+        `release` gives the key of a call that changed nothing back. With neither, the call stays in doubt.
+        """
+
+        def work(session: Session) -> None:
+            from usrland.audit.tables import KeyedCall
+
+            self.audit.append(session, [outcome])
+            row = session.get(KeyedCall, _keyed(binding, key)) if key is not None else None
+            if row is None:
+                return
+            if release:
+                session.delete(row)
+            else:
+                row.result = answer
+                session.add(row)
+
+        await self.database.write(work)
+
+    # -- reads and refusals: one entry, written in groups
+
+    async def note(self, entry: Entry, *, durable: bool) -> None:
+        """Record something that changed nothing.
+
+        With `durable` it returns when the entry has reached the disk, and raises `Unavailable` where it
+        cannot be written. Without, the loss of an entry is told in the server's own log.
+        """
+        batch = self._waiting
+        batch.entries.append(entry)
+        self._arrived.set()
+        if durable or len(batch.entries) > _MAX_WAITING_READS:
+            await batch.written.wait()
+        if durable and batch.lost:
+            raise Unavailable("the audit log cannot be written, so nothing is answered.")
+
+    @asynccontextmanager
+    async def writing(self) -> AsyncIterator[None]:
+        """While this is open, noted entries are written; on leaving, the last of them."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._write_notes, name="audit writer")
+            try:
+                yield
+            finally:
+                tasks.cancel_scope.cancel()
+                with anyio.CancelScope(shield=True):
+                    await self.flush()
+                    self.database.close()
+
+    async def _write_notes(self) -> None:
+        while True:
+            await self._arrived.wait()
+            self._arrived = anyio.Event()
+            with anyio.CancelScope(shield=True):
+                await self.flush()
+
+    async def flush(self) -> None:
+        """Write what waits, now."""
+        batch, self._waiting = self._waiting, _Batch()
+        if batch.entries:
+            try:
+                await self.database.write(lambda session: self.audit.append(session, batch.entries))
+            except Exception:  # a full disk, a lost connection, a bug: whoever waits must hear of it
+                batch.lost = True
+                logger.exception("%d audit entries could not be written", len(batch.entries))
+        batch.written.set()
+
+    # -- confirmations
+
+    def confirmation(self, binding: Binding, *, now: float | None = None) -> str:
+        """A token that says: this exact call was shown to a person. Good once, for ten minutes."""
+        expires = int((time.time() if now is None else now) + CONFIRMATION_SECONDS)
+        terms = expires.to_bytes(5, "big") + secrets.token_bytes(8)
+        return base64.urlsafe_b64encode(terms + self._seal(binding, terms)).decode().rstrip("=")
+
+    async def spend(self, token: str, binding: Binding) -> None:
+        """Use a confirmation up; raises `Denied` where it is forged, expired, spent or for another call."""
+        refused = Denied(
+            "confirm_token: not valid for this call (it is bound to caller, operation and arguments, "
+            "works once and expires after ten minutes).",
+            fix="Call without it to get a new one.",
+        )
+        try:
+            raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        except ValueError:
+            raise refused from None
+        terms, seal, expires = raw[:13], raw[13:], int.from_bytes(raw[:5], "big")
+        if not hmac.compare_digest(seal, self._seal(binding, terms)) or expires < time.time():
+            raise refused
+
+        def work(session: Session) -> bool:
+            from sqlmodel import col, delete
+
+            from usrland.audit.tables import SpentToken
+
+            session.exec(delete(SpentToken).where(col(SpentToken.expires_at) < int(time.time())))
+            if session.get(SpentToken, seal.hex()) is not None:
+                return False
+            session.add(SpentToken(token=seal.hex(), expires_at=expires))
+            return True
+
+        if not await self.database.write(work):
+            raise refused
+
+    def _seal(self, binding: Binding, terms: bytes) -> bytes:
+        return hmac.digest(self.key, terms + binding.digest.encode(), "sha256")
+
+
+def _keyed(binding: Binding, key: str) -> str:
+    return _digest([binding.caller, key])
+
+
+def _claim(session: Session, binding: Binding, key: str) -> bytes | None:
+    from sqlmodel import col, delete
+
+    from usrland.audit.tables import KeyedCall
+
+    now = int(time.time())
+    session.exec(delete(KeyedCall).where(col(KeyedCall.started_at) < now - KEYED_CALL_SECONDS))
+    row = session.get(KeyedCall, _keyed(binding, key))
+    if row is None:
+        session.add(KeyedCall(key=_keyed(binding, key), arguments=binding.digest, started_at=now))
+        return None
+    if row.arguments != binding.digest:
+        raise Conflict(
+            "idempotency_key: it was used for other arguments.", fix="Use a new key for a new call."
+        )
+    if row.result is None:
+        raise Conflict(
+            "a call with this idempotency_key has begun and not ended; its outcome is unknown.",
+            fix="Look whether it took effect, then use a new key if it did not.",
+        )
+    return bytes(row.result)
+
