@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 
 from example_connector.connector import ExampleConfig, ExampleConnector, default_file
 from usrland import Service
-from usrland.http import outgoing
+from usrland.outgoing import outgoing
 from usrland.settings import Settings
 
 __all__ = ["service"]

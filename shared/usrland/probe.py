@@ -7,6 +7,7 @@ suite look through it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -33,7 +34,7 @@ _CLIENT = {"name": "usrland-probe", "version": "1"}
 
 
 def bare_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a graphical host leaves of an environment: a short PATH, and on Windows what Python needs to start."""
+    """What a graphical host leaves of an environment: a short PATH, and on Windows what Python needs."""
     if sys.platform == "win32":
         kept = (
             "SYSTEMROOT",
@@ -163,11 +164,9 @@ class ServerProcess:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> int | None:
-        """Close stdin, as a host does when it quits. The exit code, or `None` when the process had to be killed."""
-        try:
+        """Close stdin, as a host does when it quits. The exit code; `None` where it had to be killed."""
+        with contextlib.suppress(OSError):  # it died with our last line still in the pipe
             self._stdin.close()
-        except OSError:  # it died with our last line still in the pipe
-            pass
         try:
             self.exit_code = self._process.wait(timeout_seconds)
         except subprocess.TimeoutExpired:
@@ -181,11 +180,9 @@ class ServerProcess:
         return self.exit_code
 
     def _send(self, message: Mapping[str, Any]) -> None:
-        try:
+        with contextlib.suppress(OSError):  # it is gone: the reader has seen the end and says so
             self._stdin.write(json.dumps(message).encode() + b"\n")
             self._stdin.flush()
-        except OSError:  # it is gone: the reader has seen the end and says so
-            pass
 
     def _read_answers(self, pipe: IO[bytes]) -> None:
         for line in pipe:

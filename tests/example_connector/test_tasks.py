@@ -8,7 +8,7 @@ import pytest
 
 from example_connector.connector import ExampleConfig, ExampleConnector
 from usrland import Call, NotFound, Principal, Unavailable
-from usrland.http import outgoing
+from usrland.outgoing import outgoing
 
 
 @pytest.fixture

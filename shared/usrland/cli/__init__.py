@@ -29,6 +29,9 @@ COMMANDS = {
     "doctor": "usrland.cli.doctor:doctor",
     "syscalls": "usrland.cli.syscalls:syscalls",
     "man": "usrland.cli.man:man",
+    "trace": "usrland.cli.trace:trace",
+    "audit": "usrland.cli.audit:audit",
+    "token": "usrland.cli.token:token",
     "new": "usrland.cli.new:new",
 }
 """In the order of `usrland --help`: the order in which a newcomer needs them."""

@@ -76,7 +76,7 @@ def disconnect(
     dry_run: DryRun = False,
     undo: Undo = False,
 ) -> None:
-    """Take our servers out of a host's configuration. Entries that are not ours stay, whatever their names."""
+    """Take our servers out of a host's configuration. Others stay, whatever their names."""
     settings = Settings.load()
     target = find_host(host)
     path = target.file(scope or "user", places(settings))

@@ -26,7 +26,9 @@ MAX_NAME = 30
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="Of the system: lower case letters, digits and dashes, like acme-crm.")],
+    name: Annotated[
+        str, typer.Argument(help="Of the system: lower case letters, digits and dashes, like acme-crm.")
+    ],
     directory: Annotated[
         Path | None, typer.Option(help="Where to put it. Default: NAME-connector in the current folder.")
     ] = None,
@@ -53,7 +55,8 @@ def check_name(name: str) -> None:
         )
     if name.endswith("-connector") or name == "connector":
         raise InvalidInput(
-            f"{name!r} would become {name}-connector.", fix="Name the system alone: acme-crm, not acme-crm-connector."
+            f"{name!r} would become {name}-connector.",
+            fix="Name the system alone: acme-crm, not acme-crm-connector.",
         )
     taken = {entry.name: entry.value for entry in entry_points(group="usrland.connectors")}
     if name in taken:
@@ -66,7 +69,10 @@ def project(name: str) -> Iterator[tuple[str, str]]:
         folder = "tests/" if file.name.startswith("test_") else ""
         yield folder + file.name, rename(file.read_text(encoding="utf-8"), name)
     for file in _files(resources.files("example_connector")):
-        yield f"{rename('example_connector', name)}/{file.name}", rename(file.read_text(encoding="utf-8"), name)
+        yield (
+            f"{rename('example_connector', name)}/{file.name}",
+            rename(file.read_text(encoding="utf-8"), name),
+        )
 
 
 def rename(text: str, name: str) -> str:

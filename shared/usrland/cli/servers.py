@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,8 +52,9 @@ class Server:
 
     def load(self, settings: Settings) -> Service:
         """Import and compose it, as its own process would."""
-        service: Service = EntryPoint(self.name, self.where, "usrland.servers").load()(settings)
-        return service
+        from usrland.launch import find_service
+
+        return find_service(self.where)(settings)
 
 
 def installed_servers() -> list[Server]:
