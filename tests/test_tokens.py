@@ -43,8 +43,6 @@ def test_importing_loads_no_vocabulary_and_counting_leaves_the_slow_package_alon
         "tokens.count('hello'); print(before, 'bpe_openai' in sys.modules)"
     )
 
-    printed = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True
-    ).stdout
+    printed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
 
     assert printed.split() == ["False", "False"]

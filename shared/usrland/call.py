@@ -29,7 +29,15 @@ from pydantic import BaseModel
 
 from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
 from usrland.connector import Call, Operation
-from usrland.errors import ConsentNeeded, Denied, InvalidInput, QuotaExceeded, Timeout, Unavailable, UsrlandError
+from usrland.errors import (
+    ConsentNeeded,
+    Denied,
+    InvalidInput,
+    QuotaExceeded,
+    Timeout,
+    Unavailable,
+    UsrlandError,
+)
 from usrland.ledger import Binding, Ledger
 from usrland.parameters import Parameters, closest
 from usrland.redact import redact
@@ -122,6 +130,7 @@ class CallPath:
     _by_name: dict[str, Operation] = field(init=False)
     _parameters: dict[int, Parameters] = field(default_factory=dict)
     _in_flight: dict[str, int] = field(default_factory=dict)
+    _idle: anyio.Event = field(default_factory=anyio.Event)
 
     def __post_init__(self) -> None:
         self._by_name = {}
@@ -141,10 +150,11 @@ class CallPath:
             known = self._parameters[id(operation)] = Parameters(operation)
         return known
 
-    @property
-    def busy(self) -> int:
-        """How many calls are running."""
-        return sum(self._in_flight.values())
+    async def idle(self) -> None:
+        """Wait until no call is running."""
+        if self._in_flight:
+            self._idle = anyio.Event()
+            await self._idle.wait()
 
     async def run(
         self, name: str, arguments: Mapping[str, Any], *, principal: Principal, channel: Channel | None = None
@@ -156,7 +166,8 @@ class CallPath:
         if operation is None or not operation.visible:
             near = closest(name, [op.name for op in self.listed(principal)])
             raise InvalidInput(
-                f"there is no operation {name!r}.", fix=f"Did you mean {near[0]!r}?" if near else "List the tools."
+                f"there is no operation {name!r}.",
+                fix=f"Did you mean {near[0]!r}?" if near else "List the tools.",
             )
         with self._counted(principal):
             try:
@@ -226,6 +237,8 @@ class CallPath:
             self._in_flight[who] -= 1
             if not self._in_flight[who]:
                 del self._in_flight[who]
+            if not self._in_flight:
+                self._idle.set()
 
     # -- run
 
@@ -246,7 +259,8 @@ class CallPath:
         except BaseException as error:
             with anyio.CancelScope(shield=True):
                 await self.ledger.note(
-                    request.entry("read", decision=decision, outcome=_outcome(error)), durable=self.durable_reads
+                    request.entry("read", decision=decision, outcome=_outcome(error)),
+                    durable=self.durable_reads,
                 )
             raise
         entry = request.entry("read", decision=decision, outcome="ok", result=shaped.digest)

@@ -112,7 +112,9 @@ class Operation:
         set_field(self, "description", inspect.cleandoc(self.description or self.call.__doc__ or ""))
         set_field(self, "title", self.title or self.name.replace("_", " ").capitalize())
         if self.effect not in ("read", "write", "destroy"):
-            raise ValueError(f"operation {self.name!r}: effect must be read, write or destroy, not {self.effect!r}")
+            raise ValueError(
+                f"operation {self.name!r}: effect must be read, write or destroy, not {self.effect!r}"
+            )
         if not isinstance(self.scopes, frozenset) or not self.scopes:
             raise ValueError(f"operation {self.name!r}: scopes must be a frozenset of at least one scope")
         if len(self.name) > MAX_OPERATION_NAME or not _NAME.fullmatch(self.name):
@@ -159,13 +161,19 @@ class Connector(ABC, Generic[ConfigT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resource:
-    """Something to read under a URI (`memory://main/working-set`). Gated by the same scopes as operations."""
+    """A URI (`memory://working-set`) that stands for one call of a read operation.
+
+    There is no second way to read: whoever may not call the operation does not see the resource, and reading
+    it is admitted, cut and recorded like the call.
+    """
 
     uri: str
     name: str
     description: str
-    scopes: frozenset[str]
-    read: Callable[[Principal], Awaitable[str]]
+    operation: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    show: str = ""
+    """The answer's field that is the text. Default: the whole answer, as JSON."""
     mime_type: str = "text/plain"
 
 

@@ -53,32 +53,33 @@ class Edge:
         logger.warning("no tokens: every program on this machine may call, as you. See: usrland token add")
         return cls(tokens, local_principal(settings))
 
-    def guard(self, app: ASGIApp, host: Host) -> ASGIApp:
-        """`app`, behind this edge."""
-
-        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] != "http":
-                await app(scope, receive, send)
-                return
-            headers = Headers(scope=scope)
-            principal = self._principal(headers)
-            if principal is None:
-                await _challenge(401, "invalid_token", _scopes(host))(scope, receive, send)
-                return
-            missing = _missing(host, principal, headers)
-            if missing:
-                await _challenge(403, "insufficient_scope", missing)(scope, receive, send)
-                return
-            await app({**scope, PRINCIPAL_KEY: principal}, receive, send)
-
-        return guarded
-
-    def _principal(self, headers: Headers) -> Principal | None:
+    def principal(self, headers: Headers) -> Principal | None:
         if self.everyone is not None:
             return self.everyone
         given = headers.getlist("authorization")
         kind, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
         return self.tokens.principal(token.strip()) if kind.lower() == "bearer" else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Guarded:
+    """An ASGI application behind the edge. A class, because a `Route` takes a function for a view."""
+
+    app: ASGIApp
+    edge: Edge
+    host: Host
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = Headers(scope=scope)
+        principal = self.edge.principal(headers)
+        if principal is None:
+            await _challenge(401, "invalid_token", _scopes(self.host))(scope, receive, send)
+            return
+        missing = _missing(self.host, principal, headers)
+        if missing:
+            await _challenge(403, "insufficient_scope", missing)(scope, receive, send)
+            return
+        await self.app({**scope, PRINCIPAL_KEY: principal}, receive, send)
 
 
 def _missing(host: Host, principal: Principal, headers: Headers) -> frozenset[str]:
@@ -91,17 +92,21 @@ def _missing(host: Host, principal: Principal, headers: Headers) -> frozenset[st
 
 
 def _scopes(host: Host) -> frozenset[str]:
-    return frozenset(scope for operation in host.path.operations if operation.effect == "read" for scope in operation.scopes)
+    return frozenset(
+        scope for operation in host.path.operations if operation.effect == "read" for scope in operation.scopes
+    )
 
 
 def _challenge(status: int, error: str, scopes: frozenset[str]) -> Response:
     text = {
-        401: "[denied] no valid token. Send 'Authorization: Bearer …'; the operator makes one with: usrland token add.",
+        401: "[denied] no valid token. Send 'Authorization: Bearer …'; make one with: usrland token add.",
         403: f"[denied] missing scope: {', '.join(sorted(scopes))}. Ask the operator to grant it.",
     }[status]
     challenge = f'Bearer error="{error}", scope="{" ".join(sorted(scopes))}"'
     return JSONResponse(
-        {"error": error, "error_description": text}, status_code=status, headers={"WWW-Authenticate": challenge}
+        {"error": error, "error_description": text},
+        status_code=status,
+        headers={"WWW-Authenticate": challenge},
     )
 
 
@@ -121,7 +126,7 @@ def mount(
         if not sse_only:
             manager = StreamableHTTPSessionManager(app=host.server, stateless=True, security_settings=security)
             managers.append(manager)
-            inner.insert(0, Route("/mcp", edge.guard(StreamableHTTPASGIApp(manager), host)))
+            inner.insert(0, Route("/mcp", _Guarded(StreamableHTTPASGIApp(manager), edge, host)))
         routes += inner if alone else [Mount(f"/{name}", routes=inner)]
     return Starlette(routes=routes), managers
 
@@ -134,8 +139,8 @@ def _sse_routes(host: Host, edge: Edge, security: TransportSecuritySettings, *, 
             await host.server.run(read, write, host.server.create_initialization_options())
 
     return [
-        Route("/sse", edge.guard(connect, host), methods=["GET"]),
-        Mount("/messages", edge.guard(transport.handle_post_message, host)),
+        Route("/sse", _Guarded(connect, edge, host), methods=["GET"]),
+        Mount("/messages", _Guarded(transport.handle_post_message, edge, host)),
     ]
 
 

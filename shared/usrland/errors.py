@@ -76,7 +76,8 @@ class ConsentNeeded(Denied):
 
     def __init__(self, fact: str, *, token: str) -> None:
         super().__init__(
-            fact, fix=f"Ask the user. Only if they agree, repeat the call with the argument confirm_token={token!r}."
+            fact,
+            fix=f"Ask the user. Only if they agree, repeat the call with the argument confirm_token={token!r}.",
         )
         self.token = token
 

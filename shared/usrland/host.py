@@ -19,6 +19,7 @@ from mcp.server import CacheHint, Server, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -100,6 +101,14 @@ class Host:
             raise MCPError(code=INVALID_PARAMS, message="not authenticated")
         return principal
 
+    def resources(self, caller: Principal) -> list[usrland.Resource]:
+        """What this caller may read: the resources whose operation it may call."""
+        return [
+            resource
+            for resource in self.service.resources
+            if not caller.missing(self.service.operation(resource.operation).scopes)
+        ]
+
 
 @asynccontextmanager
 async def running(
@@ -112,7 +121,9 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
-    url = settings.section("server", ServerTable).database or f"sqlite:///{settings.data(service.name)}/calls.sqlite"
+    url = (
+        settings.section("server", ServerTable).database or f"sqlite:///{settings.data(service.name)}/calls.sqlite"
+    )
     ledger = Ledger.open(url, chain=service.name, key=key)
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)
@@ -155,18 +166,14 @@ def _server(host: Host) -> Server[Any]:
         host.first_contact.set()
         return ListToolsResult(tools=tools)
 
-    async def call_tool(
-        context: _Context, params: CallToolRequestParams
-    ) -> CallToolResult | InputRequiredResult:
+    async def call_tool(context: _Context, params: CallToolRequestParams) -> CallToolResult | InputRequiredResult:
         return await _call_tool(host, context, params)
 
     async def list_resources(context: _Context, _: PaginatedRequestParams | None) -> ListResourcesResult:
-        caller = host.caller(context)
         return ListResourcesResult(
             resources=[
                 Resource(uri=r.uri, name=r.name, description=r.description, mime_type=r.mime_type)
-                for r in service.resources
-                if not caller.missing(r.scopes)
+                for r in host.resources(host.caller(context))
             ]
         )
 
@@ -240,7 +247,10 @@ async def _call_tool(
         if host.draining:
             raise usrland.Unavailable("this server is shutting down.")
         shaped = await host.path.run(
-            params.name, params.arguments or {}, principal=host.caller(context), channel=_Wire(context, params)
+            params.name,
+            params.arguments or {},
+            principal=host.caller(context),
+            channel=_Wire(context, params),
         )
     except _AskFirst as question:
         return question.result
@@ -258,7 +268,9 @@ async def _call_tool(
 
 def _success(shaped: Shaped) -> CallToolResult:
     return CallToolResult(
-        content=[TextContent(type="text", text=shaped.text)], structured_content=shaped.structured, is_error=False
+        content=[TextContent(type="text", text=shaped.text)],
+        structured_content=shaped.structured,
+        is_error=False,
     )
 
 
@@ -270,16 +282,22 @@ def _failure(error: UsrlandError) -> CallToolResult:
         facts["missing_scopes"] = sorted(error.missing_scopes)
     structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
     return CallToolResult(
-        content=[TextContent(type="text", text=redact(str(error)))], structured_content=structured, is_error=True
+        content=[TextContent(type="text", text=redact(str(error)))],
+        structured_content=structured,
+        is_error=True,
     )
 
 
 async def _read_resource(host: Host, context: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
     host.first_contact.set()
     caller, uri = host.caller(context), str(params.uri)
-    for resource in host.service.resources:
-        if resource.uri == uri and not caller.missing(resource.scopes):
-            text = redact(await resource.read(caller))
+    for resource in host.resources(caller):
+        if resource.uri == uri:
+            try:
+                shaped = await host.path.run(resource.operation, resource.arguments, principal=caller)
+            except UsrlandError as error:
+                raise MCPError(code=INTERNAL_ERROR, message=redact(str(error)), data={"uri": uri}) from error
+            text = str(shaped.structured.get(resource.show, "")) if resource.show else shaped.text
             return ReadResourceResult(
                 contents=[TextResourceContents(uri=uri, mime_type=resource.mime_type, text=text)]
             )

@@ -71,7 +71,9 @@ def _parser(service: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=program, description=f"The {program} MCP server.")
     parser.add_argument("--transport", choices=["stdio", "http", "sse"], default="stdio", help="default: stdio")
     parser.add_argument("--host", default="127.0.0.1", help="address to bind for http and sse")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}; 0 takes a free one")
+    parser.add_argument(
+        "--port", type=int, default=DEFAULT_PORT, help=f"default: {DEFAULT_PORT}; 0 takes a free one"
+    )
     parser.add_argument("--home", type=Path, help="the usrland home (default: $USRLAND_HOME or ~/.usrland)")
     parser.add_argument("--version", action="version", version=usrland.__version__)
     return parser

@@ -101,7 +101,13 @@ class Ledger:
         return await self.database.write(work)
 
     async def end(
-        self, outcome: Entry, binding: Binding, key: str | None, *, answer: bytes | None = None, release: bool = False
+        self,
+        outcome: Entry,
+        binding: Binding,
+        key: str | None,
+        *,
+        answer: bytes | None = None,
+        release: bool = False,
     ) -> None:
         """Record how a begun call ended, and keep its answer for a retry with the same key.
 
@@ -227,13 +233,10 @@ def _claim(session: Session, binding: Binding, key: str) -> bytes | None:
         session.add(KeyedCall(key=_keyed(binding, key), arguments=binding.digest, started_at=now))
         return None
     if row.arguments != binding.digest:
-        raise Conflict(
-            "idempotency_key: it was used for other arguments.", fix="Use a new key for a new call."
-        )
+        raise Conflict("idempotency_key: it was used for other arguments.", fix="Use a new key for a new call.")
     if row.result is None:
         raise Conflict(
             "a call with this idempotency_key has begun and not ended; its outcome is unknown.",
             fix="Look whether it took effect, then use a new key if it did not.",
         )
     return bytes(row.result)
-

@@ -188,7 +188,11 @@ def _portable(node: Any, definitions: Mapping[str, Any], inside: tuple[str, ...]
         return _portable({**definitions[name], **rest}, definitions, (*inside, name))
     if "anyOf" in node:
         kept = [option for option in node["anyOf"] if option.get("type") != "null"]
-        rest = {key: value for key, value in node.items() if key != "anyOf" and not (key == "default" and value is None)}
+        rest = {
+            key: value
+            for key, value in node.items()
+            if key != "anyOf" and not (key == "default" and value is None)
+        }
         if len(kept) != 1:
             raise TypeError("a parameter has several types; hosts cannot take that, choose one")
         return _portable({**kept[0], **rest}, definitions, inside)

@@ -86,7 +86,8 @@ class Settings:
             for name, table in tables.items():
                 if not isinstance(table, dict):
                     raise InvalidInput(
-                        f"{FILE_NAME}: {name!r} stands outside any table.", fix=f"Put it under a [table] in {file}."
+                        f"{FILE_NAME}: {name!r} stands outside any table.",
+                        fix=f"Put it under a [table] in {file}.",
                     )
         return cls(home=home, tables=tables, environment=env)
 
@@ -149,7 +150,9 @@ class Settings:
         if kind == "env" and where:
             value = self.environment.get(where)
             if value is None:
-                raise InvalidInput(f"environment variable {where!r} is not set.", fix="Set it where the server starts.")
+                raise InvalidInput(
+                    f"environment variable {where!r} is not set.", fix="Set it where the server starts."
+                )
             return value
         if kind == "file" and where:
             try:

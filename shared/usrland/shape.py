@@ -46,10 +46,13 @@ class Cursor:
             padded = text + "=" * (-len(text) % 4)
             bound, items, characters, answer = json.loads(base64.b64decode(padded, altchars=b"-_", validate=True))
         except (ValueError, TypeError):
-            raise InvalidInput("cursor: not one of ours.", fix="Pass the cursor of the previous answer unchanged.") from None
+            raise InvalidInput(
+                "cursor: not one of ours.", fix="Pass the cursor of the previous answer unchanged."
+            ) from None
         if bound != call:
             raise InvalidInput(
-                "cursor: it belongs to another call.", fix="Repeat the call with the same arguments and its own cursor."
+                "cursor: it belongs to another call.",
+                fix="Repeat the call with the same arguments and its own cursor.",
             )
         if type(items) is not int or type(characters) is not int or items < 0 or characters < 0:
             raise InvalidInput("cursor: not one of ours.", fix="Pass the cursor of the previous answer unchanged.")
@@ -106,7 +109,9 @@ def _cut_page(page: dict[str, Any], *, cursor: Cursor, max_tokens: int) -> dict[
 def _part(text: str, *, cursor: Cursor, max_tokens: int) -> dict[str, Any]:
     answer = hashlib.sha256(text.encode()).hexdigest()[:16]
     if cursor.characters and cursor.answer != answer:
-        raise Conflict("the answer has changed since its first part was read.", fix="Repeat the call without a cursor.")
+        raise Conflict(
+            "the answer has changed since its first part was read.", fix="Repeat the call without a cursor."
+        )
     first = cursor.characters
     room = max_tokens - _PART_OVERHEAD_TOKENS
     part = tokens.head(text[first:], room)

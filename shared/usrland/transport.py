@@ -89,7 +89,7 @@ async def _leave_when_told(host: Host, drain_seconds: float) -> None:
 
 
 async def _leave_with_parent(host: Host, parent: int) -> None:
-    while os.getppid() == parent:
+    while os.getppid() == parent:  # noqa: ASYNC110 - nothing tells that a parent died
         await anyio.sleep(PARENT_POLL_SECONDS)
     await _leave(host, 0.0)
 
@@ -102,8 +102,7 @@ async def _leave(host: Host, drain_seconds: float) -> None:
     """
     host.draining = True
     with anyio.move_on_after(drain_seconds):
-        while host.path.busy:
-            await anyio.sleep(0.02)
+        await host.path.idle()
         await anyio.sleep(0.05)  # the last answers are on their way through the writer task
     await host.path.ledger.flush()
     logging.shutdown()
@@ -120,7 +119,8 @@ def bind(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise InvalidInput(
-            f"cannot listen on {host}:{port}: {error.strerror}.", fix="Choose another --port, or 0 for a free one."
+            f"cannot listen on {host}:{port}: {error.strerror}.",
+            fix="Choose another --port, or 0 for a free one.",
         ) from error
 
 

@@ -49,7 +49,9 @@ class Head:
             values = json.loads(text)
             return cls(chain=str(values["chain"]), seq=int(values["seq"]), hash=str(values["hash"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput("this is not an exported audit head.", fix="Export one with: usrland audit head.") from error
+            raise InvalidInput(
+                "this is not an exported audit head.", fix="Export one with: usrland audit head."
+            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,9 @@ class AuditLog:
         from usrland.audit.tables import AuditArgument, AuditEntry
 
         if not self.database.is_sqlite:
-            session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {self.chain}"})
+            session.execute(
+                text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {self.chain}"}
+            )
         head = self._newest(session)
         seq, previous = (head.seq, bytes.fromhex(head.hash)) if head else (0, _GENESIS)
         for entry in entries:
@@ -138,7 +142,7 @@ class AuditLog:
         values = session.exec(
             select(AuditArgument.commitment, AuditArgument.value).where(col(AuditArgument.commitment).in_(wanted))
         ).all()
-        known: Mapping[str, bytes] = {commitment: value for commitment, value in values}
+        known: Mapping[str, bytes] = dict(values)
         for entry in entries:
             value = known.get(entry["arguments"])
             entry["call_arguments"] = json.loads(value) if value is not None else None

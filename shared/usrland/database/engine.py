@@ -74,10 +74,10 @@ class Database:
         return self._run(work, write=True)
 
     def _run(self, work: Callable[[Session], ResultT], *, write: bool) -> ResultT:
+        engine = self.open()
         from sqlalchemy.exc import DBAPIError
         from sqlmodel import Session
 
-        engine = self.open()
         try:
             with engine.connect().execution_options(usrland_write=write) as connection, connection.begin():
                 with Session(connection, expire_on_commit=False) as session:
@@ -93,9 +93,13 @@ class Database:
             raise Unavailable(f"the database cannot be used now: {reason}.") from error
 
     def open(self) -> Engine:
-        """The engine, with all migrations applied. Blocks; the first caller waits for it."""
+        """The engine, with all migrations applied. Blocks; the first caller waits for it.
+
+        Table modules may be imported once this has returned, and not before (see `_import_sqlmodel`).
+        """
         with self._opening:
             if self._engine is None:
+                _import_sqlmodel()
                 engine = _create_engine(self._url)
                 _migrate(engine, self._migrations)
                 self._engine = engine
@@ -107,6 +111,18 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+
+
+_importing = threading.Lock()
+
+
+def _import_sqlmodel() -> None:
+    """Import SQLAlchemy from one thread at a time.
+
+    It imports itself in circles; two threads that begin at different ends see half a package.
+    """
+    with _importing:
+        import sqlmodel  # noqa: F401
 
 
 def _with_driver(url: str) -> str:
@@ -153,7 +169,6 @@ def _create_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
-
 
 
 def _migrate(engine: Engine, folders: Sequence[Path]) -> None:

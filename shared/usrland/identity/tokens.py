@@ -71,7 +71,9 @@ class TokenFile:
                 rows = json.loads(self.path.read_text(encoding="utf-8"))
                 tokens = tuple(Token(**{**row, "scopes": tuple(row["scopes"])}) for row in rows)
             except (ValueError, TypeError, KeyError) as error:
-                raise InvalidInput(f"{FILE_NAME} is damaged.", fix="Restore it, or revoke and add tokens anew.") from error
+                raise InvalidInput(
+                    f"{FILE_NAME} is damaged.", fix="Restore it, or revoke and add tokens anew."
+                ) from error
             self._read = (stat.st_mtime_ns, stat.st_size, tokens)
         return self._read[2]
 
