@@ -44,14 +44,10 @@ def verify(
     if not verdicts:
         say("Nothing was recorded yet.")
     for verdict in verdicts:
-        say(
-            f"{verdict.chain}: {verdict.entries} entries, {'unbroken' if verdict.ok else 'NOT what was written'}"
-        )
+        say(f"{verdict.chain}: {verdict.entries} entries, {'unbroken' if verdict.ok else 'NOT what was written'}")
         for problem in verdict.problems:
             say(f"  {problem}", "red")
-    missing = (
-        {head.chain for head in known} - {verdict.chain for verdict in verdicts} if not server else set()
-    )
+    missing = {head.chain for head in known} - {verdict.chain for verdict in verdicts} if not server else set()
     for chain in sorted(missing):
         say(f"{chain}: a head was kept, but there is no log", "red")
     if missing or not all(verdict.ok for verdict in verdicts):

@@ -63,9 +63,7 @@ def connect(
     say(f"  wrote   {change.path}")
     say(f"  backup  {backup}")
     if scope == "project":
-        say(
-            "  The file names this computer's Python: keep it out of version control, or let each person connect."
-        )
+        say("  The file names this computer's Python: keep it out of version control, or let each person connect.")
     say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
 
 
@@ -100,9 +98,7 @@ def disconnect(
 
 def places(settings: Settings) -> Places:
     """Where this person's files are."""
-    return Places(
-        home=Path.home(), project=Path.cwd(), platform=sys.platform, environment=settings.environment
-    )
+    return Places(home=Path.home(), project=Path.cwd(), platform=sys.platform, environment=settings.environment)
 
 
 def our_entries(host: Host, content: dict[str, object], servers: list[Server]) -> list[str]:

@@ -25,7 +25,7 @@ from usrland.cli.findings import (
     check_systems,
 )
 from usrland.cli.hosts import HOSTS, find_host
-from usrland.cli.servers import installed_servers
+from usrland.cli.servers import Server, pick_servers
 from usrland.errors import InvalidInput
 from usrland.probe import bare_environment
 from usrland.settings import Settings
@@ -38,15 +38,16 @@ MARKS = {"ok": ("ok     ", "green"), "warning": ("warning", "yellow"), "error": 
 def doctor(
     as_host: Annotated[
         str | None,
-        typer.Option(
-            metavar="HOST", help="Only what this host's own file starts, with the commands it names."
-        ),
+        typer.Option(metavar="HOST", help="Only what this host's own file starts, with the commands it names."),
+    ] = None,
+    server: Annotated[
+        list[str] | None, typer.Option("--server", metavar="NAME", help="Only this server; may be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
 ) -> None:
     """Start each server as a host would, and check what hosts trip over. Exit code 1 where something is wrong."""
     findings = []
-    for finding in _findings(as_host):
+    for finding in _findings(as_host, pick_servers(server or [])):
         findings.append(finding)
         if not as_json:
             _print(finding)
@@ -59,15 +60,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _findings(as_host: str | None) -> Iterator[Finding]:
-    servers = installed_servers()
+def _findings(as_host: str | None, servers: list[Server]) -> Iterator[Finding]:
     try:
         settings = Settings.load()
     except InvalidInput as error:
         yield Finding(check="settings", level="error", fact=error.fact.rstrip("."), fix=error.fix)
         settings = _without_file()
     else:
-        yield from check_settings(settings, servers)
+        yield from check_settings(settings)
     yield from check_installation(settings)
     if as_host is None:
         yield from check_systems(settings)
@@ -76,13 +76,13 @@ def _findings(as_host: str | None) -> Iterator[Finding]:
             launch = server.launch(settings)
             bare = bare_environment(settings.environment)
             yield from check_server(server.name, replace(launch, environment={**bare, **launch.environment}))
-    yield from _of_hosts(as_host, settings)
+    yield from _of_hosts(as_host, settings, servers)
 
 
-def _of_hosts(as_host: str | None, settings: Settings) -> Iterator[Finding]:
+def _of_hosts(as_host: str | None, settings: Settings, servers: list[Server]) -> Iterator[Finding]:
     here = places(settings)
     for host in [find_host(as_host)] if as_host else HOSTS:
-        findings, launches = check_host(host, here, installed_servers())
+        findings, launches = check_host(host, here, servers)
         yield from findings
         if as_host is None:
             continue
@@ -92,9 +92,7 @@ def _of_hosts(as_host: str | None, settings: Settings) -> Iterator[Finding]:
         for name, launch in launches.items():
             environment = {**bare_environment(settings.environment), **launch.environment}
             yield from check_server(name, replace(launch, environment=environment), host.start_seconds)
-        yield Finding(
-            check=host.name, level="ok", fact=f"{host.title} keeps its logs in {host.log_folder(here)}"
-        )
+        yield Finding(check=host.name, level="ok", fact=f"{host.title} keeps its logs in {host.log_folder(here)}")
 
 
 def _without_file() -> Settings:

@@ -17,7 +17,7 @@ from typing import Literal
 from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
 from usrland.cli.hosts import Host, Places
-from usrland.cli.servers import Server
+from usrland.cli.servers import Server, installed_servers
 from usrland.errors import InvalidInput, Unavailable, UsrlandError
 from usrland.probe import Launch, Probe, probe
 from usrland.settings import Settings
@@ -78,21 +78,19 @@ def _home(home: Path) -> Finding:
             os.fsync(file.fileno())
     except OSError as error:
         fix = f"Make {home} writable for you, or set USRLAND_HOME to a folder that is."
-        return Finding(
-            check="home", level="error", fact=f"{home} cannot be written to: {error.strerror}", fix=fix
-        )
+        return Finding(check="home", level="error", fact=f"{home} cannot be written to: {error.strerror}", fix=fix)
     free = shutil.disk_usage(home).free / 1e9
     if free < 1:
         return Finding(check="home", level="warning", fact=f"{free:.1f} GB free in {home}", fix="Make room.")
     return Finding(check="home", level="ok", fact=f"{home} can be written to, {free:.0f} GB free")
 
 
-def check_settings(settings: Settings, servers: list[Server]) -> Iterator[Finding]:
+def check_settings(settings: Settings) -> Iterator[Finding]:
     """Tables that nobody reads. What stands in the others, each server checks when it starts."""
     if not settings.file.exists():
         yield Finding(check="settings", level="warning", fact=f"no {settings.file}", fix="usrland init")
         return
-    known = LIBRARY_TABLES | {server.name for server in servers}
+    known = LIBRARY_TABLES | {server.name for server in installed_servers()}
     unknown = sorted(settings.tables.keys() - known)
     if unknown:
         fix = f"Known tables: {', '.join(sorted(known))}."
@@ -119,9 +117,7 @@ def check_systems(settings: Settings) -> Iterator[Finding]:
         kind = table.get("kind") if isinstance(table, dict) else None
         if kind not in kinds:
             fix = f"Known kinds: {', '.join(sorted(kinds))}."
-            yield Finding(
-                check="systems", level="error", fact=f"[{name}] has no known kind but {kind!r}", fix=fix
-            )
+            yield Finding(check="systems", level="error", fact=f"[{name}] has no known kind but {kind!r}", fix=fix)
     yield Finding(check="systems", level="ok", fact=f"{file}: {len(tables)} systems")
 
 
@@ -169,9 +165,7 @@ def check_server(name: str, launch: Launch, start_seconds: float = START_SECONDS
         yield Finding(check=name, level="warning", fact=f"{len(first.tools)} tools", fix=fix)
     if first.exit_code != 0:
         fact = (
-            "it did not end when its host did"
-            if first.exit_code is None
-            else f"it ended with {first.exit_code}"
+            "it did not end when its host did" if first.exit_code is None else f"it ended with {first.exit_code}"
         )
         fix = "It must end when its standard input is closed; look at its last lines."
         yield Finding(check=name, level="error", fact=fact, fix=fix, lines=first.stderr[-SHOWN_LINES:])
@@ -198,9 +192,7 @@ def _noise(name: str, seen: Probe) -> Iterator[Finding]:
         )
 
 
-def check_host(
-    host: Host, places: Places, servers: list[Server]
-) -> tuple[list[Finding], Mapping[str, Launch]]:
+def check_host(host: Host, places: Places, servers: list[Server]) -> tuple[list[Finding], Mapping[str, Launch]]:
     """What a host's own files start of ours, and the commands they start it with."""
     findings, launches = [], {}
     for scope in host.files:
@@ -208,9 +200,7 @@ def check_host(
         try:
             content = hostfile.read(path)
         except (InvalidInput, Unavailable) as error:
-            findings.append(
-                Finding(check=host.name, level="error", fact=error.fact.rstrip("."), fix=error.fix)
-            )
+            findings.append(Finding(check=host.name, level="error", fact=error.fact.rstrip("."), fix=error.fix))
             continue
         for name in our_entries(host, content, servers):
             launch = host.read_entry(content[host.servers_key][name])

@@ -92,15 +92,11 @@ def write(change: Change, *, now: Callable[[], datetime] = lambda: datetime.now(
     backup = _keep(change, now())
     if _bytes(change.path) != change.before:
         backup.unlink()
-        raise Conflict(
-            f"{change.path} was changed by another program just now.", fix="Run the command again."
-        )
+        raise Conflict(f"{change.path} was changed by another program just now.", fix="Run the command again.")
     _replace(change.path, change.after)
     if _bytes(change.path) != change.after:
         _restore(change.path, backup)
-        raise Unavailable(
-            f"{change.path} does not read back as it was written; the old one is in place again."
-        )
+        raise Unavailable(f"{change.path} does not read back as it was written; the old one is in place again.")
     return backup
 
 
@@ -112,9 +108,7 @@ def undo(path: Path) -> Path:
     path = path.resolve()
     backups = sorted(path.parent.glob(f"{_escape(path.name)}{_MARK}*")) if path.parent.is_dir() else []
     if not backups:
-        raise NotFound(
-            f"there is no backup of {path}.", fix="`usrland disconnect` takes our own entries out."
-        )
+        raise NotFound(f"there is no backup of {path}.", fix="`usrland disconnect` takes our own entries out.")
     newest = backups[-1]
     written = newest.name.removesuffix(_ABSENT).rpartition("-")[2]
     if _digest(_bytes(path)) != written:
@@ -161,9 +155,7 @@ def _replace(path: Path, content: bytes) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise Unavailable(
-            f"{path} cannot be written: {error.strerror}.", fix="Check its permissions."
-        ) from error
+        raise Unavailable(f"{path} cannot be written: {error.strerror}.", fix="Check its permissions.") from error
 
 
 def _bytes(path: Path) -> bytes | None:
@@ -172,18 +164,14 @@ def _bytes(path: Path) -> bytes | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise Unavailable(
-            f"{path} cannot be read: {error.strerror}.", fix="Check its permissions."
-        ) from error
+        raise Unavailable(f"{path} cannot be read: {error.strerror}.", fix="Check its permissions.") from error
 
 
 def _decode(path: Path, content: bytes | None) -> str:
     try:
         return (content or b"").decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise InvalidInput(
-            f"{path} is not UTF-8 text.", fix="Correct the file; nothing was changed."
-        ) from error
+        raise InvalidInput(f"{path} is not UTF-8 text.", fix="Correct the file; nothing was changed.") from error
 
 
 def _parse(path: Path, text: str) -> dict[str, Any]:

@@ -105,9 +105,7 @@ def add_folders(text: str, folders: list[Path]) -> tuple[str, dict[str, str]]:
         return text, {}
     roots: Any = table.setdefault("roots", tomlkit.inline_table())
     if not isinstance(roots, dict):
-        raise InvalidInput(
-            "usrland.toml: roots is no table.", fix='Write it as: roots = { name = "/folder" }'
-        )
+        raise InvalidInput("usrland.toml: roots is no table.", fix='Write it as: roots = { name = "/folder" }')
     added = {}
     for folder in folders:
         if str(folder) not in map(str, roots.values()):

@@ -40,9 +40,7 @@ def parse(text: str) -> dict[str, Any]:
     try:
         value = json.loads(text, object_pairs_hook=once)
     except json.JSONDecodeError as error:
-        raise InvalidInput(
-            f"not valid JSON: {error.msg}, line {error.lineno} column {error.colno}."
-        ) from error
+        raise InvalidInput(f"not valid JSON: {error.msg}, line {error.lineno} column {error.colno}.") from error
     except RecursionError as error:
         raise InvalidInput("not usable JSON: nested too deeply.") from error
     if not isinstance(value, dict):

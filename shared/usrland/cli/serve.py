@@ -16,17 +16,13 @@ DEFAULT_PORT = 8417
 
 def serve(
     server: Annotated[list[str] | None, typer.Argument(metavar="[SERVER]...", help="Which servers.")] = None,
-    everything: Annotated[
-        bool, typer.Option("--all", help="All that are installed, in one process.")
-    ] = False,
+    everything: Annotated[bool, typer.Option("--all", help="All that are installed, in one process.")] = False,
     transport: Annotated[
         Literal["stdio", "http", "sse"],
         typer.Option(help="stdio serves one server to the program that started it."),
     ] = "stdio",
     host: Annotated[str, typer.Option(help="Address to bind, for http and sse.")] = "127.0.0.1",
-    port: Annotated[
-        int, typer.Option(help="Port to bind, for http and sse; 0 takes a free one.")
-    ] = DEFAULT_PORT,
+    port: Annotated[int, typer.Option(help="Port to bind, for http and sse; 0 takes a free one.")] = DEFAULT_PORT,
 ) -> None:
     """Run servers until they are stopped."""
     if not server and not everything:

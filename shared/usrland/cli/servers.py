@@ -6,6 +6,7 @@ A server of a third party stands beside ours: the group `usrland.servers` names 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ class Server:
 
         The environment is empty where the usrland home is where it is looked for anyway.
         """
-        moved = settings.home != Path.home() / ".usrland"
+        moved = settings.home != _home_of_a_bare_process() / ".usrland"
         return Launch(
             # not resolved: in a virtual environment the link is what finds the packages
             command=str(Path(sys.executable).absolute()),
@@ -55,6 +56,15 @@ class Server:
         from usrland.launch import find_service
 
         return find_service(self.where)(settings)
+
+
+def _home_of_a_bare_process() -> Path:
+    """The person's home as a process finds it that was given no environment: HOME may be missing, or other."""
+    try:
+        import pwd
+    except ImportError:  # Windows, where a process without USERPROFILE does not start at all
+        return Path.home()
+    return Path(pwd.getpwuid(os.getuid()).pw_dir)
 
 
 def installed_servers() -> list[Server]:

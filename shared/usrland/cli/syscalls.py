@@ -95,7 +95,5 @@ def _of(service: Service) -> list[Syscall]:
     catalogue = service.state.get("catalogue")
     behind = [entry.operation for entry in catalogue.entries().values()] if catalogue is not None else []
     return tools + [
-        Syscall(server=service.name, operation=each, listed=False)
-        for each in behind
-        if each.name not in names
+        Syscall(server=service.name, operation=each, listed=False) for each in behind if each.name not in names
     ]

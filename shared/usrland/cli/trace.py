@@ -56,9 +56,7 @@ def one_line_each(server: str, entries: Iterable[Mapping[str, Any]]) -> list[dic
 
 
 def _line(call: Mapping[str, Any]) -> str:
-    moment = (
-        datetime.fromtimestamp(call["at_ms"] / 1000).astimezone().isoformat(sep=" ", timespec="milliseconds")
-    )
+    moment = datetime.fromtimestamp(call["at_ms"] / 1000).astimezone().isoformat(sep=" ", timespec="milliseconds")
     facts = [call["effect"], call.get("decision", ""), f"{call.get('duration_ms', 0)} ms"]
     via = f" via {call['via']}" if call.get("via") else ""
     hashes = f"arguments {call['arguments'][:HASH_CHARACTERS]}"

@@ -1,8 +1,7 @@
 """What every connector must do, inherited: schemas, risk, strictness, consent, budgets, start, end."""
 
-from usrland.testing import ServerContract
-
 from example_connector.server import service
+from usrland.testing import ServerContract
 
 
 class TestContract(ServerContract):
