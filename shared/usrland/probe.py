@@ -29,7 +29,7 @@ Era = Literal["2025-06-18", "2026-07-28"]
 """The two ways to begin: with an `initialize` handshake, or with `server/discover` and no session."""
 
 STDERR_LINES = 30
-EXIT_SECONDS = 10.0
+EXIT_SECONDS = 5.0
 _CLIENT = {"name": "usrland-probe", "version": "1"}
 
 

@@ -17,7 +17,7 @@ import typer
 
 from usrland import __version__
 from usrland.cli.console import fail
-from usrland.errors import UsrlandError
+from usrland.errors import Unavailable, UsrlandError
 
 __all__ = ["application", "main"]
 
@@ -43,7 +43,7 @@ def main() -> None:
     if sys.argv[1:2] and sys.argv[1] in COMMANDS:
         table = {sys.argv[1]: COMMANDS[sys.argv[1]]}
     else:
-        table = COMMANDS | {entry.name: entry.value for entry in entry_points(group="usrland.commands")}
+        table = {entry.name: entry.value for entry in entry_points(group="usrland.commands")} | COMMANDS
     try:
         application(table.items())(prog_name="usrland")
     except UsrlandError as error:
@@ -62,7 +62,18 @@ def application(commands: Iterable[tuple[str, str]]) -> typer.Typer:
     # a callback makes typer keep the sub-command's name even where there is only one
     app.callback()(_options)
     for name, where in commands:
-        command: Any = resolve_name(where)
+        try:
+            command: Any = resolve_name(where)
+        except Exception as error:
+            if name in COMMANDS:
+                raise
+            # somebody else's code: a sub-command that is broken must not cost ours
+            fail(
+                Unavailable(
+                    f"the sub-command {name!r} cannot be loaded: {error}.", fix="Reinstall what it is from."
+                )
+            )
+            continue
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name)
         else:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -101,7 +102,7 @@ def places(settings: Settings) -> Places:
     return Places(home=Path.home(), project=Path.cwd(), platform=sys.platform, environment=settings.environment)
 
 
-def our_entries(host: Host, content: dict[str, object], servers: list[Server]) -> list[str]:
+def our_entries(host: Host, content: Mapping[str, Any], servers: list[Server]) -> list[str]:
     """The names in a host's file under which it starts one of these servers.
 
     An entry is ours by what it runs: somebody else's server may have the same name.

@@ -139,42 +139,36 @@ def check_model() -> Iterator[Finding]:
 def check_server(name: str, launch: Launch, start_seconds: float = START_SECONDS) -> Iterator[Finding]:
     """Start it twice, once for each way a client may begin, and look at all it says and does."""
     first = probe(launch, "2025-06-18", timeout_seconds=start_seconds)
-    if first.failure:
-        yield Finding(
-            check=name,
-            level="error",
-            fact=first.failure.rstrip("."),
-            fix=f"Its last lines say why. The command was: {launch}",
-            lines=first.stderr[-SHOWN_LINES:],
-        )
-        yield from _noise(name, first)
-        return
-    second = probe(launch, "2026-07-28", timeout_seconds=start_seconds)
-    yield _start(name, first)
-    if second.failure:
-        yield Finding(
-            check=name,
-            level="error",
-            fact=second.failure.rstrip("."),
-            fix="Update the package mcp.",
-            lines=second.stderr,
-        )
     yield from _noise(name, first)
-    if len(first.tools) > MAX_TOOLS:
-        fix = f"Show at most {MAX_TOOLS}: each one is paid for in every conversation."
-        yield Finding(check=name, level="warning", fact=f"{len(first.tools)} tools", fix=fix)
+    if first.failure:
+        fix = f"Its last lines say why. The command was: {launch}"
+        yield _broken(name, first.failure.rstrip("."), fix, first)
+        return
     if first.exit_code != 0:
         fact = (
             "it did not end when its host did" if first.exit_code is None else f"it ended with {first.exit_code}"
         )
-        fix = "It must end when its standard input is closed; look at its last lines."
-        yield Finding(check=name, level="error", fact=fact, fix=fix, lines=first.stderr[-SHOWN_LINES:])
+        yield _broken(name, fact, "It must end when its standard input is closed; look at its last lines.", first)
+        return
+    second = probe(launch, "2026-07-28", timeout_seconds=start_seconds)
+    if second.failure:
+        yield _broken(name, second.failure.rstrip("."), "Update the package mcp.", second)
+    if len(first.tools) > MAX_TOOLS:
+        fix = f"Show at most {MAX_TOOLS}: each one is paid for in every conversation."
+        yield Finding(check=name, level="warning", fact=f"{len(first.tools)} tools", fix=fix)
+    yield _start(name, first, second)
 
 
-def _start(name: str, seen: Probe) -> Finding:
-    wall = seen.wall_seconds or 0.0
-    cpu = f" ({seen.cpu_seconds:.1f} s of processor time)" if seen.cpu_seconds is not None else ""
-    fact = f"{len(seen.tools)} tools in {wall:.1f} s{cpu}, protocols 2025-06-18 and 2026-07-28"
+def _broken(name: str, fact: str, fix: str, seen: Probe) -> Finding:
+    return Finding(check=name, level="error", fact=fact, fix=fix, lines=seen.stderr[-SHOWN_LINES:])
+
+
+def _start(name: str, *seen: Probe) -> Finding:
+    wall = max(each.wall_seconds or 0.0 for each in seen)
+    cpu = max(each.cpu_seconds or 0.0 for each in seen)
+    eras = " and ".join(each.era for each in seen if not each.failure)
+    spent = f" ({cpu:.1f} s of processor time)" if cpu else ""
+    fact = f"{len(seen[0].tools)} tools in {wall:.1f} s{spent}, protocol {eras}"
     if wall > QUICK_SECONDS:
         fix = f"Some hosts give up after {QUICK_SECONDS:g} s; see whether the second start is quicker."
         return Finding(check=name, level="warning", fact=fact, fix=fix)

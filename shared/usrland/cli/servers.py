@@ -14,7 +14,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from usrland.errors import InvalidInput
+from usrland.errors import InvalidInput, Unavailable, UsrlandError
 from usrland.probe import Launch
 
 if TYPE_CHECKING:
@@ -52,10 +52,18 @@ class Server:
         )
 
     def load(self, settings: Settings) -> Service:
-        """Import and compose it, as its own process would."""
+        """Import and compose it, as its own process would. Raises `Unavailable` where it cannot be."""
         from usrland.launch import find_service
 
-        return find_service(self.where)(settings)
+        try:
+            return find_service(self.where)(settings)
+        except UsrlandError:
+            raise
+        except Exception as error:  # somebody else's code: one broken server must not hide the others
+            raise Unavailable(
+                f"the server {self.name!r} cannot be loaded: {type(error).__name__}: {error}.",
+                fix=f"See why with: usrland doctor --server {self.name}",
+            ) from error
 
 
 def _home_of_a_bare_process() -> Path:

@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from usrland.cli.console import say, say_json, say_table
+from usrland.cli.console import fail, say, say_json, say_table
 from usrland.cli.servers import pick_servers
 from usrland.connector import Operation, Service
+from usrland.errors import UsrlandError
 from usrland.settings import Settings
 
 __all__ = ["Syscall", "all_syscalls", "syscalls"]
@@ -84,8 +85,14 @@ def syscalls(
 
 
 def all_syscalls(settings: Settings, servers: Sequence[str]) -> list[Syscall]:
-    """By server, then in the order each server declares."""
-    return [syscall for server in pick_servers(servers) for syscall in _of(server.load(settings))]
+    """By server, then in the order each server declares. What is wrong with a server is told and skipped."""
+    found: list[Syscall] = []
+    for server in pick_servers(servers):
+        try:
+            found += _of(server.load(settings))
+        except UsrlandError as error:
+            fail(error)
+    return found
 
 
 def _of(service: Service) -> list[Syscall]:
