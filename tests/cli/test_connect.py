@@ -53,7 +53,9 @@ def test_connecting_changes_nothing_but_our_entry(tmp_path: Path, before: str) -
 
 def _same(one: str, other: str) -> int:
     """How many characters they begin with alike."""
-    return next((at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    return next(
+        (at for at, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
 
 
 @pytest.mark.parametrize("before", AS_PEOPLE_HAVE_THEM.values(), ids=AS_PEOPLE_HAVE_THEM.keys())
