@@ -55,14 +55,10 @@ def connect(
     if not change:
         say(f"{target.title} already starts {_names(servers)}: {path}")
         return
-    if dry_run:
-        say(change.diff().rstrip("\n"))
+    if not _make(change, dry_run):
         return
-    backup = hostfile.write(change)
     _read_back(target, change.path, servers)
     say(f"{target.title} now starts {_names(servers)}.", "green")
-    say(f"  wrote   {change.path}")
-    say(f"  backup  {backup}")
     if scope == "project":
         say("  The file names this computer's Python: keep it out of version control, or let each person connect.")
     say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
@@ -87,14 +83,9 @@ def disconnect(
         say(f"{target.title} starts none of these servers: {path}")
         return
     change = hostfile.plan(path, target.servers_key, dict.fromkeys(ours, None))
-    if dry_run:
-        say(change.diff().rstrip("\n"))
-        return
-    backup = hostfile.write(change)
-    say(f"{target.title} no longer starts {', '.join(ours)}.", "green")
-    say(f"  wrote   {change.path}")
-    say(f"  backup  {backup}")
-    say(target.then)
+    if _make(change, dry_run):
+        say(f"{target.title} no longer starts {', '.join(ours)}.", "green")
+        say(target.then)
 
 
 def places(settings: Settings) -> Places:
@@ -119,6 +110,17 @@ def our_entries(host: Host, content: Mapping[str, Any], servers: list[Server]) -
     return found
 
 
+def _make(change: hostfile.Change, dry_run: bool) -> bool:
+    """Show the change or make it; whether it was made."""
+    if dry_run:
+        say(change.diff().rstrip("\n"))
+        return False
+    backup = hostfile.write(change)
+    say(f"wrote   {change.path}")
+    say(f"backup  {backup}")
+    return True
+
+
 def _undo(host: Host, path: Path) -> None:
     backup = hostfile.undo(path)
     say(f"{path} is again what it was before the last change (from {backup.name}).", "green")
@@ -127,11 +129,10 @@ def _undo(host: Host, path: Path) -> None:
 
 def _read_back(host: Host, path: Path, servers: list[Server]) -> None:
     """Read the file as the host will and see that every command in it is there."""
-    written = our_entries(host, hostfile.read(path), servers)
     entries = hostfile.read(path)[host.servers_key]
     for server in servers:
         launch = host.read_entry(entries[server.name])
-        if server.name not in written or launch is None or not Path(launch.command).is_file():
+        if launch is None or not Path(launch.command).is_file():
             raise NotFound(
                 f"{path} names a command for {server.name!r} that is not there.",
                 fix=f"usrland connect {host.name} --undo",

@@ -42,10 +42,10 @@ def say_json(value: Any) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Rows under their headings, without lines that a terminal's copy would drag along."""
+    """Rows under their headings, if any, without lines that a terminal's copy would drag along."""
     from rich.table import Table
 
-    table = Table(*columns, box=None, pad_edge=False, header_style="bold")
+    table = Table(*columns, box=None, pad_edge=False, header_style="bold", show_header=bool(columns))
     for row in rows:
         table.add_row(*row)
     _console().print(table)

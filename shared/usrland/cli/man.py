@@ -44,9 +44,9 @@ def _print(syscall: Syscall) -> None:
     else:
         say("It takes no arguments.")
     say("\nRisk", "bold")
-    say_table(["", ""], _risk(operation))
+    say_table([], _risk(operation))
     say("\nFailures", "bold")
-    say_table(["", ""], _failures(operation))
+    say_table([], _failures(operation))
 
 
 def _arguments(schema: Mapping[str, Any]) -> Iterator[list[str]]:
@@ -67,6 +67,11 @@ def _type(argument: Mapping[str, Any]) -> str:
 
 
 def _risk(operation: Operation) -> list[list[str]]:
+    if operation.delegate is not None:
+        return [
+            ["scopes", " ".join(sorted(operation.scopes))],
+            ["all else", "of the operation that it passes the call on to: see the page of that one"],
+        ]
     rows = [
         ["effect", operation.effect],
         ["scopes", " ".join(sorted(operation.scopes))],
