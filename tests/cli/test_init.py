@@ -18,7 +18,7 @@ OWN = """\
 # my settings, please leave them
 
 [filesystem-retrieval]   # the files
-roots = { notes = "/srv/notes" }  # more to come
+roots = { notes = "/srv/notes", code = { folder = "/srv/code", tenant = "acme" } }  # more to come
 
   [server]
 drain_seconds = 1.0 # quick
@@ -54,11 +54,12 @@ def test_a_folder_that_is_none_and_the_whole_disk_are_refused(installation: Any)
 
 
 def test_adding_a_folder_keeps_every_comment() -> None:
-    text, added = add_folders(OWN, [Path("/home/ada/Work"), Path("/srv/notes")])
+    text, added = add_folders(OWN, [Path("/home/ada/Work"), Path("/srv/notes"), Path("/srv/code")])
 
     assert added == {"work": "/home/ada/Work"}
     assert tomllib.loads(text)["filesystem-retrieval"]["roots"] == {
         "notes": "/srv/notes",
+        "code": {"folder": "/srv/code", "tenant": "acme"},
         "work": "/home/ada/Work",
     }
     assert text.replace(', work = "/home/ada/Work"', " ") == OWN

@@ -7,11 +7,11 @@ blank line of theirs stays.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import tomlkit
-import tomlkit.items
 import typer
 from tomlkit.exceptions import TOMLKitError
 
@@ -28,10 +28,15 @@ SETTINGS = """\
 # A key that nobody knows is an error: a typing mistake never does nothing in silence.
 
 [filesystem-retrieval]
-# The folders that hosts may search and read, by name. Nothing outside them can be reached.
+# The folders that hosts may search and read, by name. Nothing outside them can be reached,
+# and neither can what a .gitignore or .usrlandignore in them names.
 roots = {}
+# Patterns to ignore besides those, in all folders:
+# ignore = ["*.log"]
 
 [memory-snapshot]
+# What your model's context window holds; what is restored is packed to fit.
+# window_tokens = 200_000
 
 [identity]
 # Who you are to your own servers. Default: your user name on this computer.
@@ -43,7 +48,7 @@ roots = {}
 
 [server]
 # Audit log and retried calls are kept in SQLite files in this folder, or in one PostgreSQL database.
-# database = "postgresql://usrland@db.internal/usrland"
+# database = "env:USRLAND_DATABASE"
 # For HTTP behind a name of your own:
 # allowed_hosts = ["usrland.internal"]
 """
@@ -62,7 +67,8 @@ CONNECTORS = """\
 # kind = "openapi"
 # about = "Support tickets."
 # spec = "/srv/specs/tickets.yaml"
-# token = "file:/run/secrets/tickets-token"
+# base_url = "https://tickets.internal/api"
+# auth = { kind = "bearer", secret = "file:/run/secrets/tickets-token" }
 
 # [tasks]
 # kind = "example"
@@ -108,10 +114,16 @@ def add_folders(text: str, folders: list[Path]) -> tuple[str, dict[str, str]]:
         raise InvalidInput("usrland.toml: roots is no table.", fix='Write it as: roots = { name = "/folder" }')
     added = {}
     for folder in folders:
-        if str(folder) not in map(str, roots.values()):
+        if folder not in _folders(roots):
             name = _name(folder, taken=set(roots))
             roots[name] = added[name] = str(folder)
     return (tomlkit.dumps(document), added) if added else (text, {})
+
+
+def _folders(roots: Mapping[str, Any]) -> set[Path]:
+    """Where the roots are: each is a path, or a table with a path in it."""
+    paths = (root.get("folder", "") if isinstance(root, dict) else root for root in roots.values())
+    return {Path(str(path)).expanduser() for path in paths}
 
 
 def _make(file: Path, text: str) -> bool:
