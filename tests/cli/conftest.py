@@ -69,13 +69,24 @@ class Installation:
         )
 
 
-@pytest.fixture
-def installation(tmp_path: Path) -> Installation:
-    environment = tmp_path / "environment"
+def install(folder: Path) -> Installation:
+    """Make one in this folder."""
+    environment, user, project = folder / "environment", folder / "user", folder / "project"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=100)
     (packages,) = environment.glob("lib/python*/site-packages")
     (packages / "outer.pth").write_text("\n".join(path for path in sys.path if path), encoding="utf-8")
-    user, project = tmp_path / "user", tmp_path / "project"
     user.mkdir()
     project.mkdir()
     return Installation(python=environment / "bin" / "python", packages=packages, user=user, project=project)
+
+
+@pytest.fixture
+def installation(tmp_path: Path) -> Installation:
+    """One for this test alone."""
+    return install(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_installation(tmp_path_factory: pytest.TempPathFactory) -> Installation:
+    """One for a module whose tests only look at it."""
+    return install(tmp_path_factory.mktemp("installation"))

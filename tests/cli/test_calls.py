@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sqlite3
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +16,10 @@ from usrland.probe import Launch, ServerProcess
 TASKS = "example-connector"
 
 
-@pytest.fixture
-def called(installation: Any) -> Any:
-    """An installation whose server was called: one write, one read, one refusal."""
+@pytest.fixture(scope="module")
+def called(shared_installation: Any) -> Any:
+    """An installation whose server was called: one write, one read, one refusal. Not to be changed."""
+    installation = shared_installation
     code = {"server.py": "from example_connector.server import service\n"}
     installation.plant("planted", code, f"[usrland.servers]\n{TASKS} = planted.server:service\n")
     launch = Launch(
@@ -34,6 +38,12 @@ def called(installation: Any) -> Any:
         ):
             server.request("tools/call", {"name": name, "arguments": arguments})
     return installation
+
+
+@pytest.fixture
+def copied(called: Any, tmp_path: Path) -> Any:
+    """The same with a home of its own, to be damaged."""
+    return replace(called, user=shutil.copytree(called.user, tmp_path / "user"))
 
 
 def test_the_trace_shows_each_call_on_a_line(called: Any) -> None:
@@ -58,23 +68,23 @@ def test_an_unbroken_log_is_verified_also_against_a_head_kept_elsewhere(called: 
     assert f"{TASKS}: 4 entries, unbroken" in called.run("audit", "verify", "--head", "-", text=head)
 
 
-def test_an_edited_log_is_found(called: Any) -> None:
-    with sqlite3.connect(called.home / TASKS / "calls.sqlite") as connection:
+def test_an_edited_log_is_found(copied: Any) -> None:
+    with sqlite3.connect(copied.home / TASKS / "calls.sqlite") as connection:
         for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
             connection.execute(f"DROP TRIGGER {trigger}")  # whoever can write the file can do this too
         connection.execute("UPDATE audit_entry SET body = CAST(replace(body, 'task_add', 'task_odd') AS BLOB)")
     connection.close()
 
-    assert "NOT what was written" in called.run("audit", "verify", exit_code=1)
+    assert "NOT what was written" in copied.run("audit", "verify", exit_code=1)
 
 
-def test_a_log_that_vanished_is_found_by_its_head(called: Any) -> None:
-    head = called.run("audit", "head")
-    for file in (called.home / TASKS).glob("calls.sqlite*"):
+def test_a_log_that_vanished_is_found_by_its_head(copied: Any) -> None:
+    head = copied.run("audit", "head")
+    for file in (copied.home / TASKS).glob("calls.sqlite*"):
         file.unlink()
 
-    assert "there is no log" in called.run("audit", "verify", "--head", "-", exit_code=1, text=head)
-    assert not (called.home / TASKS / "calls.sqlite").exists(), "looking makes nothing"
+    assert "there is no log" in copied.run("audit", "verify", "--head", "-", exit_code=1, text=head)
+    assert not (copied.home / TASKS / "calls.sqlite").exists(), "looking makes nothing"
 
 
 def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
@@ -113,9 +123,11 @@ def test_man_is_the_page_of_one_operation(called: Any) -> None:
     assert "Did you mean task_remove" in called.run("man", "task_remov", exit_code=1)
 
 
-def test_a_server_that_cannot_be_loaded_does_not_hide_the_others(called: Any) -> None:
-    called.plant("broken", {"server.py": "1 / 0\n"}, "[usrland.servers]\nbroken = broken.server:service\n")
+def test_a_server_that_cannot_be_loaded_does_not_hide_the_others(installation: Any) -> None:
+    installation.plant("broken", {"server.py": "1 / 0\n"}, "[usrland.servers]\nbroken = broken.server:service\n")
+    code = {"server.py": "from example_connector.server import service\n"}
+    installation.plant("planted", code, f"[usrland.servers]\n{TASKS} = planted.server:service\n")
 
-    said = called.run("syscalls")
+    said = installation.run("syscalls")
 
     assert "'broken' cannot be loaded: ZeroDivisionError" in said and "task_find" in said

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +101,10 @@ def test_what_the_comments_suggest_is_valid(tmp_path: Path) -> None:
 
 def _uncommented(text: str) -> str:
     return re.sub(r"^# (?=\[|\w+ = )", "", text, flags=re.MULTILINE)
+
+
+def test_the_systems_that_the_comments_suggest_are_valid() -> None:
+    kinds = {entry.name: entry for entry in entry_points(group="usrland.connectors")}
+    for table in tomllib.loads(_uncommented(CONNECTORS)).values():
+        own = {key: value for key, value in table.items() if key not in ("kind", "about", "write")}
+        kinds[table["kind"]].load().config_type.model_validate(own)

@@ -70,7 +70,7 @@ def _findings(as_host: str | None, servers: list[Server]) -> Iterator[Finding]:
         yield from check_settings(settings)
     yield from check_installation(settings)
     if as_host is None:
-        yield from check_systems(settings)
+        yield from check_systems(settings, servers)
         yield from check_model()
         for server in servers:
             launch = server.launch(settings)

@@ -7,12 +7,13 @@ import platform
 import shutil
 import sys
 import tempfile
-import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, entry_points, version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
+
+import anyio
 
 from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
@@ -37,6 +38,7 @@ Level = Literal["ok", "warning", "error"]
 START_SECONDS = 60.0
 QUICK_SECONDS = 5.0
 """The shortest time after which a host known to us gives up (an agent SDK)."""
+SYSTEMS_SECONDS = 60.0
 MAX_TOOLS = 13
 SHOWN_LINES = 8
 LIBRARY_TABLES = frozenset({"server", "identity"})
@@ -100,25 +102,33 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="settings", level="ok", fact=f"{settings.file} is valid")
 
 
-def check_systems(settings: Settings) -> Iterator[Finding]:
-    """`connectors.toml`: that it can be read, and that there is a connector for each kind."""
-    file = settings.home / "connectors.toml"
-    if not file.exists():
-        return
+def check_systems(settings: Settings, servers: list[Server]) -> Iterator[Finding]:
+    """The systems behind each server that has a catalogue of them: that they answer, with our credentials."""
+    for server in servers:
+        try:
+            catalogue = server.load(settings).state.get("catalogue")
+        except UsrlandError:
+            continue  # what is wrong with the server itself, starting it tells
+        if catalogue is None:
+            continue
+        problems: dict[str, str] = anyio.run(_problems, catalogue)
+        for name, problem in sorted(problems.items()):
+            fix = f"Correct its table in {settings.home / 'connectors.toml'}, or what it points to."
+            yield Finding(check="systems", level="error", fact=f"{name}: {problem}", fix=fix)
+        for system in catalogue.systems:
+            if system.name not in problems:
+                yield Finding(check="systems", level="ok", fact=f"{system.name} ({system.kind}) answers")
+
+
+async def _problems(catalogue: Any) -> dict[str, str]:
     try:
-        tables = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        yield Finding(
-            check="systems", level="error", fact=f"{file} cannot be read: {error}", fix=f"Correct {file}."
-        )
-        return
-    kinds = {entry.name for entry in entry_points(group="usrland.connectors")}
-    for name, table in tables.items():
-        kind = table.get("kind") if isinstance(table, dict) else None
-        if kind not in kinds:
-            fix = f"Known kinds: {', '.join(sorted(kinds))}."
-            yield Finding(check="systems", level="error", fact=f"[{name}] has no known kind but {kind!r}", fix=fix)
-    yield Finding(check="systems", level="ok", fact=f"{file}: {len(tables)} systems")
+        with anyio.fail_after(SYSTEMS_SECONDS):
+            problems: dict[str, str] = await catalogue.check()
+            return problems
+    except TimeoutError:
+        return {"connectors.toml": f"not all systems answered within {SYSTEMS_SECONDS:g} seconds"}
+    finally:
+        await catalogue.aclose()
 
 
 def check_model() -> Iterator[Finding]:
