@@ -38,7 +38,7 @@ class ExampleConfig(BaseModel):
 
 def default_file(settings: Settings) -> Path:
     """Where the tasks are when nobody said otherwise."""
-    return settings.data("example-connector") / "tasks.sqlite"
+    return settings.home / "example-connector" / "tasks.sqlite"
 
 
 class ExampleConnector(Connector[ExampleConfig]):
@@ -48,9 +48,7 @@ class ExampleConnector(Connector[ExampleConfig]):
     config_type = ExampleConfig
 
     def __init__(self, config: ExampleConfig, http: httpx.AsyncClient) -> None:
-        super().__init__(
-            config, http
-        )  # a system on the network is reached through `self.http` and nothing else
+        super().__init__(config, http)  # a system on the network is reached through `self.http` and nothing else
         self._store = TaskStore(config.file or default_file(Settings.load()))
 
     def operations(self) -> Sequence[Operation]:

@@ -108,11 +108,12 @@ class TaskStore:
 
     def _run_now(self, work: Callable[[sqlite3.Connection], ResultT]) -> ResultT:
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with closing(sqlite3.connect(self._file, timeout=10)) as connection, connection:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(_SCHEMA)
                 return work(connection)
-        except sqlite3.Error as error:
+        except (OSError, sqlite3.Error) as error:
             raise Unavailable(f"the task file cannot be used: {error}.") from error
 
 

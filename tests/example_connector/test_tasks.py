@@ -84,7 +84,8 @@ async def test_another_tenant_neither_finds_nor_removes(connector: ExampleConnec
 
 
 async def test_a_file_that_cannot_be_opened_is_reported_by_the_check(tmp_path: Path) -> None:
-    connector = ExampleConnector(ExampleConfig(file=tmp_path / "missing" / "tasks.sqlite"), outgoing())
+    (tmp_path / "occupied").write_text("no folder", encoding="utf-8")
+    connector = ExampleConnector(ExampleConfig(file=tmp_path / "occupied" / "tasks.sqlite"), outgoing())
 
     with pytest.raises(Unavailable, match="task file cannot be used"):
         await connector.check()
