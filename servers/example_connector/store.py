@@ -113,7 +113,9 @@ class TaskStore:
                 connection.execute("PRAGMA synchronous = FULL")
                 connection.execute(_SCHEMA)
                 return work(connection)
-        except (OSError, sqlite3.Error) as error:
+        except OSError as error:  # its text names the path, which is nobody's business
+            raise Unavailable(f"the task file cannot be used: {error.strerror}.") from error
+        except sqlite3.Error as error:
             raise Unavailable(f"the task file cannot be used: {error}.") from error
 
 

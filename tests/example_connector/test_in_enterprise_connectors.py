@@ -12,10 +12,9 @@ from usrland.settings import Settings
 
 
 async def test_a_table_of_connectors_toml_is_all_it_takes(tmp_path: Path) -> None:
-    (tmp_path / "connectors.toml").write_text(
-        f'[tasks]\nkind = "example"\nwrite = true\nfile = "{(tmp_path / "tasks.sqlite").as_posix()}"\n',
-        encoding="utf-8",
-    )
+    file = (tmp_path / "tasks.sqlite").as_posix()
+    table = f'[tasks]\nkind = "example"\nwrite = true\nfile = "{file}"\n'
+    (tmp_path / "connectors.toml").write_text(table, encoding="utf-8")
     settings = Settings.load(tmp_path, environment={})
 
     async with running(service(settings), settings) as host, Client(host.server) as client:
@@ -25,7 +24,7 @@ async def test_a_table_of_connectors_toml_is_all_it_takes(tmp_path: Path) -> Non
     assert (found.structured_content or {})["items"] == [added.structured_content]
 
 
-def test_without_a_file_the_tasks_lie_in_the_usrland_home(tmp_path: Path) -> None:
+def test_a_kind_alone_is_enough_to_be_listed_and_only_to_read(tmp_path: Path) -> None:
     (tmp_path / "connectors.toml").write_text('[tasks]\nkind = "example"\n', encoding="utf-8")
 
     names = [operation.name for operation in service(Settings.load(tmp_path, environment={})).operations]
