@@ -25,7 +25,7 @@ __all__ = ["ExampleConfig", "ExampleConnector", "default_file"]
 PAGE_ITEMS = 200
 """Read at once; the call path cuts what it sends to the caller's token budget."""
 
-TaskId = Annotated[int, Field(ge=1, description="Number of the task, as `task_find` shows it.")]
+TaskId = Annotated[int, Field(ge=1, le=2**53, description="Number of the task, as `task_find` shows it.")]
 
 
 class ExampleConfig(BaseModel):
