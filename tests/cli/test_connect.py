@@ -48,7 +48,7 @@ def test_connecting_changes_nothing_but_our_entry(tmp_path: Path, before: str) -
     if "memory-snapshot" not in before and before.strip() not in ("", "{}", "{\n}"):
         assert _same(before, after) + _same(before[::-1], after[::-1]) >= len(before), "only an insertion"
     assert after.startswith("\ufeff") == before.startswith("\ufeff")
-    assert ("\r\n" in after) == ("\r\n" in before)
+    assert after.count("\r\n") == (after.count("\n") if "\r\n" in before else 0)
 
 
 def _same(one: str, other: str) -> int:
@@ -215,7 +215,7 @@ def test_an_entry_is_read_back_as_it_was_written(host: Any) -> None:
 def test_an_entry_is_ours_by_what_it_runs_and_not_by_its_name() -> None:
     content = {
         "mcpServers": {
-            "memory-snapshot": {"command": "docker", "args": ["run", "memory"]},
+            "memory-snapshot": {"command": "docker", "args": ["run", "memory_snapshot"]},
             "my memory": {"command": "/opt/python", "args": ["-m", "memory_snapshot"]},
             "remote": {"url": "https://mcp.example/"},
             "broken": 7,
