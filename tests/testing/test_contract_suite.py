@@ -146,6 +146,14 @@ async def test_a_process_that_misbehaves_fails(settings: Settings, code: str, na
     assert said in await broken(getattr(suite, name), settings, *(["2025-06-18"] if said else []))
 
 
+def test_the_settings_file_that_a_server_needs_is_there(tmp_path: Path) -> None:
+    class Configured(ServerContract):
+        usrland_toml = "[test]\nkey = 1\n"
+
+    fixture = inspect.unwrap(Configured.settings)
+    assert fixture(Configured(), tmp_path).tables == {"test": {"key": 1}}
+
+
 async def test_a_start_that_takes_too_long_fails(settings: Settings) -> None:
     suite = contract(module="example_connector", cold_start_cpu_seconds=0.01)
 

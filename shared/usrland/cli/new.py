@@ -65,10 +65,11 @@ def check_name(name: str) -> None:
 
 def project(name: str) -> Iterator[tuple[str, str]]:
     """Every file of the new project: its path and its text."""
-    for file in _files(resources.files("usrland.cli") / "project"):
+    template = resources.files("example_connector")
+    for file in _files(template / "project"):  # what stands around the package in a project of its own
         folder = "tests/" if file.name.startswith("test_") else ""
         yield folder + file.name, rename(file.read_text(encoding="utf-8"), name)
-    for file in _files(resources.files("example_connector")):
+    for file in _files(template):
         yield (
             f"{rename('example_connector', name)}/{file.name}",
             rename(file.read_text(encoding="utf-8"), name),

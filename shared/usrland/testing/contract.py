@@ -48,8 +48,8 @@ class ServerContract(StartContract):
 
     service: Callable[[Settings], Service]
     """The function that the entry point names, as `staticmethod(service)`."""
-    tables: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
-    """What `usrland.toml` says, by table, where the server needs it to say something."""
+    usrland_toml: ClassVar[str] = ""
+    """The settings file, where the server needs it to say something."""
     samples: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """Calls that may really be made, in this order: an operation's name and its arguments."""
 
@@ -65,10 +65,8 @@ class ServerContract(StartContract):
         """A home of its own for each test, and an empty environment."""
         home = tmp_path / "home"
         home.mkdir(mode=0o700)
-        if self.tables:
-            import tomlkit
-
-            (home / FILE_NAME).write_text(tomlkit.dumps(self.tables), encoding="utf-8")
+        if self.usrland_toml:
+            (home / FILE_NAME).write_text(self.usrland_toml, encoding="utf-8")
         return Settings.load(home, environment={})
 
     @asynccontextmanager
