@@ -299,5 +299,5 @@ async def _read_to_the_end(client: Client, name: str, arguments: Mapping[str, An
         page = result.structured_content or {}
         pages.append(page)
         cursor = {"cursor": page["cursor"]} if "cursor" in page else {}
-    if "cursor" not in whole and all("items" in page for page in pages):
+    if "cursor" not in whole and all(isinstance(page.get("items"), list) for page in pages):
         assert [item for page in pages for item in page["items"]] == whole["items"], name
