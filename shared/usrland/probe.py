@@ -133,9 +133,7 @@ class ServerProcess:
         Raises `Unavailable` when the process ends first, `Timeout` when it does not answer.
         """
         self._last_id += 1
-        self._send(
-            {"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": dict(parameters or {})}
-        )
+        self._send({"jsonrpc": "2.0", "id": self._last_id, "method": method, "params": dict(parameters or {})})
         until = time.monotonic() + timeout_seconds
         while True:
             try:
@@ -156,9 +154,7 @@ class ServerProcess:
         """Processor time of the process so far; `None` where there is no `/proc`."""
         try:
             # the command name, field 2, may hold spaces; what follows its last ')' is plain
-            fields = (
-                Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
-            )
+            fields = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         except OSError:
             return None
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -210,9 +206,7 @@ def probe(launch: Launch, era: Era = "2025-06-18", *, timeout_seconds: float = 6
             seen |= _facts(era, hello, listing)
     except (Timeout, Unavailable) as error:
         seen["failure"] = error.fact
-    return Probe(
-        era=era, **seen, noise=tuple(process.noise), stderr=process.stderr, exit_code=process.exit_code
-    )
+    return Probe(era=era, **seen, noise=tuple(process.noise), stderr=process.stderr, exit_code=process.exit_code)
 
 
 def _begin(process: ServerProcess, era: Era, timeout_seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
