@@ -48,7 +48,7 @@ roots = {}
 
 [server]
 # Audit log and retried calls are kept in SQLite files in this folder, or in one PostgreSQL database.
-# database = "env:USRLAND_DATABASE"
+# database = "postgresql://usrland@db.internal/usrland"
 # For HTTP behind a name of your own:
 # allowed_hosts = ["usrland.internal"]
 """
