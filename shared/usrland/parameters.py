@@ -147,7 +147,7 @@ def _model_of(operation: Operation) -> type[BaseModel]:
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints[name], default)
     config = ConfigDict(extra="forbid", hide_input_in_errors=True)
-    model = create_model(operation.name, __config__=config, **fields)
+    model: type[BaseModel] = create_model(operation.name, __config__=config, **fields)
     for name, definition in model.model_json_schema().get("$defs", {}).items():
         if "properties" in definition and definition.get("additionalProperties") is not False:
             raise TypeError(f"operation {operation.name!r}: {name} must forbid unknown fields (extra='forbid')")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from enterprise_connectors.server import service
 from mcp import Client
 
+from enterprise_connectors.server import service
 from usrland.host import running
 from usrland.settings import Settings
 
