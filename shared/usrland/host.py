@@ -88,6 +88,8 @@ class Host:
     first_contact: anyio.Event
     key: bytes = field(repr=False)
     draining: bool = False
+    untouched: bool = False
+    """It is being left and nobody ever called: there is nothing to close."""
     server: Server[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -137,6 +139,7 @@ async def running(
         finally:
             host.draining = True
             stopping.set()
+            host.untouched = not host.first_contact.is_set()
             host.first_contact.set()
 
 
@@ -144,7 +147,7 @@ async def _lifespan(host: Host, stopping: anyio.Event) -> None:
     """Enter the service's own lifespan once there was contact, leave it at the end."""
     with anyio.move_on_after(_WARM_UP_SECONDS):
         await host.first_contact.wait()
-    if stopping.is_set():
+    if host.untouched:
         return
     try:
         async with host.service.lifespan():

@@ -135,6 +135,7 @@ async def test_a_connector_that_breaks_costs_no_other(serve: Serve, mood: str, s
 @pytest.mark.usefixtures("installed")
 async def test_a_connector_that_breaks_when_checked_or_closed_costs_no_other(serve: Serve) -> None:
     async with serve(weather("storm", mood='"odd"') + weather()) as run:
+        await run("sys_find", request="weather")
         problems = await run.host.service.state["catalogue"].check()
 
     assert sys.modules["usrland_weather_for_tests"].closed[-2:] == ["odd", "fair"]
