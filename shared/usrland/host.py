@@ -55,7 +55,7 @@ from usrland.identity import local_principal
 from usrland.ledger import Ledger
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
-from usrland.settings import ServerTable, Settings
+from usrland.settings import Settings
 from usrland.shape import Shaped
 
 __all__ = ["Host", "running"]
@@ -123,10 +123,7 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
-    url = (
-        settings.section("server", ServerTable).database or f"sqlite:///{settings.data(service.name)}/calls.sqlite"
-    )
-    ledger = Ledger.open(url, chain=service.name, key=key)
+    ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)
     async with AsyncExitStack() as stack:

@@ -24,6 +24,7 @@ from usrland.audit import AuditLog, Entry, canonical
 from usrland.database import Database
 from usrland.errors import Conflict, Denied, Unavailable
 from usrland.schemas.principal import Principal
+from usrland.settings import ServerTable, Settings
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -79,6 +80,14 @@ class Ledger:
     _waiting: _Batch = field(default_factory=_Batch)
     _arrived: anyio.Event = field(default_factory=anyio.Event)
     _flushing: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @staticmethod
+    def url(settings: Settings, server: str) -> str:
+        """Where this server's ledger is: what `[server] database` says, or a file of its own."""
+        said = settings.section("server", ServerTable).database
+        if said.startswith(("env:", "file:")):
+            return settings.secret(said)
+        return said or f"sqlite:///{settings.home / server / 'calls.sqlite'}"
 
     @classmethod
     def open(cls, url: str, *, chain: str, key: bytes) -> Ledger:

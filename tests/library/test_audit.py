@@ -92,6 +92,7 @@ SWAP = (
         ("INSERT INTO audit_entry VALUES ('toy', 0, x'7b7d', x'00')",),
         ("UPDATE audit_entry SET chain = 'toz' WHERE seq = 12",),
         ("UPDATE audit_entry SET chain = 'toz' WHERE seq = 5",),
+        ("UPDATE audit_entry SET body = 'text' WHERE seq = 3",),
         ("UPDATE audit_argument SET value = x'00'",),
         ("UPDATE audit_argument SET salt = x'00'",),
     ],

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel
 
 from usrland.errors import InvalidInput
+from usrland.ledger import Ledger
 from usrland.redact import redact
 from usrland.settings import ServerTable, Settings
 
@@ -84,6 +85,15 @@ def test_a_key_is_made_once_and_is_its_owners_alone(tmp_path: Path) -> None:
     assert settings.key("calls") == load(tmp_path).key("calls") == key
     assert (tmp_path / "keys" / "calls").stat().st_mode & 0o077 == 0
     assert [file.name for file in (tmp_path / "keys").iterdir()] == ["calls"]
+
+
+def test_the_ledgers_database_may_be_a_secret_reference(tmp_path: Path) -> None:
+    own = load(tmp_path)
+    shared = load(tmp_path, '[server]\ndatabase = "env:CALLS"\n', CALLS="postgresql://u:pw@h/calls")
+
+    assert Ledger.url(own, "toy") == f"sqlite:///{tmp_path}/toy/calls.sqlite"
+    assert Ledger.url(shared, "toy") == "postgresql://u:pw@h/calls"
+    assert redact("postgresql://u:pw@h/calls") == "[redacted]"
 
 
 def test_the_server_table_has_safe_defaults(tmp_path: Path) -> None:
