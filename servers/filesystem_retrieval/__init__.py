@@ -1,0 +1,1 @@
+"""Find, read and cite documents and code in folders that an operator has named."""

@@ -1,0 +1,250 @@
+"""The catalogue: which files there are, what they hold, and the passages of it. This is the truth; the search
+index is made from it.
+
+Passages belong to a content and not to a file: a file that is moved or copied brings no new content, so nothing
+is parsed or embedded again. A content is `indexed` once its passages are in the search index, a file is `ok`
+once its content is; whoever dies in between leaves `pending`, and the next scan does that work again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from sqlalchemy import ColumnElement, and_, delete, exists, func, tuple_, update
+from sqlmodel import Field, SQLModel, col, select
+
+from filesystem_retrieval.beneath import Signature
+from usrland.database import Database
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "File", "Summary"]
+
+MIGRATIONS = Path(__file__).parent / "migrations"
+
+_AT_ONCE = 400
+"""Values in one statement; both databases allow more, and neither is faster with it."""
+
+CLOCK_TICK_NS = 2_000_000_000
+"""A file that changed so shortly before it was read may change again without its times telling."""
+
+ItemT = TypeVar("ItemT")
+
+
+class File(SQLModel, table=True):
+    """A file as it was when it was last read."""
+
+    __tablename__ = "fs_file"
+
+    root: str = Field(primary_key=True)
+    path: str = Field(primary_key=True)
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    read_ns: int
+    state: str
+    """`pending`, `ok` or `failed`; then `reason` says why."""
+    reason: str | None = None
+    kind: str
+    sha256: str = ""
+    content: str = ""
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(size=self.size, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns)
+
+    def is_like(self, now: Signature) -> bool:
+        """Whether the file still holds what was read, as far as its size and times can tell."""
+        return now == self.signature and self.ctime_ns <= self.read_ns - CLOCK_TICK_NS
+
+
+class Content(SQLModel, table=True):
+    """What some files of a root hold. `text` is kept where a parser made it, as are its `pages` (JSON)."""
+
+    __tablename__ = "fs_content"
+
+    root: str = Field(primary_key=True)
+    content: str = Field(primary_key=True)
+    kind: str
+    indexed: bool = False
+    text: str | None = None
+    pages: str | None = None
+
+
+class Chunk(SQLModel, table=True):
+    """One passage of a content."""
+
+    __tablename__ = "fs_chunk"
+
+    root: str = Field(primary_key=True)
+    content: str = Field(primary_key=True)
+    ordinal: int = Field(primary_key=True)
+    first_byte: int
+    last_byte: int
+    first_line: int
+    last_line: int
+    page: int | None = None
+    heading: str | None = None
+    sha256: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Summary:
+    """How far one root is."""
+
+    states: Mapping[str, int]
+    chunks: int
+    failures: Sequence[tuple[str, str]]
+
+
+class Catalogue:
+    """Queries by what they are for. Every one names the root: nothing is looked up across roots."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def files(self, root: str) -> dict[str, File]:
+        """All files of a root, by path."""
+
+        def work(session: Session) -> dict[str, File]:
+            return {file.path: file for file in session.exec(select(File).where(File.root == root))}
+
+        return await self._database.read(work)
+
+    async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
+        """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
+
+        def work(session: Session) -> Mapping[str, Sequence[File]]:
+            found: dict[str, list[File]] = {}
+            query = select(File).where(File.root == root, File.state == "ok").order_by(col(File.path))
+            for part in _parts(contents):
+                for file in session.exec(query.where(col(File.content).in_(part))):
+                    found.setdefault(file.content, []).append(file)
+            return found
+
+        return await self._database.read(work)
+
+    async def indexed(self, root: str) -> set[str]:
+        """Contents whose passages are in the search index."""
+
+        def work(session: Session) -> set[str]:
+            return set(session.exec(select(Content.content).where(Content.root == root, col(Content.indexed))))
+
+        return await self._database.read(work)
+
+    async def content(self, root: str, content: str) -> Content | None:
+        return await self._database.read(lambda session: session.get(Content, (root, content)))
+
+    async def chunks(self, keys: Collection[tuple[str, str, int]]) -> Mapping[tuple[str, str, int], Chunk]:
+        """Passages by (root, content, ordinal); those that are gone are left out."""
+
+        def work(session: Session) -> Mapping[tuple[str, str, int], Chunk]:
+            wanted = tuple_(col(Chunk.root), col(Chunk.content), col(Chunk.ordinal))
+            found = session.exec(select(Chunk).where(wanted.in_(list(keys))))
+            return {(chunk.root, chunk.content, chunk.ordinal): chunk for chunk in found}
+
+        return await self._database.read(work) if keys else {}
+
+    async def begin(self, files: Sequence[File], contents: Sequence[Content], chunks: Sequence[Chunk]) -> None:
+        """Write down what was read; contents with passages are not indexed yet, and their files `pending`."""
+
+        def work(session: Session) -> None:
+            for content in contents:
+                session.exec(delete(Chunk).where(_of(Chunk, content.root, [content.content])))
+                session.merge(content)
+            session.flush()
+            session.add_all(chunks)
+            for file in files:
+                session.merge(file)
+
+        await self._database.write(work)
+
+    async def finish(self, root: str, contents: Collection[str], paths: Collection[str]) -> None:
+        """The passages of these contents are in the index now, and these files with them."""
+
+        def work(session: Session) -> None:
+            for part in _parts(contents):
+                session.exec(update(Content).where(_of(Content, root, part)).values(indexed=True))
+            for part in _parts(paths):
+                here = and_(col(File.root) == root, col(File.path).in_(part), col(File.state) == "pending")
+                session.exec(update(File).where(here).values(state="ok"))
+
+        await self._database.write(work)
+
+    async def forget_files(self, root: str, paths: Collection[str]) -> None:
+        def work(session: Session) -> None:
+            for part in _parts(paths):
+                session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
+
+        await self._database.write(work)
+
+    async def unused_contents(self, root: str) -> list[str]:
+        """Contents that no file holds any more."""
+
+        def work(session: Session) -> list[str]:
+            used = exists().where(col(File.root) == Content.root, col(File.content) == Content.content)
+            return list(session.exec(select(Content.content).where(Content.root == root, ~used)))
+
+        return await self._database.read(work)
+
+    async def forget_contents(self, root: str, contents: Collection[str]) -> None:
+        def work(session: Session) -> None:
+            for part in _parts(contents):
+                session.exec(delete(Chunk).where(_of(Chunk, root, part)))
+                session.exec(delete(Content).where(_of(Content, root, part)))
+
+        await self._database.write(work)
+
+    async def roots(self) -> set[str]:
+        """Every root that anything is stored about."""
+
+        def work(session: Session) -> set[str]:
+            return {*session.exec(select(File.root).distinct()), *session.exec(select(Content.root).distinct())}
+
+        return await self._database.read(work)
+
+    async def passages(self) -> int:
+        """How many passages should be in the index."""
+
+        def work(session: Session) -> int:
+            both = and_(col(Content.root) == Chunk.root, col(Content.content) == Chunk.content)
+            query = select(func.count()).select_from(Chunk).join(Content, both).where(col(Content.indexed))
+            return int(session.exec(query).one())
+
+        return await self._database.read(work)
+
+    async def distrust_index(self) -> None:
+        """Have everything put into the index again; vectors that are still there are not made again."""
+
+        def work(session: Session) -> None:
+            session.exec(update(Content).values(indexed=False))
+            session.exec(update(File).where(col(File.state) == "ok").values(state="pending"))
+
+        await self._database.write(work)
+
+    async def summary(self, root: str, failures: int) -> Summary:
+        def work(session: Session) -> Summary:
+            states = select(File.state, func.count()).where(File.root == root).group_by(File.state)
+            failed = select(File).where(File.root == root, File.state == "failed").order_by(col(File.path))
+            chunks = select(func.count()).select_from(Chunk).where(col(Chunk.root) == root)
+            return Summary(
+                states=dict(session.exec(states).all()),
+                chunks=int(session.exec(chunks).one()),
+                failures=[(file.path, file.reason or "") for file in session.exec(failed.limit(failures))],
+            )
+
+        return await self._database.read(work)
+
+
+def _of(table: type[Content] | type[Chunk], root: str, contents: Sequence[str]) -> ColumnElement[bool]:
+    return and_(col(table.root) == root, col(table.content).in_(contents))
+
+
+def _parts(items: Collection[ItemT]) -> Iterator[list[ItemT]]:
+    rows = list(items)
+    return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))

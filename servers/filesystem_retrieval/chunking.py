@@ -1,0 +1,291 @@
+"""Text → passages of at most 800 characters that begin and end where the text does.
+
+A passage carries the trail of headings (or classes and functions) it stands under, which is embedded with it
+and shown beside it. Its text is a piece of the file exactly as it is written, so that a citation can be checked
+against the file; only of HTML it is what a reader sees, and then lines and bytes say where that stands.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from itertools import pairwise
+
+from semantic_text_splitter import MarkdownSplitter, TextSplitter
+
+from filesystem_retrieval.reading import Kind, Text, sha256_of
+
+__all__ = ["Passage", "embedded", "passages"]
+
+MAX_CHARS = 800
+_TRAIL = " > "
+_FENCE = re.compile(r"^ {0,3}(```|~~~)")
+_HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$")
+
+_text = TextSplitter(MAX_CHARS)
+_markdown = MarkdownSplitter(MAX_CHARS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passage:
+    """A piece of a content. Bytes are of its text in UTF-8, from `first_byte` up to `last_byte`."""
+
+    first_byte: int
+    last_byte: int
+    first_line: int
+    last_line: int
+    page: int | None = None
+    heading: str | None = None
+    text: str
+
+    @property
+    def sha256(self) -> str:
+        return sha256_of(self.text.encode())
+
+
+def embedded(heading: str | None, text: str) -> str:
+    """What a passage is found by: its text under its headings, but not under one that it begins with."""
+    above, _, own = (heading or "").rpartition(_TRAIL)
+    trail = above if own and text.lstrip("# ").startswith(own) else heading
+    return f"{trail}\n{text}" if trail else text
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """From this character on, the text stands under this trail."""
+
+    start: int
+    heading: str
+
+
+def passages(content: Text, kind: Kind) -> list[Passage]:
+    """The passages of a file, in its order."""
+    match kind:
+        case "html":
+            return _html(content.text)
+        case "python":
+            return _python(content.text)
+        case "markdown" | "document":
+            return _paged(_located(content.text, _by_page(content), _headings(content.text)), content)
+        case _:
+            return _located(content.text, _text.chunk_indices(content.text), [])
+
+
+def _located(text: str, pieces: Iterable[tuple[int, str]], marks: Sequence[_Mark]) -> list[Passage]:
+    lines = _line_starts(text)
+    starts = [mark.start for mark in marks]
+    found = []
+    character = byte = 0
+    for start, piece in pieces:
+        if not piece.strip():
+            continue
+        byte += len(text[character:start].encode())
+        character = start
+        under = bisect_right(starts, start)
+        found.append(
+            Passage(
+                first_byte=byte,
+                last_byte=byte + len(piece.encode()),
+                first_line=bisect_right(lines, start),
+                last_line=bisect_right(lines, start + len(piece.rstrip()) - 1),
+                heading=(marks[under - 1].heading if under else "") or None,
+                text=piece,
+            )
+        )
+    return found
+
+
+def _by_page(content: Text) -> Iterator[tuple[int, str]]:
+    """Pieces that never run over the end of a page, so that each has one page to cite."""
+    lines = _line_starts(content.text)
+    cuts = [0, *(lines[page.first_line - 1] for page in content.pages[1:]), len(content.text)]
+    for start, end in pairwise(cuts):
+        for offset, piece in _markdown.chunk_indices(content.text[start:end]):
+            yield start + offset, piece
+
+
+def _line_starts(text: str) -> list[int]:
+    return [0, *(match.end() for match in re.finditer("\n", text))]
+
+
+def _paged(found: list[Passage], content: Text) -> list[Passage]:
+    if not content.pages:
+        return found
+    starts = [page.first_line for page in content.pages]
+    numbers = [content.pages[max(bisect_right(starts, passage.first_line) - 1, 0)].number for passage in found]
+    return [replace(passage, page=number) for passage, number in zip(found, numbers, strict=True)]
+
+
+def _headings(text: str) -> list[_Mark]:
+    """Markdown's headings with their trails, fenced code left out."""
+    marks = []
+    trail: list[tuple[int, str]] = []
+    fence = ""
+    start = 0
+    for line in text.split("\n"):
+        if fenced := _FENCE.match(line):
+            fence = "" if fence == fenced[1] else fence or fenced[1]
+        elif not fence and (heading := _HEADING.match(line.rstrip("\r"))):
+            level = len(heading[1])
+            trail = [*((depth, title) for depth, title in trail if depth < level), (level, heading[2])]
+            marks.append(_Mark(start, _TRAIL.join(title for _, title in trail)))
+        start += len(line) + 1
+    return marks
+
+
+def _python(text: str) -> list[Passage]:
+    """Definitions whole where they fit, neighbours together while they fit; split by lines where they do not."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the code that is read, not of ours
+            module = ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return _located(text, _text.chunk_indices(text), [])
+    lines = _line_starts(text)
+    marks = sorted(_definitions(module, lines, ()), key=lambda mark: mark.start)
+    cuts = sorted({0, *(mark.start for mark in marks), len(text)})
+    return _located(text, _packed(text, cuts, {mark.start for mark in marks if _TRAIL not in mark.heading}), marks)
+
+
+def _definitions(node: ast.AST, lines: Sequence[int], outer: tuple[str, ...]) -> Iterator[_Mark]:
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            kind = "class" if isinstance(child, ast.ClassDef) else "def"
+            trail = (*outer, f"{kind} {child.name}")
+            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
+            yield _Mark(_line(lines, first), _TRAIL.join(trail))
+            if isinstance(child, ast.ClassDef):
+                yield from _definitions(child, lines, trail)
+            if (child.end_lineno or 0) < len(lines):
+                yield _Mark(_line(lines, (child.end_lineno or 0) + 1), _TRAIL.join(outer))
+
+
+def _line(lines: Sequence[int], number: int) -> int:
+    # the parser also ends lines at a lone carriage return, and so may count more of them
+    return lines[min(number, len(lines)) - 1]
+
+
+def _packed(text: str, cuts: Sequence[int], fresh: set[int]) -> Iterator[tuple[int, str]]:
+    """The pieces between `cuts`, joined up to the limit; a new one begins at a `fresh` cut of enough length."""
+    start = end = 0
+    for left, right in pairwise(cuts):
+        if end > start and (right - start > MAX_CHARS or (left in fresh and end - start > MAX_CHARS // 4)):
+            yield from _split(text, start, end)
+            start = left
+        end = right
+    yield from _split(text, start, end)
+
+
+def _split(text: str, start: int, end: int) -> Iterator[tuple[int, str]]:
+    for offset, piece in _text.chunk_indices(text[start:end]):
+        yield start + offset, piece
+
+
+def _html(source: str) -> list[Passage]:
+    """What a reader of the page sees, in blocks that know their lines, joined up to the limit."""
+    reader = _PageReader()
+    reader.feed(source)
+    reader.close()
+    lines = _line_starts(source)
+    found = []
+    for blocks in _joined(reader.blocks()):
+        first, last = blocks[0].first_line, blocks[-1].last_line
+        start, end = lines[first - 1], lines[last] if last < len(lines) else len(source)
+        for _, piece in _text.chunk_indices("\n".join(block.text for block in blocks)):
+            found.append(
+                Passage(
+                    first_byte=len(source[:start].encode()),
+                    last_byte=len(source[:end].encode()),
+                    first_line=first,
+                    last_line=last,
+                    heading=blocks[0].heading,
+                    text=piece,
+                )
+            )
+    return found
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Block:
+    text: str
+    first_line: int
+    last_line: int
+    heading: str | None
+
+
+def _joined(blocks: Iterable[_Block]) -> Iterator[list[_Block]]:
+    together: list[_Block] = []
+    for block in blocks:
+        size = sum(len(earlier.text) + 1 for earlier in together) + len(block.text)
+        if together and (size > MAX_CHARS or block.heading != together[0].heading):
+            yield together
+            together = []
+        together.append(block)
+    if together:
+        yield together
+
+
+_INLINE = frozenset(
+    {"a", "abbr", "b", "bdi", "bdo", "cite", "code", "del", "dfn", "em", "font", "i", "ins", "kbd", "mark", "q"}
+    | {"s", "samp", "small", "span", "strong", "sub", "sup", "u", "var"}
+)
+_UNSEEN = frozenset({"script", "style", "template", "head"})
+
+
+class _PageReader(HTMLParser):
+    """Collects visible text; a block ends where a browser would begin a new line."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self._blocks: list[_Block] = []
+        self._words: list[str] = []
+        self._first_line = 1
+        self._trail: list[tuple[int, str]] = []
+        self._level = 0
+        self._unseen = 0
+
+    def blocks(self) -> list[_Block]:
+        self._end_block()
+        return self._blocks
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag in _UNSEEN:
+            self._unseen += 1
+        if tag == "body":
+            self._unseen = 0  # a head need not be closed
+        if tag not in _INLINE:
+            self._end_block()
+            self._level = int(tag[1]) if re.fullmatch("h[1-6]", tag) else self._level
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _UNSEEN:
+            self._unseen = max(self._unseen - 1, 0)
+        if tag not in _INLINE:
+            self._end_block()
+            self._level = 0 if re.fullmatch("h[1-6]", tag) else self._level
+
+    def handle_data(self, data: str) -> None:
+        if self._unseen or not data.strip():
+            return
+        if not self._words:
+            self._first_line = self.getpos()[0] + data[: len(data) - len(data.lstrip())].count("\n")
+        self._words += data.split()
+        self._last_line = self.getpos()[0] + data.rstrip().count("\n")
+
+    def _end_block(self) -> None:
+        if not self._words:
+            return
+        text = " ".join(self._words)
+        self._words = []
+        if self._level:
+            above = [(depth, title) for depth, title in self._trail if depth < self._level]
+            self._trail = [*above, (self._level, text)]
+        heading = _TRAIL.join(title for _, title in self._trail) or None
+        self._blocks.append(
+            _Block(text=text, first_line=self._first_line, last_line=self._last_line, heading=heading)
+        )

@@ -1,0 +1,64 @@
+"""The table `[filesystem-retrieval]` of `usrland.toml`.
+
+[filesystem-retrieval]
+roots = { docs = "/srv/docs", code = { folder = "~/code", tenant = "acme" } }
+ignore = ["*.log"]
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+__all__ = ["SERVER", "RootTable", "Table"]
+
+SERVER = "filesystem-retrieval"
+_ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
+
+
+class RootTable(BaseModel):
+    """One root. Only callers of its tenant see it; a person's own stdio process is of tenant `local`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    folder: str
+    tenant: str = "local"
+
+    @field_validator("folder")
+    @classmethod
+    def _absolute(cls, folder: str) -> str:
+        if not Path(folder).expanduser().is_absolute():
+            raise ValueError("must be an absolute path")
+        return folder
+
+
+class Table(BaseModel):
+    """What an operator can say about this server."""
+
+    roots: dict[str, RootTable] = {}
+    ignore: list[str] = []
+    """Patterns besides those of `.gitignore` and `.usrlandignore`, for all roots."""
+    max_file_bytes: int = Field(default=2 * 1024 * 1024, gt=0)
+    """Of text. Larger files are listed and can be read in parts, but are not searched."""
+    max_document_bytes: int = Field(default=50 * 1024 * 1024, gt=0)
+    """Of PDF, DOCX and other formats that need a parser."""
+    embedding: str = "minilm"
+    database: str = ""
+    """Default: a SQLite file in the server's own folder."""
+
+    @field_validator("roots", mode="before")
+    @classmethod
+    def _folders(cls, roots: object) -> object:
+        if isinstance(roots, dict):
+            return {name: {"folder": root} if isinstance(root, str) else root for name, root in roots.items()}
+        return roots
+
+    @field_validator("roots")
+    @classmethod
+    def _names(cls, roots: dict[str, RootTable]) -> dict[str, RootTable]:
+        for name in roots:
+            if not re.match(_ROOT_NAME, name):
+                raise ValueError(f"root {name!r}: a name is letters, digits, '.', '_' and '-'")
+        return roots

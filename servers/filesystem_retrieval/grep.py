@@ -1,0 +1,164 @@
+"""`fs_grep`: lines by pattern, from the disk as it is now.
+
+Patterns come from a model and run over text of any length, so RE2 matches them: in time proportional to the
+text, whatever the pattern. It has no look-around and no back-references, and says so.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import anyio.from_thread
+import anyio.to_thread
+import re2
+
+from filesystem_retrieval.answers import Line, Lines
+from filesystem_retrieval.catalogue import File
+from filesystem_retrieval.library import Library
+from filesystem_retrieval.patterns import Glob
+from filesystem_retrieval.reading import SNIFF_BYTES, decode, kind_of, read_all
+from filesystem_retrieval.roots import Found, Root
+from usrland.connector import Call
+from usrland.errors import InvalidInput, NotFound
+
+__all__ = ["grep"]
+
+PAGE = 200
+MAX_PATTERN_CHARS = 1_000
+MAX_LINE_CHARS = 300
+MAX_BYTES = 64 << 20
+"""Of one file; larger ones are passed over."""
+DEADLINE_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Source:
+    root: Root
+    path: str
+    text: str
+
+
+async def grep(
+    library: Library, call: Call, pattern: str, *, regex: bool, root: str | None, glob: str | None, context: int
+) -> Lines:
+    """Matching lines of all text files and of the documents whose text is known."""
+    matcher = _matcher(pattern, regex=regex)
+    selected = Glob(glob) if glob else None
+    roots = library.visible(call.principal, root)
+    documents = {root.key: await library.catalogue.files(root.key) for root in roots}
+    parsed = _Documents(library, documents)
+    deadline = time.monotonic() + DEADLINE_SECONDS
+
+    def work() -> list[Line]:
+        found = _lines(roots, parsed, matcher, selected, context, deadline)
+        return list(islice(found, call.offset, call.offset + PAGE + 1))
+
+    items = await anyio.to_thread.run_sync(work)
+    late = time.monotonic() > deadline
+    notes = ["stopped after 30 seconds: narrow it with root or glob."] if late else []
+    if not items:
+        notes.append("no line matches." if call.offset == 0 else "no more lines match.")
+    return Lines(items=items[:PAGE], more=len(items) > PAGE, note=" ".join(notes) or None)
+
+
+class _Documents:
+    """The texts of documents, from the catalogue."""
+
+    def __init__(self, library: Library, files: dict[str, dict[str, File]]) -> None:
+        self._library = library
+        self._files = files
+
+    def text(self, root: Root, found: Found) -> str | None:
+        file = self._files[root.key].get(found.path)
+        if file is None or file.state != "ok" or file.signature != found.signature:
+            return None
+        content = anyio.from_thread.run(self._library.catalogue.content, root.key, file.content)
+        return content.text if content else None
+
+
+def _matcher(pattern: str, *, regex: bool) -> Any:
+    if not pattern or len(pattern) > MAX_PATTERN_CHARS:
+        raise InvalidInput(f"pattern: must have 1 to {MAX_PATTERN_CHARS} characters.")
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(f"(?m:{pattern if regex else re2.escape(pattern)})", options=options)
+    except re2.error as error:
+        raise InvalidInput(
+            f"pattern: {pattern[:80]!r} is not a pattern of RE2.",
+            fix="RE2 has no look-around and no back-references. For plain text leave out regex.",
+        ) from error
+
+
+def _lines(
+    roots: Sequence[Root], documents: _Documents, matcher: Any, glob: Glob | None, context: int, deadline: float
+) -> Iterator[Line]:
+    for source in _sources(roots, documents, glob, deadline):
+        starts = _matching_lines(source.text, matcher)
+        first = next(starts, None)
+        if first is None:
+            continue
+        lines = source.text.split("\n")
+        for number in (first, *starts):
+            yield Line(
+                root=source.root.name,
+                path=source.path,
+                line=number,
+                text=_short(lines[number - 1], matcher),
+                before=[_short(line) for line in lines[max(number - 1 - context, 0) : number - 1]] or None,
+                after=[_short(line) for line in lines[number : number + context]] or None,
+            )
+
+
+def _sources(
+    roots: Sequence[Root], documents: _Documents, glob: Glob | None, deadline: float
+) -> Iterator[_Source]:
+    for root in roots:
+        for found in root.walk():
+            anyio.from_thread.check_cancelled()
+            if time.monotonic() > deadline:
+                return
+            if found.folder or (glob is not None and not glob.selects(found.path)):
+                continue
+            text = _text(root, found, documents)
+            if text is not None:
+                yield _Source(root=root, path=found.path, text=text)
+
+
+def _text(root: Root, found: Found, documents: _Documents) -> str | None:
+    try:
+        with root.open(found.path) as file:
+            kind = kind_of(found.path, os.pread(file.fd, SNIFF_BYTES, 0))
+            if kind == "document":
+                return documents.text(root, found)
+            content = None if kind == "binary" else read_all(file.fd, MAX_BYTES)
+    except NotFound:  # gone since the walk met it
+        return None
+    return None if content is None else decode(content)
+
+
+def _matching_lines(text: str, matcher: Any) -> Iterator[int]:
+    """Numbers of the lines in which a match begins."""
+    position, number = 0, 1
+    while match := matcher.search(text, position):
+        number += text.count("\n", position, match.start())
+        yield number
+        end = text.find("\n", match.start())
+        if end < 0:
+            return
+        position, number = end + 1, number + 1
+
+
+def _short(line: str, matcher: Any = None) -> str:
+    """The line, or the part of a long one around its match."""
+    if len(line) <= MAX_LINE_CHARS:
+        return line
+    match = matcher.search(line) if matcher else None
+    start = max(match.start() - MAX_LINE_CHARS // 3, 0) if match else 0
+    end = start + MAX_LINE_CHARS
+    return f"{'…' if start else ''}{line[start:end]}{'…' if end < len(line) else ''}"

@@ -1,0 +1,321 @@
+"""Keeps catalogue and search index in step with the disk.
+
+A scan compares a walk over the folders with the catalogue by size and times, reads what differs, and brings it
+in by batches: written down as pending, put into the index, acknowledged. It may be cancelled or killed anywhere;
+the next scan does what is left. Words come first, for all files; vectors follow in the background. There is no
+watcher: one needs a reconciling scan anyway, and a walk over twenty thousand files costs a tenth of a second.
+
+One process at a time indexes a home, by a lock file that is held only while there is work.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from filesystem_retrieval.beneath import Opened
+from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
+from filesystem_retrieval.chunking import embedded, passages
+from filesystem_retrieval.documents import Unreadable, extract
+from filesystem_retrieval.reading import (
+    SNIFF_BYTES,
+    Kind,
+    Text,
+    content_key,
+    decode,
+    kind_of,
+    read_all,
+    sha256_of,
+)
+from filesystem_retrieval.roots import Found, Root
+from usrland.errors import NotFound
+from usrland.search import HybridIndex, IndexRow
+
+__all__ = ["Indexer", "Progress", "Scan", "group_of"]
+
+logger = logging.getLogger(__name__)
+
+BATCH_CHUNKS = 500
+BATCH_FILES = 200
+RESCAN_SECONDS = 2.0
+
+Progress = Callable[[str, int, int], Awaitable[None]]
+"""Called with what is being done (`files` or `vectors`), how many are done, and of how many."""
+
+
+@dataclass(slots=True, kw_only=True)
+class Scan:
+    """What one scan over all roots found."""
+
+    read: int = 0
+    """Files that were new or had changed."""
+    passages: int = 0
+    """Passages of contents that were not known yet."""
+    forgotten: int = 0
+    """Files that are gone."""
+    unreachable: list[str] = field(default_factory=list)
+    """Roots whose folder cannot be entered; what is known of them is kept."""
+    elsewhere: bool = False
+    """Another process is indexing, so nothing was done here."""
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.read or self.forgotten)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """A file as it was read: its row, and what it holds where that is new."""
+
+    file: File
+    content: Content | None = None
+    chunks: Sequence[Chunk] = ()
+    document: bytes = b""
+    """Still to be parsed, elsewhere."""
+
+
+class Indexer:
+    """The one that writes. `scan` and `embed` may be called by anyone at any time."""
+
+    def __init__(
+        self,
+        roots: Sequence[Root],
+        catalogue: Catalogue,
+        index: HybridIndex,
+        lock: Path,
+        *,
+        max_file_bytes: int,
+        max_document_bytes: int,
+    ) -> None:
+        self._roots = roots
+        self._catalogue = catalogue
+        self._index = index
+        self._lock = FileLock(lock, thread_local=False)  # one object: the process may take it more than once
+        self._turn = anyio.Lock()
+        self._limits = {"text": max_file_bytes, "document": max_document_bytes}
+        self._scanned_at = float("-inf")
+        self._checked = False
+        self.last = Scan()
+
+    async def scan(self, progress: Progress | None = None, *, unless_within_seconds: float = 0.0) -> Scan:
+        """Bring catalogue and word index up to date with the disk; returns at once where that is recent."""
+        async with self._turn:
+            if time.monotonic() - self._scanned_at < unless_within_seconds:
+                return self.last
+            with self._indexing() as leading:
+                if not leading:
+                    return Scan(elsewhere=True)
+                self.last = await self._scan(progress)
+            self._scanned_at = time.monotonic()
+            return self.last
+
+    async def embed(self, progress: Progress | None = None) -> int:
+        """Give every passage its vector; how many had none. Loads the model where it is not loaded."""
+
+        async def tell(done: int, total: int) -> None:
+            if progress is not None:
+                await progress("vectors", done, total)
+
+        with self._indexing() as leading:
+            return await self._index.embed_pending(tell) if leading else 0
+
+    async def _scan(self, progress: Progress | None) -> Scan:
+        scan = Scan()
+        if not self._checked:
+            await self._check_index()
+            await self._forget_roots()
+        for root in self._roots:
+            try:
+                await self._scan_root(root, scan, progress)
+            except NotFound:
+                scan.unreachable.append(root.name)
+        self._checked = True
+        return scan
+
+    async def _check_index(self) -> None:
+        """The index may have been lost or restored without the catalogue; then fill it again, once."""
+        if await self._index.count() < await self._catalogue.passages():
+            logger.warning("the search index lacks passages of the catalogue; filling it again")
+            await self._catalogue.distrust_index()
+
+    async def _forget_roots(self) -> None:
+        for key in await self._catalogue.roots() - {root.key for root in self._roots}:
+            await self._catalogue.forget_files(key, await self._catalogue.files(key))
+            await self._forget_unused(key)
+
+    async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
+        found = await anyio.to_thread.run_sync(_files_of, root)
+        known = await self._catalogue.files(root.key)
+        indexed = await self._catalogue.indexed(root.key)
+        changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
+        for start in range(0, len(changed), BATCH_FILES):
+            await self._take(root, changed[start : start + BATCH_FILES], indexed, scan)
+            if progress is not None:
+                await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
+        gone = known.keys() - {file.path for file in found}
+        await self._catalogue.forget_files(root.key, gone)
+        scan.forgotten += len(gone)
+        await self._forget_unused(root.key)
+
+    async def _take(self, root: Root, files: Sequence[Found], indexed: set[str], scan: Scan) -> None:
+        batch: list[_Reading] = []
+        for found in files:
+            reading = await anyio.to_thread.run_sync(self._read, root, found, indexed)
+            if reading.document:
+                reading = await _parsed(reading)
+            if reading.content is not None:
+                indexed.add(reading.content.content)  # a copy in the same batch brings nothing new
+            batch.append(reading)
+            if sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
+                await self._bring_in(root, batch)
+                batch = []
+            scan.read += 1
+            scan.passages += len(reading.chunks)
+        await self._bring_in(root, batch)
+
+    async def _bring_in(self, root: Root, batch: Sequence[_Reading]) -> None:
+        if not batch:
+            return
+        contents = [reading.content for reading in batch if reading.content is not None]
+        chunks = [chunk for reading in batch for chunk in reading.chunks]
+        await self._catalogue.begin([reading.file for reading in batch], contents, chunks)
+        await self._index.upsert([_row(root, chunk) for chunk in chunks], embed=False)
+        paths = [reading.file.path for reading in batch]
+        await self._catalogue.finish(root.key, [content.content for content in contents], paths)
+
+    async def _forget_unused(self, key: str) -> None:
+        """Passages leave the index first: what the catalogue still lists is looked for again."""
+        unused = await self._catalogue.unused_contents(key)
+        await self._index.delete_groups([group_of(key, content) for content in unused])
+        await self._catalogue.forget_contents(key, unused)
+
+    def _read(self, root: Root, found: Found, indexed: set[str]) -> _Reading:
+        row = File(
+            root=root.key,
+            path=found.path,
+            size=found.signature.size,
+            mtime_ns=found.signature.mtime_ns,
+            ctime_ns=found.signature.ctime_ns,
+            read_ns=time.time_ns(),
+            state="failed",
+            kind="text",
+        )
+        try:
+            with root.open(found.path) as file:
+                return self._read_open(row, file, indexed)
+        except NotFound:
+            row.reason = "it cannot be opened"
+        except Exception as error:  # one file that breaks a reader must not keep the others from being found
+            logger.exception("reading a file failed")
+            row.reason = f"reading it failed: {type(error).__name__}"
+        return _Reading(file=row)
+
+    def _read_open(self, row: File, file: Opened, indexed: set[str]) -> _Reading:
+        row.size, row.mtime_ns, row.ctime_ns = (
+            file.signature.size,
+            file.signature.mtime_ns,
+            file.signature.ctime_ns,
+        )
+        kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
+        row.kind = kind
+        if kind == "binary":  # listed, and never read further
+            row.state = "ok"
+            return _Reading(file=row)
+        limit = self._limits["document" if kind == "document" else "text"]
+        data = read_all(file.fd, limit)
+        if data is None:
+            row.reason = f"it is larger than {limit} bytes"
+            return _Reading(file=row)
+        row.sha256 = sha256_of(data)
+        row.content = content_key(row.sha256, kind)
+        row.state = "ok"
+        if row.content in indexed:
+            return _Reading(file=row)
+        row.state = "pending"
+        content = Content(root=row.root, content=row.content, kind=kind)
+        if kind == "document":
+            return _Reading(file=row, content=content, document=data)
+        return _Reading(file=row, content=content, chunks=_chunks(content, Text(text=decode(data)), kind))
+
+    @contextmanager
+    def _indexing(self) -> Iterator[bool]:
+        """Whether this process may index now."""
+        try:
+            self._lock.acquire(timeout=0)
+        except LockTimeout:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            self._lock.release()
+
+
+def group_of(key: str, content: str) -> str:
+    """What the passages of one content of one root are called together in the index."""
+    return f"{key}:{content}"
+
+
+def _row(root: Root, chunk: Chunk) -> IndexRow:
+    return IndexRow(
+        id=f"{group_of(root.key, chunk.content)}:{chunk.ordinal}",
+        scope=root.key,
+        group=group_of(root.key, chunk.content),
+        text=embedded(chunk.heading, chunk.text),
+        extra=json.dumps([chunk.root, chunk.content, chunk.ordinal]),
+    )
+
+
+def _chunks(content: Content, text: Text, kind: Kind) -> list[Chunk]:
+    return [
+        Chunk(
+            root=content.root,
+            content=content.content,
+            ordinal=ordinal,
+            first_byte=passage.first_byte,
+            last_byte=passage.last_byte,
+            first_line=passage.first_line,
+            last_line=passage.last_line,
+            page=passage.page,
+            heading=passage.heading,
+            sha256=passage.sha256,
+            text=passage.text,
+        )
+        for ordinal, passage in enumerate(passages(text, kind))
+    ]
+
+
+async def _parsed(reading: _Reading) -> _Reading:
+    content = reading.content
+    assert content is not None
+    try:
+        text = await extract(reading.file.path, reading.document)
+    except Unreadable as error:
+        reading.file.state, reading.file.reason, reading.file.content = "failed", str(error), ""
+        return _Reading(file=reading.file)
+    content.text = text.text
+    content.pages = json.dumps([[page.number, page.first_line] for page in text.pages])
+    chunks = await anyio.to_thread.run_sync(_chunks, content, text, "document")
+    return replace(reading, chunks=chunks, document=b"")
+
+
+def _files_of(root: Root) -> list[Found]:
+    return [found for found in root.walk() if not found.folder]
+
+
+def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
+    if known is None or known.state == "pending" or not known.is_like(found.signature):
+        return True
+    # too large, or not to be opened; the limits or the rights may have changed since
+    return retry and known.state == "failed" and not known.sha256

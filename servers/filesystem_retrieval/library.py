@@ -1,0 +1,182 @@
+"""The roots a caller may see, and the parts that serve them: catalogue, index, indexer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from filesystem_retrieval.beneath import absent
+from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
+from filesystem_retrieval.config import SERVER, Table
+from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
+from filesystem_retrieval.patterns import Rules, compiled
+from filesystem_retrieval.roots import Root
+from usrland.database import Database
+from usrland.embedding import Embedder, embedder
+from usrland.errors import InvalidInput, NotFound, Unavailable
+from usrland.schemas.principal import Principal
+from usrland.search import HybridIndex
+from usrland.settings import Settings
+
+__all__ = ["Counts", "Library", "Place"]
+
+logger = logging.getLogger(__name__)
+
+REFRESH_SECONDS = 1.5
+"""How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A path in a root."""
+
+    root: Root
+    path: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counts:
+    """What indexing once did."""
+
+    files: int
+    passages: int
+    forgotten: int
+    vectors: int
+    unreachable: Sequence[str]
+
+
+class Library:
+    """All roots of this installation."""
+
+    def __init__(self, settings: Settings, table: Table, model: Embedder | None) -> None:
+        data = settings.data(SERVER)
+        self.roots = _roots(table, data.parent)
+        self.model = model
+        self.catalogue = Catalogue(Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS]))
+        self.index = HybridIndex(data / "index", model)
+        self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
+        self.max_document_bytes = table.max_document_bytes
+        self.indexer = Indexer(
+            self.roots,
+            self.catalogue,
+            self.index,
+            data / "indexing.lock",
+            max_file_bytes=table.max_file_bytes,
+            max_document_bytes=table.max_document_bytes,
+        )
+        self._wake = anyio.Event()
+
+    @classmethod
+    def of(cls, settings: Settings, table: Table) -> Library:
+        return cls(settings, table, embedder(table.embedding))
+
+    def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
+        """The roots of the caller's tenant, or the one of that name.
+
+        Raises `InvalidInput` where there is none, saying how an operator adds one.
+        """
+        roots = [root for root in self.roots if root.tenant == principal.tenant]
+        if not roots:
+            raise InvalidInput(
+                "no folder has been opened to this server yet.",
+                fix='Ask the operator to run `usrland init FOLDER`, or to set roots = { docs = "/path" } under '
+                "[filesystem-retrieval] in usrland.toml.",
+            )
+        named = [root for root in roots if name in (None, root.name)]
+        if not named:
+            raise InvalidInput(
+                f"root: there is no {name!r}.", fix=f"Roots: {', '.join(root.name for root in roots)}."
+            )
+        return named
+
+    def place(self, principal: Principal, path: str, root: str | None, *, folder: bool = False) -> Place:
+        """The one thing that `path` names: `path` in `root`, or `root/path`, or `path` in any root.
+
+        Blocks for a moment, since only the disk knows. Raises `NotFound`, or `InvalidInput` where the path
+        names several things.
+        """
+        path = path.rstrip("/") if path != "/" else path
+        if root is not None:
+            return Place(root=self.visible(principal, root)[0], path=path)
+        roots = self.visible(principal)
+        first, _, rest = path.partition("/")
+        places = [Place(root=each, path=rest) for each in roots if each.name == first and (rest or folder)]
+        places += [Place(root=each, path=path) for each in roots]
+        there = [place for place in places if _is_there(place, folder=folder)]
+        if not there:
+            raise absent(path)
+        if len(there) > 1:
+            names = ", ".join(f"{place.path!r} in root {place.root.name!r}" for place in there)
+            raise InvalidInput(f"path: {path!r} could be {names}.", fix="Name the root as well.")
+        return there[0]
+
+    async def refresh(self) -> str | None:
+        """Look the folders over, for a moment at most; returns what an answer now may lack."""
+        with anyio.move_on_after(REFRESH_SECONDS):
+            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+            if scan.changed:
+                self._wake.set()  # new passages want vectors
+            if scan.elsewhere:
+                return "another process is indexing now; the newest files may be missing."
+            if scan.unreachable:
+                return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
+            return None
+        self._wake.set()
+        return "the folders are still being read; files may be missing."
+
+    async def index_once(self, progress: Progress | None = None) -> Counts:
+        """Read everything that is new and give it vectors; for the command line, which waits for it."""
+        scan = await self.indexer.scan(progress)
+        vectors = await self.indexer.embed(progress)
+        return Counts(
+            files=scan.read,
+            passages=scan.passages,
+            forgotten=scan.forgotten,
+            vectors=vectors,
+            unreachable=scan.unreachable,
+        )
+
+    async def keep_indexed(self) -> None:
+        """Index in the background until cancelled: once now, then whenever a search found something new."""
+        while True:
+            self._wake = anyio.Event()
+            try:
+                await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+                await self.indexer.embed()
+            except Unavailable as error:  # a full disk, a locked database: the next search tries again
+                logger.warning("indexing stopped: %s", error)
+            await self._wake.wait()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[None]:
+        """Keep the library indexed for as long as this is entered."""
+        async with anyio.create_task_group() as tasks:
+            if self.roots:
+                tasks.start_soon(self.index.warm, name="load the embedding model")
+                tasks.start_soon(self.keep_indexed, name="keep the library indexed")
+            yield
+            tasks.cancel_scope.cancel()
+
+
+def _roots(table: Table, home: Path) -> Sequence[Root]:
+    """The roots, each knowing that the usrland home is nobody's document."""
+    rules = Rules(compiled(table.ignore))
+    status = home.stat()
+    private = frozenset({(status.st_dev, status.st_ino)})
+    return [
+        Root(name=name, folder=Path(root.folder).expanduser(), tenant=root.tenant, rules=rules, private=private)
+        for name, root in sorted(table.roots.items())
+    ]
+
+
+def _is_there(place: Place, *, folder: bool) -> bool:
+    try:
+        with place.root.open(place.path, folder=folder):
+            return True
+    except NotFound:
+        return False

@@ -1,0 +1,179 @@
+"""`fs_read`, `fs_list`: what stands on the disk now, whether or not it is indexed yet."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Literal
+
+import anyio.to_thread
+
+from filesystem_retrieval.answers import Entry, FileText, Listing
+from filesystem_retrieval.documents import Unreadable, extract
+from filesystem_retrieval.library import Library, Place
+from filesystem_retrieval.patterns import Glob
+from filesystem_retrieval.reading import (
+    SNIFF_BYTES,
+    Kind,
+    Page,
+    Text,
+    content_key,
+    decode,
+    kind_of,
+    read_all,
+    sha256_of,
+)
+from usrland import tokens
+from usrland.connector import Call
+from usrland.errors import InvalidInput
+
+__all__ = ["list_files", "read_file"]
+
+OVERHEAD_TOKENS = 250
+"""What an answer costs besides the text in it."""
+JSON_SHARE = 0.85
+"""Text grows when it becomes JSON: quotes and line ends are escaped."""
+LISTING_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Raw:
+    """A file's bytes and where they are from."""
+
+    place: Place
+    kind: Kind
+    content: bytes
+
+    @property
+    def sha256(self) -> str:
+        return sha256_of(self.content)
+
+
+async def read_file(
+    library: Library,
+    call: Call,
+    path: str,
+    *,
+    root: str | None,
+    first_line: int | None,
+    last_line: int | None,
+    page: int | None,
+) -> FileText:
+    """Lines of a file as far as they fit the budget; of a document, of its text."""
+    place = await anyio.to_thread.run_sync(lambda: library.place(call.principal, path, root))
+    raw = await anyio.to_thread.run_sync(_read, library, place)
+    text = await _text(library, raw)
+    lines = text.text.split("\n")
+    if len(lines) > 1 and not lines[-1]:
+        lines.pop()  # the text ends with its last line's newline
+    first, last = _range(lines, text.pages, first_line, last_line, page)
+    budget = int((call.max_tokens - OVERHEAD_TOKENS) * JSON_SHARE)
+    shown = await anyio.to_thread.run_sync(_fitting, lines[first - 1 : last], budget)
+    end = first - 1 + len(shown)
+    note = f"cut at line {end} of {last}; read on with first_line={end + 1}." if end < last else None
+    return FileText(
+        root=place.root.name,
+        path=raw.place.path,
+        kind=raw.kind,
+        sha256=raw.sha256,
+        total_lines=len(lines),
+        first_line=first,
+        last_line=end,
+        page=_page_at(text.pages, first),
+        pages=len(text.pages) or None,
+        text="\n".join(shown),
+        note=note,
+    )
+
+
+async def list_files(
+    library: Library, call: Call, path: str, *, root: str | None, glob: str | None, depth: int | None
+) -> Listing:
+    """What is in a folder; the roots, where no folder is named and there are several."""
+    roots = library.visible(call.principal, root)
+    if path in ("", "/", ".") and root is None and len(roots) > 1:
+        if glob is None and depth is None:
+            return Listing(items=[Entry(root=each.name, path="", type="root") for each in roots], total=len(roots))
+        places = [Place(root=each, path="") for each in roots]
+    else:
+        folder = "" if path in ("/", ".") else path
+        places = [await anyio.to_thread.run_sync(lambda: library.place(call.principal, folder, root, folder=True))]
+    selected = Glob(glob) if glob else None
+    depth = depth if depth is not None or selected else 1
+
+    def entries() -> Iterator[Entry]:
+        for place in places:
+            for found in place.root.walk(place.path, depth):
+                if selected is not None and (found.folder or not selected.selects(found.path)):
+                    continue
+                size = None if found.folder else found.signature.size
+                kind: Literal["folder", "file"] = "folder" if found.folder else "file"
+                yield Entry(root=place.root.name, path=found.path, type=kind, size=size)
+
+    def work() -> list[Entry]:
+        return list(islice(entries(), call.offset, call.offset + LISTING_PAGE + 1))
+
+    items = await anyio.to_thread.run_sync(work)
+    return Listing(items=items[:LISTING_PAGE], more=len(items) > LISTING_PAGE)
+
+
+def _read(library: Library, place: Place) -> _Raw:
+    with place.root.open(place.path) as file:
+        kind = kind_of(file.path, os.pread(file.fd, SNIFF_BYTES, 0))
+        if kind == "binary":
+            raise InvalidInput(f"{file.path!r} is not text.", fix="Only text and documents can be read.")
+        limit = library.max_document_bytes if kind == "document" else library.max_read_bytes
+        content = read_all(file.fd, limit)
+        if content is None:
+            raise InvalidInput(f"{file.path!r} is larger than {limit} bytes.", fix="Search it with fs_grep.")
+        return _Raw(place=replace(place, path=file.path), kind=kind, content=content)
+
+
+async def _text(library: Library, raw: _Raw) -> Text:
+    if raw.kind != "document":
+        return Text(text=await anyio.to_thread.run_sync(decode, raw.content))
+    known = await library.catalogue.content(raw.place.root.key, content_key(raw.sha256, raw.kind))
+    if known is not None and known.text is not None:
+        pages = [Page(number=number, first_line=line) for number, line in json.loads(known.pages or "[]")]
+        return Text(text=known.text, pages=pages)
+    try:
+        return await extract(raw.place.path, raw.content)
+    except Unreadable as error:
+        raise InvalidInput(f"{raw.place.path!r} cannot be read: {error}.", fix="Choose another file.") from error
+
+
+def _range(
+    lines: Sequence[str], pages: Sequence[Page], first_line: int | None, last_line: int | None, page: int | None
+) -> tuple[int, int]:
+    first, last = first_line or 1, len(lines) if last_line is None else min(last_line, len(lines))
+    if page is not None:
+        if first_line is not None or last_line is not None:
+            raise InvalidInput("page: not together with lines.", fix="Give either a page or lines.")
+        starts = {each.number: each.first_line for each in pages}
+        if page not in starts:
+            raise InvalidInput(f"page: there is no page {page}.", fix=f"It has {len(pages)} pages.")
+        first = starts[page]
+        last = starts.get(page + 1, len(lines) + 1) - 1
+    if not 1 <= first <= max(last, 1):
+        raise InvalidInput(f"first_line: there is no line {first} to read.", fix=f"It has {len(lines)} lines.")
+    return first, last
+
+
+def _page_at(pages: Sequence[Page], line: int) -> int | None:
+    before = [page.number for page in pages if page.first_line <= line]
+    return before[-1] if before else None
+
+
+def _fitting(lines: Sequence[str], budget: int) -> Sequence[str]:
+    """As many lines as the budget allows, and one at least."""
+    if tokens.count("\n".join(lines)) <= budget:
+        return lines
+    spent = 0
+    for number, line in enumerate(lines):
+        spent += tokens.count(line) + 1
+        if spent > budget:
+            return lines[: max(number, 1)]
+    return lines

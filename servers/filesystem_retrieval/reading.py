@@ -1,0 +1,85 @@
+"""Bytes → text: what kind a file is, and what it says.
+
+Text is decoded here, in the process. Formats that need a parser (PDF, DOCX, …) may be hostile and go to
+`documents`, which runs the parser in a process of its own.
+"""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Literal
+
+__all__ = ["Kind", "Page", "Text", "content_key", "decode", "kind_of", "read_all", "sha256_of"]
+
+Kind = Literal["markdown", "html", "python", "text", "document", "binary"]
+
+SNIFF_BYTES = 8_192
+_BLOCK_BYTES = 1 << 20
+
+_KINDS: dict[str, Kind] = {
+    **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
+    **dict.fromkeys((".py", ".pyi"), "python"),
+    **dict.fromkeys((".pdf", ".docx", ".pptx", ".xlsx", ".odt", ".rtf", ".epub"), "document"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Where a page of a document begins in its text."""
+
+    number: int
+    first_line: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Text:
+    """What a file says. Lines are separated by newlines and counted from 1."""
+
+    text: str
+    pages: Sequence[Page] = ()
+
+
+def kind_of(path: str, head: bytes) -> Kind:
+    """By its extension, where that says something; else by its first bytes."""
+    kind = _KINDS.get(PurePosixPath(path).suffix.lower())
+    if kind == "document":
+        return kind
+    if b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "binary"
+    return kind or "text"
+
+
+def decode(content: bytes) -> str:
+    """UTF-16 where it says so, else UTF-8, else Latin-1, which always succeeds."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return content.decode("latin-1")
+
+
+def content_key(sha256: str, kind: Kind) -> str:
+    """The name of a content: equal bytes read in the same way say the same, wherever they stand."""
+    return f"{sha256}.{kind}"
+
+
+def read_all(fd: int, most: int) -> bytes | None:
+    """Everything behind a descriptor, or `None` where that is more than `most` bytes."""
+    blocks, size = [], 0
+    while block := os.pread(fd, _BLOCK_BYTES, size):
+        size += len(block)
+        if size > most:
+            return None
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

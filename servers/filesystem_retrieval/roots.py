@@ -1,0 +1,137 @@
+"""Roots: the folders an operator has named, and what may be seen in them.
+
+What is ignored is as good as absent, for listing, searching and reading alike: the file that holds the secrets
+of a project is usually in its `.gitignore`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from filesystem_retrieval.beneath import Opened, Signature, absent, opened
+from filesystem_retrieval.patterns import IGNORE_FILES, Rules
+from usrland.errors import NotFound
+
+__all__ = ["Found", "Root"]
+
+MAX_IGNORE_BYTES = 256 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file or folder met on a walk."""
+
+    path: str
+    signature: Signature
+    folder: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """One named folder of one tenant."""
+
+    name: str
+    folder: Path
+    tenant: str
+    rules: Rules
+    private: frozenset[tuple[int, int]] = frozenset()
+    """Device and inode of folders never to be entered: our own data, where a root holds it."""
+
+    @property
+    def key(self) -> str:
+        """What everything stored about this root is kept under."""
+        return f"{self.tenant}/{self.name}"
+
+    @contextmanager
+    def open(self, path: str, *, folder: bool = False) -> Iterator[Opened]:
+        """Open a file or folder that is not ignored; raises `NotFound` for everything else."""
+        with opened(self.folder, path, folder=folder) as file:
+            if file.path and self._hides(file.path, folder=folder):
+                raise absent(path)
+            yield file
+
+    def walk(self, start: str = "", depth: int | None = None) -> Iterator[Found]:
+        """Everything beneath `start` that is not ignored, folders before what is in them; follows no links.
+
+        Raises `NotFound` where `start` cannot be entered. A folder that vanishes on the way is passed over.
+        """
+        with self.open(start, folder=True) as top:
+            start = top.path
+        pending = [(start, self._rules_of(start), 1)]
+        while pending:
+            folder, rules, level = pending.pop()
+            try:
+                children = self._children(folder, rules)
+            except NotFound:
+                if folder == start:
+                    raise
+                continue
+            for found in children:
+                yield found
+                if found.folder and (depth is None or level < depth):
+                    below = rules.within(found.path, self._ignore_lines(found.path))
+                    pending.append((found.path, below, level + 1))
+
+    def _children(self, folder: str, rules: Rules) -> list[Found]:
+        children = []
+        with opened(self.folder, folder, folder=True) as here, os.scandir(here.fd) as entries:
+            for entry in entries:
+                if entry.is_symlink() or not _is_text(entry.name):
+                    continue
+                path = f"{folder}/{entry.name}" if folder else entry.name
+                is_folder = entry.is_dir(follow_symlinks=False)
+                if not (is_folder or entry.is_file(follow_symlinks=False)) or rules.hides(path, folder=is_folder):
+                    continue
+                try:
+                    status = entry.stat(follow_symlinks=False)
+                except OSError:  # gone since
+                    continue
+                if (status.st_dev, status.st_ino) not in self.private:
+                    children.append(Found(path=path, signature=Signature.of(status), folder=is_folder))
+        return sorted(children, key=lambda found: found.path)
+
+    def _hides(self, path: str, *, folder: bool) -> bool:
+        rules = self._rules_of("")
+        parts = path.split("/")
+        for end in range(1, len(parts)):
+            parent = "/".join(parts[:end])
+            if rules.hides(parent, folder=True) or self._is_private(parent):
+                return True
+            rules = rules.within(parent, self._ignore_lines(parent))
+        return rules.hides(path, folder=folder) or (folder and self._is_private(path))
+
+    def _is_private(self, folder: str) -> bool:
+        if not self.private:
+            return False
+        with opened(self.folder, folder, folder=True) as here:
+            return (here.status.st_dev, here.status.st_ino) in self.private
+
+    def _rules_of(self, folder: str) -> Rules:
+        rules = self.rules.within("", self._ignore_lines(""))
+        parts = folder.split("/") if folder else []
+        for end in range(1, len(parts) + 1):
+            parent = "/".join(parts[:end])
+            rules = rules.within(parent, self._ignore_lines(parent))
+        return rules
+
+    def _ignore_lines(self, folder: str) -> Sequence[str]:
+        lines: list[str] = []
+        for name in IGNORE_FILES:
+            try:
+                with opened(self.folder, f"{folder}/{name}" if folder else name) as file:
+                    lines += os.pread(file.fd, MAX_IGNORE_BYTES, 0).decode("utf-8", "replace").splitlines()
+            except NotFound:
+                continue
+        return lines
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,76 @@
+"""Any model that sentence-transformers can load, for those who have chosen one."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from usrland.errors import Unavailable
+
+if TYPE_CHECKING:
+    from usrland.embedding import Vectors
+
+__all__ = ["SentenceTransformersEmbedder"]
+
+BATCH = 32
+
+
+class SentenceTransformersEmbedder:
+    """A model by its hub name or by a local folder.
+
+    Its revision is whatever the hub or the folder holds at the first load; pin one by giving a folder.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._name = model
+        self._loading = threading.Lock()
+        self._model: Any = None
+
+    @property
+    def generation(self) -> str:
+        return f"sentence-transformers.{re.sub(r'[^A-Za-z0-9.-]+', '_', self._name)}.{self.dimensions}"
+
+    @property
+    def dimensions(self) -> int:
+        return int(self._loaded().get_sentence_embedding_dimension())
+
+    @property
+    def ready(self) -> bool:
+        return self._model is not None
+
+    def load(self) -> None:
+        self._loaded()
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        return self._encode(self._loaded().encode_document, list(texts))
+
+    def query(self, text: str) -> Vectors:
+        return self._encode(self._loaded().encode_query, text)
+
+    def _encode(self, encode: Any, text: str | list[str]) -> Vectors:
+        vectors: Vectors = encode(text, batch_size=BATCH, normalize_embeddings=True, show_progress_bar=False)
+        return vectors
+
+    def _loaded(self) -> Any:
+        with self._loading:
+            if self._model is None:
+                self._model = _load(self._name)
+            return self._model
+
+
+def _load(name: str) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer
+    except ModuleNotFoundError as error:
+        raise Unavailable(
+            f"embedding {name!r} needs: pip install 'usrland[sentence-transformers]'.",
+            fix='Install it, or set embedding = "minilm".',
+        ) from error
+    try:
+        return SentenceTransformer(name, device="cpu")
+    except (OSError, ValueError) as error:  # no such model, no network, an unreadable folder
+        raise Unavailable(
+            f"the embedding model {name!r} cannot be loaded.", fix="Check its name and the network."
+        ) from error

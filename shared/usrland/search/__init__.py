@@ -1,0 +1,10 @@
+"""One hybrid search, used for passages, memories and operations alike.
+
+Importing this package imports nothing heavy; the index is opened at its first use, off the event loop.
+"""
+
+from usrland.search.analysis import terms
+from usrland.search.fusion import Hit
+from usrland.search.index import HybridIndex, IndexRow, Mode, SearchAnswer, Sizes
+
+__all__ = ["Hit", "HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes", "terms"]

@@ -1,0 +1,324 @@
+"""The hybrid index: rows go in as text and come out ranked by words and by meaning together.
+
+The index is derived. Whoever owns the truth writes there first, then here, and can `drop` and fill it again.
+A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
+where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
+
+LanceDB's own hybrid query is not used: it joins ranks, cannot say "nothing relevant", and is slower than two
+queries side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import anyio
+import anyio.to_thread
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from usrland.embedding import Embedder, Vectors
+from usrland.errors import Unavailable
+from usrland.search.analysis import terms
+from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
+from usrland.search.record import Filter, Record
+
+if TYPE_CHECKING:
+    from usrland.search.lance import Tables
+
+__all__ = ["HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes"]
+
+logger = logging.getLogger(__name__)
+
+Mode = Literal["hybrid", "lexical", "semantic"]
+
+KEEP_VERSIONS = timedelta(minutes=10)
+"""Long enough for a reader in another process to finish with the version it opened."""
+EMBED_BATCH = 32
+LOCK_SECONDS = 60.0
+MAX_QUERY_CHARS = 2_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexRow:
+    """One thing to be found."""
+
+    id: str
+    scope: str
+    """Tenant, namespace, root: searches name the scopes they may see, and see nothing else."""
+    text: str
+    extra: str = ""
+    """Opaque; comes back with a hit."""
+    group: str = ""
+    """What the row is a part of; rows can be removed and searched by it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SearchAnswer:
+    """Hits, best first; none where nothing was relevant. `degraded` says why more might have been found."""
+
+    hits: Sequence[Hit]
+    degraded: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """How much is in the index."""
+
+    rows: int
+    vectors: int
+
+
+class HybridIndex:
+    """One folder of search tables.
+
+    Any number of processes may read; writers of all processes take turns by a lock file in the folder. A
+    write that waits longer than a minute raises `Unavailable`.
+    """
+
+    def __init__(self, folder: Path, embedder: Embedder | None) -> None:
+        self._folder = folder
+        self._embedder = embedder
+        self._problem: str | None = None
+        self._tables: Tables | None = None
+        self._turn = anyio.Lock()
+        self._opening = anyio.Lock()
+
+    async def warm(self) -> None:
+        """Load the model and open the tables. Never raises for the model: answers say that it is missing."""
+        await self._open()
+        if self._embedder is None or self._embedder.ready:
+            return
+        try:
+            await anyio.to_thread.run_sync(self._embedder.load)
+            self._problem = None
+        except Unavailable as error:
+            logger.warning("search works by words alone: %s", error.fact)
+            self._problem = error.fact
+
+    async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True) -> None:
+        """Add rows, or replace those with the same id; the last of equal ids wins.
+
+        `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it.
+        """
+        records = list({row.id: _record(row) for row in rows}.values())
+        if not records:
+            return
+        embedder = self._embedder if self._embedder is not None and self._embedder.ready else None
+        made: Mapping[str, Vectors] = {}
+        if embedder is not None and embed:
+            made = await self._embedded(embedder, records)
+        async with self._writing() as tables:
+            if embedder is not None:
+                made = made or await _known(tables, embedder, records)
+            # what has no vector yet must not be found by that of its earlier text
+            await tables.remove_vectors([record.id for record in records if record.digest not in made])
+            await tables.put(records)
+            if embedder is not None:
+                await _put_vectors(tables, embedder, records, made)
+            await tables.tidy(KEEP_VERSIONS)
+
+    async def embed_pending(self, progress: Callable[[int, int], Awaitable[None]] | None = None) -> int:
+        """Give every row its vector; how many were missing. Others can write between the batches."""
+        await self.warm()
+        if self._embedder is None or not self._embedder.ready:
+            return 0
+        tables = await self._open()
+        pending = await tables.without_vectors(self._embedder.generation, self._embedder.dimensions)
+        for start in range(0, len(pending), EMBED_BATCH):
+            ids = pending[start : start + EMBED_BATCH]
+            vectors = await self._embedded(self._embedder, await tables.records(ids))
+            async with self._writing():  # rows that changed or went in the meantime have no vector in `vectors`
+                await _put_vectors(tables, self._embedder, await tables.records(ids), vectors)
+            if progress is not None:
+                await progress(min(start + EMBED_BATCH, len(pending)), len(pending))
+        return len(pending)
+
+    async def delete(self, ids: Collection[str]) -> None:
+        """Remove rows; ids that are not there are no error."""
+        if ids:
+            async with self._writing() as tables:
+                await tables.remove("id", ids)
+
+    async def delete_groups(self, groups: Collection[str]) -> None:
+        """Remove all rows of these groups."""
+        if groups:
+            async with self._writing() as tables:
+                await tables.remove("group", groups)
+
+    async def search(
+        self,
+        query: str,
+        *,
+        scopes: Collection[str],
+        k: int = 10,
+        mode: Mode = "hybrid",
+        groups: Collection[str] | None = None,
+        floor: float = FLOOR,
+    ) -> SearchAnswer:
+        """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
+
+        Where there is no model, every mode goes by words, and the answer says so.
+        """
+        if not scopes or (groups is not None and not groups):
+            return SearchAnswer(hits=[])
+        tables = await self._open()
+        where = Filter(scopes=scopes, groups=groups)
+        query = query[:MAX_QUERY_CHARS]
+        words = terms(query)
+        embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
+        lexical: dict[Record, float] | None = None if mode == "semantic" and embedder is not None else {}
+        dense: dict[Record, float] | None = None if embedder is None else {}
+
+        async def by_words(found: dict[Record, float]) -> None:
+            if words:
+                found.update(await tables.match(words, where, CANDIDATES))
+
+        async def by_meaning(found: dict[Record, float], embedder: Embedder) -> None:
+            vector = await anyio.to_thread.run_sync(embedder.query, query)
+            found.update(await tables.nearest(embedder.generation, vector, where, CANDIDATES))
+
+        async with anyio.create_task_group() as tasks:
+            if lexical is not None:
+                tasks.start_soon(by_words, lexical)
+            if dense is not None and embedder is not None:
+                tasks.start_soon(by_meaning, dense, embedder)
+        return SearchAnswer(hits=_hits(lexical, dense, len(set(words.split())), floor)[:k], degraded=degraded)
+
+    async def sizes(self) -> Sizes:
+        tables = await self._open()
+        vectors = 0
+        if self._embedder is not None and self._embedder.ready:
+            vectors = await tables.count_vectors(self._embedder.generation, self._embedder.dimensions)
+        return Sizes(rows=await tables.count(), vectors=vectors)
+
+    async def count(self) -> int:
+        """How many rows can be found by their words."""
+        return (await self.sizes()).rows
+
+    async def optimise(self, *, forget: bool = False) -> None:
+        """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
+
+        A search of another process that runs just then may fail and can be repeated.
+        """
+        async with self._writing() as tables:
+            await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
+
+    async def drop(self) -> None:
+        """Empty the index, all generations; fill it again from the truth."""
+        async with self._writing() as tables:
+            await tables.drop()
+            self._tables = None
+
+    async def _usable(self, tables: Tables) -> tuple[Embedder | None, str | None]:
+        """The embedder if it can answer now, and what is missing from the answer."""
+        embedder = self._embedder
+        if embedder is None:
+            return None, "no embedding model is configured: these are matches by words alone."
+        if not embedder.ready:
+            reason = self._problem or "the embedding model is still loading"
+            return None, f"{reason.rstrip('.')}: these are matches by words alone."
+        rows = await tables.count()
+        missing = rows - await tables.count_vectors(embedder.generation, embedder.dimensions)
+        if missing > 0:
+            return (
+                embedder,
+                f"{missing} of {rows} passages wait for their vectors and are found by words alone.",
+            )
+        return embedder, None
+
+    async def _embedded(self, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
+        """Vectors of these texts, by digest. Takes as long as the model; hold no lock meanwhile."""
+        vectors = dict(await _known(await self._open(), embedder, records))
+        missing = {record.digest: record.text for record in records if record.digest not in vectors}
+        if missing:
+            made = await anyio.to_thread.run_sync(embedder.documents, list(missing.values()))
+            vectors.update(zip(missing, made, strict=True))
+        return vectors
+
+    async def _open(self) -> Tables:
+        async with self._opening:
+            if self._tables is None:
+                lance = await anyio.to_thread.run_sync(importlib.import_module, "usrland.search.lance")
+                async with self._locked():
+                    self._tables = await lance.Tables.open(self._folder)
+            return self._tables
+
+    @asynccontextmanager
+    async def _writing(self) -> AsyncIterator[Tables]:
+        tables = await self._open()
+        async with self._locked():
+            yield tables
+
+    @asynccontextmanager
+    async def _locked(self) -> AsyncIterator[None]:
+        """The turn among this process's tasks, then the lock among processes."""
+        async with self._turn:
+            lock = await anyio.to_thread.run_sync(self._acquire)
+            try:
+                yield
+            finally:
+                lock.release()
+
+    def _acquire(self) -> FileLock:
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        lock = FileLock(self._folder / "write.lock", thread_local=False)
+        try:
+            lock.acquire(timeout=LOCK_SECONDS)
+        except LockTimeout as error:
+            raise Unavailable("another process has been writing to the search index for a minute.") from error
+        return lock
+
+
+async def _known(tables: Tables, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
+    """Vectors that were made for other rows of the same texts."""
+    digests = {record.digest for record in records}
+    return await tables.known_vectors(embedder.generation, embedder.dimensions, digests)
+
+
+async def _put_vectors(
+    tables: Tables, embedder: Embedder, records: Sequence[Record], vectors: Mapping[str, Vectors]
+) -> None:
+    ready = [record for record in records if record.digest in vectors]
+    if ready:
+        await tables.put_vectors(embedder.generation, ready, [vectors[record.digest] for record in ready])
+
+
+def _record(row: IndexRow) -> Record:
+    return Record(
+        id=row.id,
+        scope=row.scope,
+        group=row.group,
+        digest=hashlib.sha256(row.text.encode()).hexdigest(),
+        extra=row.extra,
+        terms=terms(row.text),
+        text=row.text,
+    )
+
+
+def _hits(
+    lexical: Mapping[Record, float] | None, dense: Mapping[Record, float] | None, words: int, floor: float
+) -> Sequence[Hit]:
+    records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
+    by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
+    by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
+    return [
+        Hit(
+            id=key,
+            score=score,
+            confidence=sure,
+            lexical=(by_words or {}).get(key),
+            dense=(by_meaning or {}).get(key),
+            extra=records[key].extra,
+            group=records[key].group,
+        )
+        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor)
+    ]

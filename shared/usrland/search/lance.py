@@ -1,0 +1,187 @@
+"""The two LanceDB tables behind an index: `lexical`, and one of vectors for each embedding generation.
+
+The one module that imports lancedb and pyarrow, which together cost more than a second: import it in a
+thread. Filters are expressions over values and never strings with values in them, which a quote in an id
+could rewrite.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lancedb
+import pyarrow as pa
+from lancedb.expr import Expr, col
+from lancedb.index import FTS
+from lancedb.query import MatchQuery
+
+from usrland.embedding import Vectors
+from usrland.search.record import Filter, Record
+
+__all__ = ["Tables"]
+
+logger = logging.getLogger(__name__)
+
+LEXICAL = "lexical"
+MIN_UNINDEXED_ROWS = 200
+MAX_UNINDEXED_SHARE = 0.05
+
+_KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
+_LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
+
+
+class Tables:
+    """Open tables. Reads see the last commit of any process; writers must hold the folder's lock."""
+
+    def __init__(self, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable) -> None:
+        self._database = database
+        self._lexical = lexical
+        self._vectors: dict[str, lancedb.AsyncTable] = {}
+
+    @classmethod
+    async def open(cls, folder: Path) -> Tables:
+        """Open the tables in `folder`, making them where they are missing (which needs the folder's lock)."""
+        database = await lancedb.connect_async(folder, read_consistency_interval=timedelta(0))
+        lexical = await database.create_table(LEXICAL, schema=_LEXICAL_SCHEMA, exist_ok=True)
+        if not list(await lexical.list_indices()):
+            await lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"))
+        return cls(database, lexical)
+
+    async def drop(self) -> None:
+        await self._database.drop_all_tables()
+
+    async def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Record, float]]:
+        """Rows by BM25, best first."""
+        # its stub forgets that the other arguments have defaults
+        words = MatchQuery(terms, "terms")  # type: ignore[call-arg]
+        query = self._lexical.query().nearest_to_text(words)
+        found = await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
+        return [(_record(row), row["_score"]) for row in found.to_pylist()]
+
+    async def nearest(
+        self, generation: str, vector: Vectors, where: Filter, limit: int
+    ) -> list[tuple[Record, float]]:
+        """Rows by cosine, best first."""
+        table = await self._vector_table(generation, len(vector))
+        query = table.query().nearest_to(vector).distance_type("cosine").where(_expression(where))
+        found = await query.limit(limit).select([*_names(_KEYS), "_distance"]).to_arrow()
+        return [(_record(row), 1.0 - row["_distance"]) for row in found.to_pylist()]
+
+    async def put(self, records: Sequence[Record]) -> None:
+        """Add rows, or replace those with the same id."""
+        columns = {name: [getattr(record, name) for record in records] for name in _LEXICAL_SCHEMA.names}
+        await _merge(self._lexical, pa.table(columns, schema=_LEXICAL_SCHEMA))
+
+    async def put_vectors(self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
+        dimensions = len(vectors[0])
+        table = await self._vector_table(generation, dimensions)
+        columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
+        await _merge(table, pa.table({**columns, "vector": list(vectors)}, schema=_vector_schema(dimensions)))
+
+    async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
+        """Vectors already made for these texts, whichever rows they were made for."""
+        table = await self._vector_table(generation, dimensions)
+        if not await table.count_rows():
+            return {}
+        query = table.query().where(col("digest").isin(sorted(digests))).select(["digest", "vector"])
+        found = await query.to_arrow()
+        flat = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimensions)
+        return dict(zip(found["digest"].to_pylist(), flat, strict=True))
+
+    async def without_vectors(self, generation: str, dimensions: int) -> list[str]:
+        """Ids of rows that have no vector of this generation, or one of an earlier text."""
+        table = await self._vector_table(generation, dimensions)
+        pairs = ["id", "digest"]
+        done = await table.query().select(pairs).to_arrow()
+        rows = await self._lexical.query().select(pairs).to_arrow()
+        finished = set(zip(done["id"].to_pylist(), done["digest"].to_pylist(), strict=True))
+        pending = zip(rows["id"].to_pylist(), rows["digest"].to_pylist(), strict=True)
+        return [key for key, digest in pending if (key, digest) not in finished]
+
+    async def records(self, ids: Collection[str]) -> list[Record]:
+        """Whole rows, text included."""
+        found = await self._lexical.query().where(col("id").isin(sorted(ids))).to_arrow()
+        return [Record(**row) for row in found.to_pylist()]
+
+    async def remove(self, column: str, values: Collection[str]) -> None:
+        """Remove rows by `id` or `group` from every table; vectors first, so that none outlives its row."""
+        await self._delete_vectors(col(column).isin(sorted(values)))
+        await self._lexical.delete(col(column).isin(sorted(values)))
+
+    async def remove_vectors(self, ids: Collection[str]) -> None:
+        """Take these rows' vectors away, of all generations."""
+        if ids:
+            await self._delete_vectors(col("id").isin(sorted(ids)))
+
+    async def _delete_vectors(self, condition: Expr) -> None:
+        for name in await self._table_names():
+            table = None if name == LEXICAL else await self._database.open_table(name)
+            if table is not None and await table.count_rows():
+                await table.delete(condition)
+
+    async def count(self) -> int:
+        return await self._lexical.count_rows()
+
+    async def count_vectors(self, generation: str, dimensions: int) -> int:
+        return await (await self._vector_table(generation, dimensions)).count_rows()
+
+    async def tidy(self, keep: timedelta) -> None:
+        """Fold what was added since into the word index, when it is enough to slow queries down."""
+        statistics = await self._lexical.index_stats("terms_idx")
+        waiting = statistics.num_unindexed_rows if statistics else 0
+        if waiting > max(MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE * await self.count()):
+            await self.optimise(keep)
+
+    async def optimise(self, keep: timedelta) -> None:
+        """Fold, compact, and let go of versions older than `keep`."""
+        try:
+            for name in await self._table_names():
+                await (await self._database.open_table(name)).optimize(cleanup_older_than=keep)
+        except Exception:  # upstream has had several bugs here; the index stays right, only slower
+            logger.exception("optimising the search index failed; building its word index anew")
+            await self._index_words()
+
+    async def forget(self) -> None:
+        """Take deleted rows off the disk: no file written before this call remains."""
+        await self._index_words()  # the old one holds the words of deleted rows
+        await self.optimise(timedelta(milliseconds=1))
+
+    async def _index_words(self) -> None:
+        await self._lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"), replace=True)
+
+    async def _table_names(self) -> list[str]:
+        return list((await self._database.list_tables()).tables)
+
+    async def _vector_table(self, generation: str, dimensions: int) -> lancedb.AsyncTable:
+        table = self._vectors.get(generation)
+        if table is None:
+            name = "vectors-" + re.sub(r"[^A-Za-z0-9.-]", "_", generation)
+            table = await self._database.create_table(name, schema=_vector_schema(dimensions), exist_ok=True)
+            self._vectors[generation] = table
+        return table
+
+
+def _expression(where: Filter) -> Expr:
+    condition = col("scope").isin(sorted(where.scopes))
+    return condition if where.groups is None else condition & col("group").isin(sorted(where.groups))
+
+
+async def _merge(table: lancedb.AsyncTable, rows: pa.Table) -> None:
+    await table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def _vector_schema(dimensions: int) -> pa.Schema:
+    return pa.schema([*_KEYS, pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False)])
+
+
+def _names(fields: Iterable[pa.Field]) -> list[str]:
+    return [field.name for field in fields]
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    return Record(**{name: row[name] for name in _names(_KEYS)})

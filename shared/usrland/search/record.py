@@ -1,0 +1,29 @@
+"""What passes between the index and its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+__all__ = ["Filter", "Record"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """A row as it is stored. `digest` names the text: rows of the same text share one embedding."""
+
+    id: str
+    scope: str
+    group: str
+    digest: str
+    extra: str
+    terms: str = ""
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """What a search may return; applied before ranking."""
+
+    scopes: Collection[str]
+    groups: Collection[str] | None = None

@@ -1,0 +1,118 @@
+"""A folder, a server over it, and the real model behind a counter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from filesystem_retrieval.library import Library
+from filesystem_retrieval.server import service
+from usrland.connector import Call
+from usrland.embedding import Embedder, Vectors, embedder
+from usrland.schemas.principal import Principal
+from usrland.settings import Settings
+
+SERVER = "filesystem-retrieval"
+
+
+class Counting:
+    """The real model, and which texts it was asked to embed."""
+
+    def __init__(self, model: Embedder) -> None:
+        self._model = model
+        self.generation = model.generation
+        self.dimensions = model.dimensions
+        self.ready = False
+        self.embedded: list[str] = []
+
+    def load(self) -> None:
+        self.ready = True
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        self.embedded += texts
+        return self._model.documents(texts)
+
+    def query(self, text: str) -> Vectors:
+        return self._model.query(text)
+
+
+@dataclass
+class Desk:
+    """One installation: its home, its roots, and a caller."""
+
+    home: Path
+    folder: Path
+    table: dict[str, Any]
+    model: Counting
+    call: Call = field(
+        default_factory=lambda: Call(
+            id="t", principal=Principal(subject="t", scopes=frozenset({"*"})), operation="x"
+        )
+    )
+
+    def __post_init__(self) -> None:
+        self.restart()
+
+    def restart(self) -> None:
+        """As after the end of the process: only what is on the disk remains."""
+        from filesystem_retrieval.config import Table
+
+        settings = Settings(home=self.home, tables={SERVER: self.table})
+        self.server = service(settings)
+        self.library = Library(settings, Table.model_validate(self.table), self.model)
+
+    def write(self, path: str, content: str | bytes) -> Path:
+        file = self.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        return file
+
+    async def index(self) -> None:
+        await self.library.index_once()
+
+    async def search(self, query: str, **arguments: Any) -> Any:
+        from filesystem_retrieval.searching import search
+
+        given = {"mode": "hybrid", "root": None, "glob": None, "limit": 8, **arguments}
+        self.library.indexer._scanned_at = float("-inf")  # no waiting for the next scan to be due
+        return await search(self.library, self.call, query, **given)
+
+    async def found(self, query: str, **arguments: Any) -> list[str]:
+        return [passage.path for passage in (await self.search(query, **arguments)).items]
+
+    async def use(self, tool: str, *arguments: Any, **named: Any) -> Any:
+        """Call a tool as the server declares it."""
+        return await self.server.operation(tool).call(*arguments, call=self.call, **named)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Embedder:
+    model = embedder("minilm")
+    assert model is not None
+    model.load()
+    return model
+
+
+@pytest.fixture
+def make_desk(tmp_path: Path, minilm: Embedder) -> Callable[..., Desk]:
+    def make(**table: Any) -> Desk:
+        folder = tmp_path / "docs"
+        folder.mkdir(exist_ok=True)
+        table = {"roots": {"docs": {"folder": str(folder)}}, "embedding": "none", **table}
+        return Desk(home=tmp_path / "home", folder=folder, table=table, model=Counting(minilm))
+
+    return make
+
+
+@pytest.fixture
+def desk(make_desk: Callable[..., Desk]) -> Desk:
+    return make_desk()

@@ -1,0 +1,254 @@
+"""Each kind of file, from its bytes to passages that say where they stand."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from filesystem_retrieval.chunking import embedded, passages
+from filesystem_retrieval.reading import Kind, Text, decode, kind_of
+from usrland.errors import InvalidInput, NotFound
+
+WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
+MARKDOWN = """# Handbook
+
+Welcome.
+
+## Travel
+
+Trains first.
+
+```sh
+# not a heading
+```
+
+### Refunds
+
+Receipts within a month.
+
+## Holidays
+
+Twenty-five days.
+"""
+PYTHON = '''"""Money."""
+
+import os
+
+
+class Account:
+    """One customer's money."""
+
+    def withdraw(self, amount):
+        return self.balance - amount
+
+
+def audit(entries):
+    return [entry for entry in entries if entry.wrong]
+
+
+TOTAL = 3
+'''
+
+
+def pdf(pages: list[str]) -> bytes:
+    """A small PDF with one line of text on each page."""
+    kids = b" ".join(b"%d 0 R" % (4 + 2 * number) for number in range(len(pages)))
+    objects = [
+        b"<< /Type /Catalog /Pages 2 0 R >>",
+        b"<< /Type /Pages /Kids [" + kids + b"] /Count %d >>" % len(pages),
+        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    ]
+    for number, text in enumerate(pages):
+        stream = b"BT /F1 12 Tf 72 720 Td (" + text.encode() + b") Tj ET"
+        objects.append(
+            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R" % (5 + 2 * number)
+            + b" /Resources << /Font << /F1 3 0 R >> >> >>"
+        )
+        objects.append(b"<< /Length %d >>\nstream\n" % len(stream) + stream + b"\nendstream")
+    out, offsets = b"%PDF-1.4\n", []
+    for number, body in enumerate(objects, 1):
+        offsets.append(len(out))
+        out += b"%d 0 obj\n" % number + body + b"\nendobj\n"
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    size = len(objects) + 1
+    end = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, len(out))
+    return out + b"xref\n0 %d\n0000000000 65535 f \n" % size + table + end
+
+
+def docx(heading: str, text: str) -> bytes:
+    """A small Word document."""
+    main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
+    package = "http://schemas.openxmlformats.org/package/2006"
+    relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
+    style = '<w:pPr><w:pStyle w:val="Heading1"/></w:pPr>'
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(
+            "[Content_Types].xml",
+            f'<Types xmlns="{package}/content-types"><Default Extension="rels" '
+            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+            f'<Override PartName="/word/document.xml" ContentType="{WORD}"/></Types>',
+        )
+        archive.writestr(
+            "_rels/.rels",
+            f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" Type="{relation}" '
+            'Target="word/document.xml"/></Relationships>',
+        )
+        archive.writestr(
+            "word/document.xml",
+            f'<w:document xmlns:w="{main}"><w:body><w:p>{style}<w:r><w:t>{heading}</w:t></w:r></w:p>'
+            f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:body></w:document>",
+        )
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["markdown", "python", "text", "html"])
+@pytest.mark.parametrize(
+    "text", ["", "\n\n", "x", "a\r\nb\r\n", "é" * 5_000, "def (", "\0", "# " * 900, "<p", MARKDOWN, PYTHON]
+)
+def test_a_passage_is_short_and_says_where_it_stands(kind: Kind, text: str) -> None:
+    lines = text.split("\n")
+
+    for passage in passages(Text(text=text), kind):
+        assert 0 < len(passage.text) <= 800
+        assert 1 <= passage.first_line <= passage.last_line <= len(lines)
+        if kind != "html":
+            assert text.encode()[passage.first_byte : passage.last_byte].decode() == passage.text
+            assert passage.text in "\n".join(lines[passage.first_line - 1 : passage.last_line])
+        assert passage.sha256 == hashlib.sha256(passage.text.encode()).hexdigest()
+
+
+def test_every_word_of_a_text_is_in_some_passage() -> None:
+    text = "\n\n".join(f"Paragraph {number} " + "lorem ipsum " * (number % 40) for number in range(200))
+
+    for kind in ("markdown", "text", "python", "html"):
+        joined = " ".join(passage.text for passage in passages(Text(text=text), kind))
+        assert joined.split() == text.split(), kind
+
+
+def test_a_markdown_passage_carries_its_headings_and_code_has_none() -> None:
+    long = MARKDOWN.replace("Twenty-five days.", "Twenty-five days. " * 60)
+
+    trails = {passage.heading for passage in passages(Text(text=long), "markdown")}
+
+    assert "Handbook" in trails
+    assert "Handbook > Holidays" in trails
+    assert not any("not a heading" in (trail or "") for trail in trails)
+
+
+def test_a_heading_is_not_repeated_before_a_passage_that_begins_with_it() -> None:
+    assert embedded("Guide > Install", "## Install\nRun it.") == "Guide\n## Install\nRun it."
+    assert embedded("Guide > Install", "Run it.") == "Guide > Install\nRun it."
+    assert embedded(None, "Run it.") == "Run it."
+
+
+def test_python_is_cut_between_definitions_and_names_them() -> None:
+    body = "\n".join(f"        step_{number} = amount + {number}" for number in range(30))
+    source = PYTHON.replace("        return self.balance - amount", body)
+
+    found = passages(Text(text=source), "python")
+
+    assert {passage.heading for passage in found if "step_" in passage.text} == {"class Account > def withdraw"}
+    (audit,) = (passage for passage in found if passage.heading == "def audit")
+    assert audit.text.startswith("def audit(entries):")
+    assert audit.first_line == source[: source.index("def audit")].count("\n") + 1
+
+
+def test_html_is_what_a_reader_sees_with_the_lines_it_stands_on() -> None:
+    source = (
+        "<html><head><title>no</title><style>p { color: red }</style></head>\n<body><h1>Guide</h1>\n"
+        "<script>alert('no')</script>\n<h2>Install</h2>\n<p>Run <b>make</b> &amp; wait.</p>\n</body></html>"
+    )
+
+    *_, last = passages(Text(text=source), "html")
+
+    assert last.text == "Install\nRun make & wait."
+    assert (last.heading, last.first_line, last.last_line) == ("Guide > Install", 4, 5)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "latin-1"])
+def test_text_is_decoded_whatever_it_was_written_in(encoding: str) -> None:
+    content = "Größe: fünf\n".encode(encoding)
+
+    assert kind_of("note.txt", content) == "text"
+    assert decode(content) == "Größe: fünf\n"
+
+
+async def test_a_pdf_is_found_and_read_by_page(desk: Any) -> None:
+    desk.write("report.pdf", pdf(["The penguin sleeps.", "The walrus swims north."]))
+    await desk.index()
+
+    (hit,) = (await desk.search("walrus")).items
+    whole = await desk.use("fs_read", "report.pdf")
+    second = await desk.use("fs_read", "docs/report.pdf", page=2)
+
+    assert (hit.path, hit.page) == ("report.pdf", 2)
+    assert "penguin" in whole.text
+    assert (second.text.strip(), second.page, second.pages) == ("The walrus swims north.", 2, 2)
+    with pytest.raises(InvalidInput, match="no page 3"):
+        await desk.use("fs_read", "report.pdf", page=3)
+
+
+async def test_a_word_document_is_found_under_its_heading(desk: Any) -> None:
+    desk.write("policy.docx", docx("Expenses", "Receipts are due within a month."))
+    await desk.index()
+
+    (hit,) = (await desk.search("receipts")).items
+
+    assert hit.path == "policy.docx"
+    assert hit.heading == "Expenses"
+    assert [line.text for line in (await desk.use("fs_grep", "due within")).items] == [
+        "Receipts are due within a month."
+    ]
+
+
+async def test_a_document_is_readable_before_it_is_indexed(desk: Any) -> None:
+    desk.write("policy.docx", docx("Expenses", "Receipts are due within a month."))
+
+    assert "Receipts" in (await desk.use("fs_read", "policy.docx")).text
+
+
+async def test_what_cannot_be_read_is_listed_with_its_reason(make_desk: Callable[..., Any]) -> None:
+    desk = make_desk(max_file_bytes=1_000)
+    desk.write("broken.pdf", b"%PDF-1.4 nothing")
+    desk.write("huge.txt", "x" * 1_001)
+    desk.write("picture.png", b"\x89PNG\0\0")
+    desk.write("fine.txt", "walrus")
+    await desk.index()
+
+    (root,) = (await desk.use("fs_status")).roots
+
+    assert (root.indexed, root.failed, root.pending) == (2, 2, 0)
+    reasons = {failure.path: failure.reason for failure in root.failures}
+    assert "refused" in reasons["broken.pdf"]
+    assert reasons["huge.txt"] == "it is larger than 1000 bytes"
+    assert await desk.found("walrus") == ["fine.txt"]
+    with pytest.raises(InvalidInput, match="not text"):
+        await desk.use("fs_read", "picture.png")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        await desk.use("fs_read", "broken.pdf")
+
+
+async def test_a_long_file_is_read_in_parts_that_meet(desk: Any) -> None:
+    lines = [f"line {number} of the log" for number in range(1, 3_001)]
+    desk.write("big.log", "\n".join(lines) + "\n")
+
+    read: list[str] = []
+    while len(read) < len(lines):
+        part = await desk.use("fs_read", "big.log", first_line=len(read) + 1)
+        assert part.total_lines == 3_000
+        assert (part.note is None) == (part.last_line == 3_000)
+        read += part.text.split("\n")
+
+    assert read == lines
+    middle = await desk.use("fs_read", "big.log", first_line=10, last_line=12)
+    assert middle.text == "\n".join(lines[9:12])
+    with pytest.raises(InvalidInput, match="no line 3001"):
+        await desk.use("fs_read", "big.log", first_line=3_001)
+    with pytest.raises(NotFound):
+        await desk.use("fs_read", "other.log")

@@ -1,0 +1,46 @@
+"""How two lists become one, and what confidence promises."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from usrland.search.fusion import CANDIDATES, FLOOR, confidence, fuse
+
+
+def test_confidence_rises_with_every_kind_of_evidence() -> None:
+    steps = [step / 10 for step in range(11)]
+
+    for low, high in pairwise(steps):
+        assert confidence(high, 3.0, 2) > confidence(low, 3.0, 2)
+        assert confidence(0.3, high, 2) > confidence(0.3, low, 2)
+        assert confidence(None, high, 2) > confidence(None, low, 2)
+        assert confidence(high, None, 2) > confidence(low, None, 2)
+
+
+def test_words_alone_are_never_below_the_floor() -> None:
+    assert confidence(None, 0.001, 30) > FLOOR
+
+
+def test_weak_evidence_of_both_kinds_is_no_answer() -> None:
+    assert fuse({"a": 0.3}, {"a": 0.1, "b": 0.12}, words=8) == []
+
+
+def test_equal_scores_keep_the_order_of_their_ids() -> None:
+    fused = fuse({"b": 9.0, "a": 9.0, "c": 9.0}, {"c": 0.5, "b": 0.5, "a": 0.5}, words=2)
+
+    assert [key for key, _, _ in fused] == ["a", "b", "c"]
+
+
+def test_a_row_found_by_both_sides_precedes_the_best_of_each() -> None:
+    fused = fuse({"words": 12.0, "both": 11.0}, {"meaning": 0.55, "both": 0.5, "else": 0.3}, words=3)
+
+    assert fused[0][0] == "both"
+
+
+def test_a_row_that_only_words_found_counts_with_the_worst_cosine_of_a_full_list() -> None:
+    dense = {f"{number:03}": 0.9 - number / 1000 for number in range(CANDIDATES)}
+
+    (best, score, _), *_ = fuse({"words": 20.0}, dense, words=2)
+
+    assert best == "words"
+    assert score == min(dense.values()) + 0.5

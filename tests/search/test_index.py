@@ -1,0 +1,297 @@
+"""The hybrid index over real tables and the real model."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Protocol
+
+import anyio
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from usrland.embedding import Embedder
+from usrland.errors import Unavailable
+from usrland.search import HybridIndex, IndexRow
+
+
+class Model(Embedder, Protocol):
+    embedded: list[str]
+
+
+TEXTS = {
+    "refund": "Customers are reimbursed within five working days of a cancellation.",
+    "parser": "def parseHttpRequest(stream): read the header, then the body",
+    "rain": "Rain is expected in the north, with strong winds along the coast.",
+}
+
+
+def rows(scope: str = "main") -> list[IndexRow]:
+    return [IndexRow(id=f"{scope}/{key}", scope=scope, text=text, extra=key) for key, text in TEXTS.items()]
+
+
+async def test_words_find_what_they_name_before_there_is_any_model(index: HybridIndex, model: Model) -> None:
+    await index.upsert(rows())
+
+    answer = await index.search("http request", scopes=["main"])
+
+    assert [hit.extra for hit in answer.hits] == ["parser"]
+    assert answer.degraded is not None
+    assert "still loading" in answer.degraded
+    assert model.embedded == []
+
+
+async def test_meaning_finds_a_paraphrase_that_words_miss(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+    question = "How do I get my money back?"
+
+    by_words = await index.search(question, scopes=["main"], mode="lexical")
+    together = await index.search(question, scopes=["main"])
+
+    assert by_words.hits == []
+    assert together.hits[0].extra == "refund"
+    assert together.hits[0].lexical is None
+    assert together.degraded is None
+
+
+async def test_nothing_relevant_is_an_answer(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+
+    for query in ("photosynthesis of deep sea algae", "", '((( * " AND', "\0"):
+        assert (await index.search(query, scopes=["main"])).hits == [], query
+
+
+async def test_rows_written_before_the_model_came_are_embedded_later(index: HybridIndex, model: Model) -> None:
+    await index.upsert(rows())
+    await index.warm()
+
+    partly = await index.search("get money back", scopes=["main"])
+    embedded = await index.embed_pending()
+    wholly = await index.search("get money back", scopes=["main"])
+
+    assert partly.degraded is not None
+    assert partly.degraded.startswith("3 of 3")
+    assert embedded == 3
+    assert (wholly.hits[0].extra, wholly.degraded) == ("refund", None)
+    assert await index.embed_pending() == 0
+    assert len(model.embedded) == 3
+
+
+async def test_the_same_text_is_embedded_once_whatever_row_it_is_in(index: HybridIndex, model: Model) -> None:
+    await index.warm()
+    await index.upsert(rows("one"))
+    await index.upsert(rows("two"))
+
+    answer = await index.search("reimbursed after cancelling", scopes=["two"])
+
+    assert [hit.id for hit in answer.hits] == ["two/refund"]
+    assert len(model.embedded) == 3
+
+
+async def test_a_changed_text_takes_the_place_of_the_old_one(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+    await index.upsert([IndexRow(id="main/refund", scope="main", text="Penguins live on ice.", extra="penguin")])
+
+    assert (await index.search("money back after a cancellation", scopes=["main"])).hits == []
+    assert (await index.search("antarctic birds", scopes=["main"])).hits[0].extra == "penguin"
+    assert await index.count() == 3
+
+
+async def test_a_changed_text_is_never_found_by_the_meaning_of_the_old_one(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+    await index.upsert([IndexRow(id="main/refund", scope="main", text="Penguins live on ice.")], embed=False)
+
+    answer = await index.search("money back after a cancellation", scopes=["main"])
+
+    assert answer.hits == []
+    assert answer.degraded is not None
+    assert answer.degraded.startswith("1 of 3")
+
+
+async def test_a_deleted_row_is_gone_from_both_sides(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+
+    await index.delete(["main/refund", "never there"])
+
+    assert (await index.search("reimbursed cancellation", scopes=["main"])).hits == []
+    assert (await index.sizes()).rows == (await index.sizes()).vectors == 2
+
+
+async def test_rows_are_searched_and_removed_by_group(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(
+        [IndexRow(id=f"{number}", scope="s", group=f"file {number}", text=TEXTS["rain"]) for number in range(4)]
+    )
+
+    within = await index.search("windy weather", scopes=["s"], groups=["file 1", "file 3"])
+    await index.delete_groups(["file 1"])
+    after = await index.search("windy weather", scopes=["s"])
+
+    assert [hit.group for hit in within.hits] == ["file 1", "file 3"]
+    assert [hit.id for hit in after.hits] == ["0", "2", "3"]
+    assert (await index.search("windy weather", scopes=["s"], groups=[])).hits == []
+
+
+@pytest.mark.parametrize("hostile", ["x' OR scope = 'globex", "' OR 1=1 --", "globex\0", "%", "glob*", ""])
+async def test_a_scope_is_compared_and_never_interpreted(index: HybridIndex, hostile: str) -> None:
+    await index.warm()
+    await index.upsert(rows("globex"))
+    await index.upsert([IndexRow(id=hostile, scope="mine", text=TEXTS["rain"])])
+
+    assert (await index.search("rain and wind", scopes=[hostile])).hits == []
+    assert [hit.id for hit in (await index.search("rain and wind", scopes=["mine"])).hits] == [hostile]
+    await index.delete([hostile])
+    assert await index.count() == 3
+
+
+async def test_any_id_comes_back_as_it_went_in(index: HybridIndex) -> None:
+    ids = _some_ids()
+    await index.upsert([IndexRow(id=key, scope="s", text="walrus") for key in ids])
+
+    found = [
+        hit.id for key in ids for hit in (await index.search("walrus", scopes=["s"], groups=None, k=500)).hits[:1]
+    ]
+
+    assert set(found) <= set(ids)
+    assert await index.count() == len(ids)
+    await index.delete(ids)
+    assert await index.count() == 0
+
+
+def _some_ids() -> list[str]:
+    seen: set[str] = set()
+
+    @settings(max_examples=60, database=None, derandomize=True)
+    @given(st.text(min_size=1, max_size=30))
+    def collect(text: str) -> None:
+        if text.isprintable():
+            seen.add(text)
+
+    collect()
+    return sorted(seen)
+
+
+async def test_a_model_that_cannot_be_loaded_leaves_search_by_words(tmp_path: Path, minilm: Embedder) -> None:
+    class Broken:
+        generation = "broken"
+        dimensions = 3
+        ready = False
+        documents = minilm.documents
+        query = minilm.query
+
+        def load(self) -> None:
+            raise Unavailable("the model's file is not the one we know.")
+
+    index = HybridIndex(tmp_path, Broken())
+    await index.warm()
+    await index.upsert(rows())
+
+    answer = await index.search("strong winds", scopes=["main"], mode="semantic")
+
+    assert [hit.extra for hit in answer.hits] == ["rain"]
+    assert answer.degraded == "the model's file is not the one we know: these are matches by words alone."
+    assert await index.embed_pending() == 0
+
+
+async def test_a_new_generation_starts_empty_and_never_mixes(
+    tmp_path: Path, model: Model, minilm: Embedder
+) -> None:
+    first = HybridIndex(tmp_path, model)
+    await first.warm()
+    await first.upsert(rows())
+    model.generation = "another"  # type: ignore[misc]  # the fixture's own class allows it
+    second = HybridIndex(tmp_path, model)
+
+    assert (await second.sizes()).vectors == 0
+    assert await second.embed_pending() == 3
+    assert len(model.embedded) == 6
+
+
+async def test_dropping_empties_it_for_a_rebuild(index: HybridIndex) -> None:
+    await index.warm()
+    await index.upsert(rows())
+
+    await index.drop()
+
+    assert (await index.sizes()).rows == (await index.sizes()).vectors == 0
+    await index.upsert(rows())
+    assert (await index.search("reimbursed", scopes=["main"])).hits[0].extra == "refund"
+
+
+async def test_another_handle_sees_every_write_at_once(index: HybridIndex, tmp_path: Path, model: Model) -> None:
+    reader = HybridIndex(tmp_path / "index", model)
+    await index.warm()
+    assert (await reader.search("reimbursed", scopes=["main"])).hits == []
+
+    await index.upsert(rows())
+    found = await reader.search("reimbursed", scopes=["main"])
+    await index.delete(["main/refund"])
+    gone = await reader.search("reimbursed", scopes=["main"])
+
+    assert [hit.extra for hit in found.hits] == ["refund"]
+    assert gone.hits == []
+
+
+async def test_many_rows_are_folded_into_the_word_index_and_deleted_text_can_be_forgotten(
+    tmp_path: Path, index: HybridIndex
+) -> None:
+    def on_disk(word: bytes) -> bool:
+        return any(word in path.read_bytes() for path in (tmp_path / "index").rglob("*") if path.is_file())
+
+    await index.upsert([IndexRow(id=f"{n}", scope="s", text=f"unforgettable marker{n}") for n in range(600)])
+    await index.delete([f"{n}" for n in range(600)])
+    assert on_disk(b"marker77")
+
+    await index.optimise(forget=True)
+
+    assert not on_disk(b"marker77")
+    assert await index.count() == 0
+
+
+WRITER = """
+import anyio, sys
+from pathlib import Path
+from usrland.search import HybridIndex, IndexRow
+
+async def main():
+    index = HybridIndex(Path(sys.argv[1]), None)
+    for start in range(0, 60, 5):
+        await index.upsert([IndexRow(id=f"{n}", scope="s", text=f"walrus {n}") for n in range(start, start + 5)])
+        print(start, flush=True)
+
+anyio.run(main)
+"""
+
+
+async def test_two_processes_that_write_the_same_rows_leave_each_once(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    command = [sys.executable, "-c", WRITER, str(folder)]
+    writers = [await anyio.open_process(command, stdout=subprocess.DEVNULL) for _ in range(2)]
+    assert [await writer.wait() for writer in writers] == [0, 0]
+
+    assert await HybridIndex(folder, None).count() == 60
+
+
+async def test_a_writer_killed_half_way_leaves_whole_batches_and_no_lock(tmp_path: Path) -> None:
+    folder = tmp_path / "index"
+    async with await anyio.open_process([sys.executable, "-c", WRITER, str(folder)]) as writer:
+        assert writer.stdout is not None
+        told = b""
+        while told.count(b"\n") < 3:
+            told += await writer.stdout.receive()
+        writer.kill()
+
+    index = HybridIndex(folder, None)
+    count = await index.count()
+    await index.upsert([IndexRow(id=f"{n}", scope="s", text=f"walrus {n}") for n in range(60)])
+
+    assert count >= 15
+    assert count % 5 == 0
+    assert await index.count() == 60
