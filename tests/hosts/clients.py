@@ -26,9 +26,11 @@ Answers = Mapping[str, Any]
 HANDSHAKE = ("2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25")
 MODERN = ("2026-07-28",)
 STEP_SECONDS = 120
-UNSETTLED = "degraded"
-"""An answer with this field says that it may lack something for now: it is asked for again."""
+UNSETTLED = ("by words alone", "may be missing")
+"""An answer whose text has one of these says that it may lack something for now: it is asked for again."""
 TRIES = 20
+TRIES_ANEW = 3
+"""Where every call is made to a new connection: waiting in between changes nothing."""
 
 
 class Failed(Exception):
@@ -73,9 +75,9 @@ def _inspected(program: list[str], plan: Plan, scratch: Path) -> Answers:
         return json.loads(said)["result"]
 
     def call(name: str, arguments: Mapping[str, Any]) -> Any:
-        for _ in range(TRIES):
+        for _ in range(TRIES_ANEW):
             answer = ask("tools/call", "--tool-name", name, "--tool-args-json", json.dumps(arguments))
-            if not answer.get("structuredContent", {}).get(UNSETTLED):
+            if not any(said in block.get("text", "") for said in UNSETTLED for block in answer["content"]):
                 break
         return answer
 

@@ -31,7 +31,8 @@ def wire(value: Any) -> Any:
 async def call(session: ClientSession, plan: dict[str, Any], name: str, arguments: dict[str, Any]) -> Any:
     for _ in range(plan["tries"]):
         answer = wire(await session.call_tool(name, arguments))
-        if not answer.get("structuredContent", {}).get(plan["unsettled"]):
+        text = "".join(block.get("text", "") for block in answer["content"])
+        if not any(said in text for said in plan["unsettled"]):
             break
         await anyio.sleep(0.5)
     return answer

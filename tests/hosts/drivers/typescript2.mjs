@@ -24,7 +24,8 @@ async function call(name, args) {
   let said;
   for (let i = 0; i < plan.tries; i++) {
     said = await client.callTool({ name, arguments: args });
-    if (!said.structuredContent?.[plan.unsettled]) break;
+    const text = said.content.map((block) => block.text ?? "").join("");
+    if (!plan.unsettled.some((words) => text.includes(words))) break;
     await setTimeout(500);
   }
   return said;
