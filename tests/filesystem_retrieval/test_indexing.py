@@ -303,4 +303,4 @@ def test_the_migration_makes_the_tables_that_the_models_name(desk: Any) -> None:
 
     for model in (File, Content, Chunk):
         columns = {column["name"]: column["nullable"] for column in made.get_columns(model.__tablename__)}
-        assert columns == {column.name: column.nullable for column in model.__table__.columns}  # type: ignore[attr-defined]
+        assert columns == {column.name: column.nullable for column in model.__table__.columns}  # type: ignore[union-attr]  # set by SQLModel
