@@ -1,0 +1,1 @@
+"""The system calls: a company's own systems behind find, describe and call."""

@@ -1,0 +1,1 @@
+"""Memory that outlives a context window: an append-only journal and content-addressed snapshots of it."""

@@ -55,7 +55,7 @@ from usrland.identity import local_principal
 from usrland.ledger import Ledger
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
-from usrland.settings import ServerTable, Settings
+from usrland.settings import Settings
 from usrland.shape import Shaped
 
 __all__ = ["Host", "running"]
@@ -88,6 +88,8 @@ class Host:
     first_contact: anyio.Event
     key: bytes = field(repr=False)
     draining: bool = False
+    untouched: bool = False
+    """It is being left and nobody ever called: there is nothing to close."""
     server: Server[Any] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -121,10 +123,7 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
-    url = (
-        settings.section("server", ServerTable).database or f"sqlite:///{settings.data(service.name)}/calls.sqlite"
-    )
-    ledger = Ledger.open(url, chain=service.name, key=key)
+    ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)
     async with AsyncExitStack() as stack:
@@ -137,24 +136,21 @@ async def running(
         finally:
             host.draining = True
             stopping.set()
+            host.untouched = not host.first_contact.is_set()
+            host.first_contact.set()
 
 
 async def _lifespan(host: Host, stopping: anyio.Event) -> None:
     """Enter the service's own lifespan once there was contact, leave it at the end."""
-    async with anyio.create_task_group() as tasks:
-
-        async def stop() -> None:
+    with anyio.move_on_after(_WARM_UP_SECONDS):
+        await host.first_contact.wait()
+    if host.untouched:
+        return
+    try:
+        async with host.service.lifespan():
             await stopping.wait()
-            tasks.cancel_scope.cancel()
-
-        tasks.start_soon(stop)
-        with anyio.move_on_after(_WARM_UP_SECONDS):
-            await host.first_contact.wait()
-        try:
-            async with host.service.lifespan():
-                await anyio.sleep_forever()
-        except Exception:  # a background part failed; calls still answer, and say what is missing
-            logger.exception("the background work of %s stopped", host.service.name)
+    except Exception:  # a background part failed; calls still answer, and say what is missing
+        logger.exception("the background work of %s stopped", host.service.name)
 
 
 def _server(host: Host) -> Server[Any]:

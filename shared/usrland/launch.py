@@ -10,7 +10,6 @@ import argparse
 import gc
 import importlib
 import logging
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -22,7 +21,7 @@ import anyio
 import usrland
 from usrland.errors import UsrlandError
 from usrland.redact import SecretFilter
-from usrland.settings import Settings
+from usrland.settings import ServerTable, Settings
 from usrland.transport import bind, serve_http, serve_stdio, take_wire
 
 if TYPE_CHECKING:
@@ -42,9 +41,9 @@ def launch(service: str, argv: Sequence[str] | None = None) -> None:
 def start(services: Sequence[str], transport: str, host: str, port: int, home: Path | None = None) -> int:
     """Serve; the exit code is 2 where it could not start."""
     wire = take_wire() if transport == "stdio" else None
-    _configure_logging()
     try:
         settings = Settings.load(home)
+        _configure_logging(settings)
         made = [find_service(service)(settings) for service in services]
         gc.freeze()  # what is loaded now stays; a collection need not walk it again
         if wire is not None:
@@ -79,10 +78,11 @@ def _parser(service: str) -> argparse.ArgumentParser:
     return parser
 
 
-def _configure_logging() -> None:
+def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(SecretFilter())
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.basicConfig(level=os.environ.get("USRLAND_LOG", "WARNING").upper(), handlers=[handler], force=True)
+    level = settings.section("server", ServerTable).log.upper()
+    logging.basicConfig(level=level, handlers=[handler], force=True)
     # it logs session ids, which are credentials of the older era
     logging.getLogger("mcp.server.streamable_http_manager").setLevel(logging.WARNING)

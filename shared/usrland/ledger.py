@@ -24,6 +24,7 @@ from usrland.audit import AuditLog, Entry, canonical
 from usrland.database import Database
 from usrland.errors import Conflict, Denied, Unavailable
 from usrland.schemas.principal import Principal
+from usrland.settings import ServerTable, Settings
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -78,6 +79,15 @@ class Ledger:
     key: bytes = field(repr=False)
     _waiting: _Batch = field(default_factory=_Batch)
     _arrived: anyio.Event = field(default_factory=anyio.Event)
+    _flushing: anyio.Lock = field(default_factory=anyio.Lock)
+
+    @staticmethod
+    def url(settings: Settings, server: str) -> str:
+        """Where this server's ledger is: what `[server] database` says, or a file of its own."""
+        said = settings.section("server", ServerTable).database
+        if said.startswith(("env:", "file:")):
+            return settings.secret(said)
+        return said or f"sqlite:///{settings.home / server / 'calls.sqlite'}"
 
     @classmethod
     def open(cls, url: str, *, chain: str, key: bytes) -> Ledger:
@@ -166,15 +176,16 @@ class Ledger:
                 await self.flush()
 
     async def flush(self) -> None:
-        """Write what waits, now."""
-        batch, self._waiting = self._waiting, _Batch()
-        if batch.entries:
-            try:
-                await self.database.write(lambda session: self.audit.append(session, batch.entries))
-            except Exception:  # a full disk, a lost connection, a bug: whoever waits must hear of it
-                batch.lost = True
-                logger.exception("%d audit entries could not be written", len(batch.entries))
-        batch.written.set()
+        """Write what waits; when this returns, all that was noted before has reached the disk."""
+        async with self._flushing:
+            batch, self._waiting = self._waiting, _Batch()
+            if batch.entries:
+                try:
+                    await self.database.write(lambda session: self.audit.append(session, batch.entries))
+                except Exception:  # a full disk, a lost connection, a bug: whoever waits must hear of it
+                    batch.lost = True
+                    logger.exception("%d audit entries could not be written", len(batch.entries))
+            batch.written.set()
 
     # -- confirmations
 

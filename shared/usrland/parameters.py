@@ -146,7 +146,12 @@ def _model_of(operation: Operation) -> type[BaseModel]:
             continue
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[name] = (hints[name], default)
-    return create_model(operation.name, __config__=ConfigDict(extra="forbid", hide_input_in_errors=True), **fields)
+    config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+    model: type[BaseModel] = create_model(operation.name, __config__=config, **fields)
+    for name, definition in model.model_json_schema().get("$defs", {}).items():
+        if "properties" in definition and definition.get("additionalProperties") is not False:
+            raise TypeError(f"operation {operation.name!r}: {name} must forbid unknown fields (extra='forbid')")
+    return model
 
 
 def _added(operation: Operation) -> dict[str, dict[str, Any]]:

@@ -47,6 +47,8 @@ class ServerTable(BaseModel):
     """Origins of browsers that may call (`https://app.example.org`)."""
     public_url: str = ""
     """The address clients use, where a proxy stands before the server."""
+    log: str = "WARNING"
+    """What goes to stderr: DEBUG, INFO, WARNING or ERROR."""
     drain_seconds: float = 5.0
     """How long running calls may go on after SIGTERM."""
 

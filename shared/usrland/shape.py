@@ -24,6 +24,8 @@ from usrland.schemas.wire import Page
 __all__ = ["Cursor", "Shaped", "shape"]
 
 _PART_OVERHEAD_TOKENS = 120
+_EXACT = 2**53
+"""Beyond this JavaScript rounds whole numbers, and many a host is written in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +78,7 @@ def shape(answer: BaseModel, *, cursor: Cursor, max_tokens: int) -> Shaped:
 
     Raises `Conflict` when the caller reads on in an answer that has changed since.
     """
-    structured = redact(answer.model_dump(mode="json", exclude_none=True))
+    structured = _exact(redact(answer.model_dump(mode="json", exclude_none=True)))
     if isinstance(answer, Page) and not cursor.characters:
         structured = _cut_page(structured, cursor=cursor, max_tokens=max_tokens)
     text = _dump(structured)
@@ -84,6 +86,19 @@ def shape(answer: BaseModel, *, cursor: Cursor, max_tokens: int) -> Shaped:
         structured = _part(text, cursor=cursor, max_tokens=max_tokens)
         text = _dump(structured)
     return Shaped(structured, text)
+
+
+def _exact(value: Any) -> Any:
+    """The same answer for every host: whole numbers that some would round become text."""
+    match value:
+        case dict():
+            return {key: _exact(inner) for key, inner in value.items()}
+        case list():
+            return [_exact(inner) for inner in value]
+        case int() if not -_EXACT < value < _EXACT:
+            return str(value)
+        case _:
+            return value
 
 
 def _cut_page(page: dict[str, Any], *, cursor: Cursor, max_tokens: int) -> dict[str, Any]:

@@ -111,7 +111,11 @@ class AuditLog:
 
     async def verify(self, heads: Sequence[Head] = ()) -> Verdict:
         """Recompute every hash, and look for each exported head of this chain."""
-        return await self.database.read(lambda session: self._verify(session, heads))
+        try:
+            return await self.database.read(lambda session: self._verify(session, heads))
+        except TypeError:  # SQLite keeps whatever it is given; the driver cannot make bytes of text
+            problem = "an entry was changed: it holds something else than bytes"
+            return Verdict(chain=self.chain, entries=0, head=None, problems=(problem,))
 
     def _newest(self, session: Session) -> Head | None:
         from sqlmodel import col, select

@@ -74,11 +74,12 @@ class Database:
         return self._run(work, write=True)
 
     def _run(self, work: Callable[[Session], ResultT], *, write: bool) -> ResultT:
-        engine = self.open()
+        _import_sqlmodel()
         from sqlalchemy.exc import DBAPIError
         from sqlmodel import Session
 
         try:
+            engine = self.open()
             with engine.connect().execution_options(usrland_write=write) as connection, connection.begin():
                 with Session(connection, expire_on_commit=False) as session:
                     result = work(session)
@@ -101,7 +102,11 @@ class Database:
             if self._engine is None:
                 _import_sqlmodel()
                 engine = _create_engine(self._url)
-                _migrate(engine, self._migrations)
+                try:
+                    _migrate(engine, self._migrations)
+                except BaseException:
+                    engine.dispose()
+                    raise
                 self._engine = engine
             return self._engine
 

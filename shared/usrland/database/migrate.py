@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from sqlalchemy import Connection, Engine, text
 __all__ = ["migrate"]
 
 _LOCK = 0x7573726C  # any number that all usrland processes agree on
+_one_at_a_time = threading.Lock()  # `alembic.op` is one per process: two threads would write into one database
 
 
 def migrate(engine: Engine, folders: Sequence[Path]) -> None:
@@ -31,7 +33,8 @@ def migrate(engine: Engine, folders: Sequence[Path]) -> None:
     with engine.connect().execution_options(usrland_write=True) as connection, connection.begin():
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK})
-        _upgrade(connection, script, table)
+        with _one_at_a_time:
+            _upgrade(connection, script, table)
 
 
 def _scripts(folders: Sequence[Path]) -> ScriptDirectory:

@@ -1,0 +1,296 @@
+"""All operations of all configured systems, under one name each.
+
+A connector knows neither its system's name nor who calls. The rule that makes its operations this server's:
+
+* name: `<system>_<operation>` (dots become underscores; cut to 56 characters with a mark), the same in
+  `tools/list`, sys_find and the audit log;
+* scopes: `<system>:<effect>` always, and every scope that the connector declared with its own first part
+  replaced by the system: `sys:read` becomes `crm:read`, `sys:admin` becomes `crm:admin`;
+* without `write = true` only what reads exists at all;
+* everything is `open_world`: it reaches a system that is not ours.
+
+A connector that had to leave something out may say so in an attribute `problems`, a list of sentences.
+
+Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
+from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
+without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
+that the three `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
+large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from pydantic import ValidationError
+
+from enterprise_connectors.systems import Configured, System
+from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
+from usrland.errors import InvalidInput, NotFound, UsrlandError
+from usrland.parameters import Parameters
+from usrland.schemas.principal import Principal
+from usrland.settings import explain
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+    import httpx
+
+    from enterprise_connectors.find import Index
+
+__all__ = ["Catalogue", "Entry"]
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = "usrland.connectors"
+MAX_LISTED = 8
+MAX_LISTED_NAME = 36
+"""Characters. Some hosts allow 64 for `mcp__enterprise-connectors__` and the name, and refuse the whole list."""
+MAX_LISTED_CHARACTERS = 5_000
+"""Of names, descriptions and schemas: about half of what a whole listing may cost."""
+LARGE_FILE_BYTES = 32 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One operation in the catalogue."""
+
+    system: System
+    operation: Operation
+
+
+class _ClientAtFirstUse:
+    """Stands in for the HTTP client, whose import takes longer than a whole handshake may."""
+
+    def __init__(self, *, allow_private: bool) -> None:
+        self._allow_private = allow_private
+        self._making = threading.Lock()
+        self._client: httpx.AsyncClient | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        with self._making:
+            if self._client is None:
+                from usrland.http import client
+
+                self._client = client(allow_private=self._allow_private)
+        return getattr(self._client, name)
+
+    async def close(self) -> None:
+        if self._client is not None:
+            await self._client.aclose()
+
+
+class Catalogue:
+    """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
+
+    def __init__(self, configured: Configured) -> None:
+        self.problems = dict(configured.problems)
+        self._building = threading.Lock()
+        self._clients: list[_ClientAtFirstUse] = []
+        self._connectors: dict[str, Connector[Any]] = {}
+        self._of_system: dict[str, list[Operation]] = {}
+        self._taken: set[str] = set()
+        self._kinds = _kinds() if configured.systems else {}
+        self._entries: dict[str, Entry] | None = None
+        self._index: Index | None = None
+        self.systems = [system for system in configured.systems if self._connect(system)]
+
+    @property
+    def grants_writing(self) -> bool:
+        return any(system.write for system in self.systems)
+
+    def listed(self) -> list[Operation]:
+        """The operations that are tools of their own: all of them where they are few, else none."""
+        if any(_names_a_large_file(system.options) for system in self.systems):
+            return []
+        operations: list[Operation] = []
+        for system in self.systems:
+            operations += self._operations(system)
+        few = len(operations) <= MAX_LISTED and all(len(op.name) <= MAX_LISTED_NAME for op in operations)
+        return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else []
+
+    def entries(self) -> Mapping[str, Entry]:
+        """Every operation by name. Blocks while descriptions are read, once."""
+        with self._building:
+            if self._entries is None:
+                self._entries = self._all()
+            return self._entries
+
+    def entry(self, name: str, principal: Principal | None = None) -> Entry:
+        """The operation of that name; raises `NotFound` where there is none that `principal` may use."""
+        entry = self.entries().get(name)
+        if entry is None or (principal is not None and principal.missing(entry.operation.scopes)):
+            raise NotFound(f"there is no operation {name!r}.", fix="sys_find names the operations there are.")
+        return entry
+
+    def search(self, request: str, limit: int, allowed: Callable[[Entry], bool]) -> list[Entry]:
+        """The operations that `request` may mean, best first. Blocks at the first use."""
+        entries = self.entries()
+        with self._building:
+            if self._index is None:
+                from enterprise_connectors.find import Document, Index
+
+                self._index = Index(Document(**_searchable(name, entry)) for name, entry in entries.items())
+        return [entries[name] for name in self._index.search(request, limit, lambda name: allowed(entries[name]))]
+
+    async def check(self) -> dict[str, str]:
+        """Prove every system; the problems by system, empty where all is well."""
+        problems = dict(self.problems)
+        for name, connector in self._connectors.items():
+            try:
+                await connector.check()
+            except UsrlandError as error:
+                problems[name] = str(error)
+            except Exception:  # foreign code; the other systems are checked all the same
+                logger.exception("the check of system %s failed", name)
+                problems[name] = "its connector failed; the log tells why."
+        return problems
+
+    async def aclose(self) -> None:
+        """Close every connector, then the clients they were handed."""
+        for name, connector in self._connectors.items():
+            try:
+                await connector.aclose()
+            except Exception:  # foreign code; the others are closed all the same
+                logger.exception("closing system %s failed", name)
+        for client in self._clients:
+            await client.close()
+
+    def _connect(self, system: System) -> bool:
+        try:
+            kind = self._kind(system.kind)
+            client = _ClientAtFirstUse(allow_private=system.allow_private)
+            config = kind.config_type.model_validate(system.options)
+            self._connectors[system.name] = kind(config, cast("httpx.AsyncClient", client))
+            self._clients.append(client)
+        except ValidationError as error:
+            self._problem(system, f"{explain(error)}.")
+        except UsrlandError as error:
+            self._problem(system, f"{error.fact} {error.fix}")
+        except Exception:
+            # a connector is foreign code; one that breaks must not cost the other systems
+            logger.exception("connector %s failed to start for system %s", system.kind, system.name)
+            self._problem(system, f"the connector {system.kind!r} failed to start; its log tells why.")
+        return system.name in self._connectors
+
+    def _kind(self, kind: str) -> type[Connector[Any]]:
+        if kind not in self._kinds:
+            raise InvalidInput(
+                f"there is no connector {kind!r}.", fix=f"Known kinds: {', '.join(sorted(self._kinds))}."
+            )
+        loaded: type[Connector[Any]] = self._kinds[kind].load()
+        return loaded
+
+    def _all(self) -> dict[str, Entry]:
+        return {
+            operation.name: Entry(system, operation)
+            for system in self.systems
+            for operation in self._operations(system)
+        }
+
+    def _operations(self, system: System) -> list[Operation]:
+        if system.name not in self._of_system:
+            self._of_system[system.name] = list(self._issued(system))
+        return self._of_system[system.name]
+
+    def _issued(self, system: System) -> Iterator[Operation]:
+        connector = self._connectors[system.name]
+        try:
+            declared = connector.operations()
+        except UsrlandError as error:
+            self._problem(system, f"{error.fact} {error.fix}")
+            return
+        except Exception:
+            logger.exception("connector %s failed to list operations of %s", system.kind, system.name)
+            self._problem(system, f"the connector {system.kind!r} failed; its log tells why.")
+            return
+        for problem in getattr(connector, "problems", ()):
+            self._problem(system, problem)
+        for operation in declared:
+            if operation.effect != "read" and not system.write:
+                continue
+            try:
+                issued = _reissued(system, operation)
+            except ValueError as error:
+                self._problem(system, f"{error}.")
+                continue
+            if issued.name in self._taken:
+                self._problem(system, f"{issued.name!r} is already the name of another operation.")
+                continue
+            self._taken.add(issued.name)
+            yield issued
+
+    def _problem(self, system: System, text: str) -> None:
+        logger.warning("system %s: %s", system.name, text)
+        before = self.problems.get(system.name)
+        self.problems[system.name] = f"{before} {text}" if before else text
+
+
+def _kinds() -> dict[str, EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
+
+
+def _reissued(system: System, operation: Operation) -> Operation:
+    declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
+    return replace(
+        operation,
+        name=_name(system, operation.name),
+        title=f"{system.name}: {operation.title}",
+        description=_where(system) + operation.description,
+        scopes=frozenset(declared | {f"{system.name}:{operation.effect}"}),
+        undo=_name(system, operation.undo) if operation.undo else "",
+        open_world=True,
+    )
+
+
+def _where(system: System) -> str:
+    return f"In {system.name} ({system.about}): " if system.about else f"In {system.name}: "
+
+
+def _name(system: System, operation: str) -> str:
+    """Cut where it would be too long, with a mark of the whole name: stable, and still its own."""
+    name = f"{system.name}_{operation.replace('.', '_')}"
+    if len(name) <= MAX_OPERATION_NAME:
+        return name
+    mark = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"{name[: MAX_OPERATION_NAME - 7].rstrip('_')}_{mark}"
+
+
+def _searchable(name: str, entry: Entry) -> dict[str, str]:
+    summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
+    properties = Parameters(entry.operation).own.get("properties", {})
+    values = (value for schema in properties.values() for value in schema.get("enum", ()))
+    return {
+        "key": name,
+        "name": name.removeprefix(entry.system.name),
+        "summary": summary,
+        "system": f"{entry.system.name} {entry.system.about}",
+        "description": rest,
+        "arguments": " ".join([*properties, *map(str, values)]),
+    }
+
+
+def _size(operation: Operation) -> int:
+    return len(operation.name + operation.description) + len(json.dumps(Parameters(operation).schema))
+
+
+def _names_a_large_file(value: Any) -> bool:
+    match value:
+        case dict():
+            return any(map(_names_a_large_file, value.values()))
+        case list():
+            return any(map(_names_a_large_file, value))
+        case str() if value.startswith(("/", "~", ".")):
+            file = Path(value).expanduser()
+            return file.is_file() and file.stat().st_size > LARGE_FILE_BYTES
+        case _:
+            return False

@@ -1,0 +1,5 @@
+"""REST APIs from their OpenAPI 3 descriptions."""
+
+from enterprise_connectors.openapi.connector import OpenApiConfig, OpenApiConnector
+
+__all__ = ["OpenApiConfig", "OpenApiConnector"]

@@ -1,0 +1,201 @@
+"""Schemas from the wild in the subset that every host takes.
+
+References are put in place and cut where they come round, `allOf` is merged, choices become the widest
+schema that fits all of them, null is told in words. What is lost is lost towards permissive: the system
+itself still checks, and an argument it would take must not be refused here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from enterprise_connectors.openapi.document import Document, prose
+
+__all__ = ["Portable"]
+
+MAX_DEPTH = 7
+MAX_NODES = 350
+"""Schemas within one operation's arguments; beyond, an object stays an object without its properties."""
+MAX_DESCRIPTION = 160
+MAX_ENUM = 80
+
+_SCALARS = ("string", "integer", "number", "boolean")
+_BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+_EXCLUSIVE = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
+_TYPED_KEYS = {"object": "properties", "array": "items"}
+
+
+class Portable:
+    """Converts the schemas of one operation. `nodes` is what is left of its budget."""
+
+    def __init__(self, document: Document) -> None:
+        self._document = document
+        self._nodes = MAX_NODES
+
+    def convert(self, schema: Any) -> dict[str, Any]:
+        """The portable schema; raises `BadReference`."""
+        return self._convert(schema, ())
+
+    def _convert(self, schema: Any, inside: tuple[int, ...]) -> dict[str, Any]:
+        target = self._document.follow(schema)
+        if not isinstance(target, dict):  # true and false are schemas, too
+            return {}
+        self._nodes -= 1
+        if id(target) in inside or len(inside) >= MAX_DEPTH or self._nodes < 0:
+            return self._stub(target)
+        inside = (*inside, id(target))
+        flat = self._flat(target, inside)
+        result = self._described(flat, schema)
+        kinds = _types(flat)
+        nullable = "null" in kinds or flat.get("nullable") is True
+        kinds = [kind for kind in kinds if kind != "null"]
+        if len(kinds) != 1 or (nullable and kinds[0] in _SCALARS):
+            return self._open(result, kinds, flat, nullable=nullable)
+        result["type"] = kinds[0]
+        if kinds[0] == "object":
+            self._object(result, flat, inside)
+        elif kinds[0] == "array":
+            result["items"] = self._convert(flat.get("items", {}), inside)
+        self._limits(result, flat)
+        return result
+
+    def _stub(self, target: Mapping[str, Any]) -> dict[str, Any]:
+        kinds = [kind for kind in _types(target) if kind != "null"]
+        return {"type": kinds[0]} if len(kinds) == 1 and kinds[0] != "array" else {}
+
+    def _open(
+        self, result: dict[str, Any], kinds: Sequence[str], flat: Mapping[str, Any], *, nullable: bool
+    ) -> dict[str, Any]:
+        """Several types, or a scalar that may be null: no `type`, the types in words."""
+        names = [*kinds, *(["null"] if nullable else [])]
+        values = flat.get("enum")
+        if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
+            names = [str(value) for value in values if value is not None] + (["null"] if nullable else [])
+        if names:
+            result["description"] = f"{' or '.join(names)}. {result.get('description', '')}".strip()
+        return result
+
+    def _object(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> None:
+        properties = flat.get("properties")
+        if isinstance(properties, dict):
+            converted = {
+                str(name): self._convert(value, inside)
+                for name, value in properties.items()
+                if not self._read_only(value)
+            }
+            if converted:
+                result["properties"] = converted
+        required = flat.get("required")
+        known = result.get("properties", {})
+        result["required"] = [name for name in required if name in known] if isinstance(required, list) else []
+
+    def _read_only(self, schema: Any) -> bool:
+        target = self._document.follow(schema)
+        return isinstance(target, dict) and target.get("readOnly") is True
+
+    def _limits(self, result: dict[str, Any], flat: Mapping[str, Any]) -> None:
+        for key in ("default", "format"):
+            if flat.get(key) is not None:
+                result[key] = flat[key]
+        for key in _BOUNDS:
+            if _is_number(flat.get(key)):
+                result[key] = flat[key]
+        for exclusive, plain in _EXCLUSIVE:
+            if flat.get(exclusive) is True and plain in result:  # as 3.0 writes it
+                result[exclusive] = result.pop(plain)
+            elif _is_number(flat.get(exclusive)):
+                result[exclusive] = flat[exclusive]
+        values = [flat["const"]] if "const" in flat else flat.get("enum")
+        if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
+            result["enum"] = values
+
+    def _described(self, flat: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+        own = schema.get("description") if isinstance(schema, dict) else None
+        text = prose(own or flat.get("description"), MAX_DESCRIPTION)
+        return {"description": text} if text else {}
+
+    def _flat(self, schema: Mapping[str, Any], inside: tuple[int, ...]) -> dict[str, Any]:
+        """The schema without `allOf`, `oneOf` and `anyOf`."""
+        flat = {key: value for key, value in schema.items() if key not in ("allOf", "oneOf", "anyOf")}
+        for part in self._parts(schema.get("allOf"), inside):
+            _merge(flat, part)
+        for key in ("oneOf", "anyOf"):
+            options = self._parts(schema.get(key), inside)
+            if options:
+                _merge(flat, _widest(options))
+        return flat
+
+    def _parts(self, schemas: Any, inside: tuple[int, ...]) -> list[dict[str, Any]]:
+        if not isinstance(schemas, list):
+            return []
+        parts = []
+        for schema in schemas:
+            target = self._document.follow(schema)
+            if isinstance(target, dict) and id(target) not in inside and len(inside) < MAX_DEPTH:
+                parts.append(self._flat(target, (*inside, id(target))))
+        return parts
+
+
+def _merge(flat: dict[str, Any], part: Mapping[str, Any]) -> None:
+    """Both must hold: the properties of both, what either requires."""
+    for key, value in part.items():
+        if key == "properties" and isinstance(value, dict):
+            flat["properties"] = {**value, **flat.get("properties", {})}
+        elif key == "required" and isinstance(value, list):
+            flat["required"] = list(dict.fromkeys([*(flat.get("required") or []), *value]))
+        else:
+            flat.setdefault(key, value)
+
+
+def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What fits every option: any of their types and properties, required only where all require it."""
+    real = [option for option in options if _types(option) != ["null"]]
+    nullable = len(real) < len(options) or any(option.get("nullable") is True for option in real)
+    if not real:
+        return {"type": "null"}
+    if len(real) == 1:
+        return {**real[0], **({"nullable": True} if nullable else {})}
+    kinds = list(dict.fromkeys(kind for option in real for kind in _types(option)))
+    widest: dict[str, Any] = {"nullable": True} if nullable else {}
+    if any(not _types(option) for option in real):
+        return widest
+    widest["type"] = kinds[0] if len(kinds) == 1 else kinds
+    if kinds == ["object"]:
+        for option in real:
+            widest["properties"] = {**(option.get("properties") or {}), **widest.get("properties", {})}
+        required = [set(option.get("required") or ()) for option in real]
+        widest["required"] = sorted(set.intersection(*required))
+        titles = [str(option["title"]) for option in real if option.get("title")]
+        if titles:
+            widest["description"] = f"One of: {', '.join(titles)}."
+    elif kinds == ["array"]:
+        widest["items"] = {"anyOf": [option.get("items", {}) for option in real]}
+    elif len(kinds) == 1 and all(_values(option) for option in real):
+        widest["enum"] = list(dict.fromkeys(value for option in real for value in _values(option)))
+    return widest
+
+
+def _values(option: Mapping[str, Any]) -> list[Any]:
+    values = [option["const"]] if "const" in option else option.get("enum")
+    return [value for value in values if isinstance(value, str | int | float)] if isinstance(values, list) else []
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _types(schema: Mapping[str, Any]) -> list[str]:
+    """The types a schema allows, as far as it says; told from its other keys where it forgets to."""
+    declared = schema.get("type")
+    if isinstance(declared, list):
+        return [str(kind) for kind in declared]
+    if isinstance(declared, str) and declared in (*_SCALARS, "object", "array", "null"):
+        return [declared]
+    for kind, key in _TYPED_KEYS.items():
+        if key in schema:
+            return [kind]
+    values = _values(schema)
+    if values and all(isinstance(value, str) for value in values):
+        return ["string"]
+    return []

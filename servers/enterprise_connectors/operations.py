@@ -1,0 +1,191 @@
+"""`sys_find`, `sys_describe`, `sys_call`: three tools in front of any number of operations.
+
+A catalogue of whole schemas costs more than a context window, so it is read in three steps: some words give
+a few names, a name gives one exact contract, and the call goes through the same path as any other operation,
+under the scopes, consent and audit of the operation that is meant.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+import anyio.to_thread
+from pydantic import Field
+
+from enterprise_connectors.catalogue import Catalogue, Entry
+from enterprise_connectors.systems import FILE_NAME
+from usrland.connector import Call, Effect, Operation
+from usrland.errors import InvalidInput
+from usrland.parameters import Parameters
+from usrland.schemas.principal import Principal
+from usrland.schemas.wire import Answer
+
+__all__ = ["operations"]
+
+MAX_FOUND = 20
+SUMMARY_CHARACTERS = 110
+NOTE_CHARACTERS = 400
+MAX_REQUIRED = 8
+
+FIND = frozenset({"sys:find"})
+CALL = frozenset({"sys:call"})
+
+
+class Found(Answer):
+    """One operation, just enough to choose it."""
+
+    name: str
+    summary: str
+    effect: Effect
+    required: list[str] = Field(description="Arguments that must be given.")
+
+
+class FoundOperations(Answer):
+    operations: list[Found]
+    note: str | None = Field(default=None, description="Nothing found, or systems that are not available and why.")
+
+
+class Contract(Answer):
+    """How to call one operation."""
+
+    name: str
+    description: str
+    effect: Effect
+    scopes: list[str]
+    arguments: dict[str, Any] = Field(description="JSON schema of `arguments`.")
+    example: dict[str, Any] = Field(description="A whole call of sys_call.")
+    note: str | None = None
+
+
+def operations(catalogue: Catalogue) -> list[Operation]:
+    """The three operations over one catalogue."""
+
+    async def sys_find(
+        request: Annotated[
+            str, Field(description="What you want to do, in plain words.", min_length=1, max_length=500)
+        ],
+        call: Call,
+        system: Annotated[str, Field(description="Only in this system.")] = "",
+        limit: Annotated[int, Field(ge=1, le=MAX_FOUND)] = 5,
+    ) -> FoundOperations:
+        """Find operations of the company's systems by what they do. Start here; search again with other words
+        for each step of a task."""
+        return await anyio.to_thread.run_sync(_find, catalogue, call.principal, request, system, limit)
+
+    async def sys_describe(
+        name: Annotated[str, Field(description="From sys_find.")],
+        call: Call,
+    ) -> Contract:
+        """The exact arguments of one operation, with an example. Read it before the first sys_call."""
+        return await anyio.to_thread.run_sync(_describe, catalogue, call.principal, name)
+
+    async def sys_call(
+        name: Annotated[str, Field(description="From sys_find.")],
+        arguments: Annotated[dict[str, Any], Field(description="As sys_describe says.")],
+    ) -> Answer:
+        """Run one operation found with sys_find. Try dry_run first where it writes or destroys."""
+        raise AssertionError("the call path runs the operation meant")
+
+    def meant(arguments: Mapping[str, Any]) -> tuple[Operation, Mapping[str, Any]]:
+        return catalogue.entry(arguments["name"]).operation, arguments["arguments"]
+
+    return [
+        Operation(call=sys_find, effect="read", scopes=FIND, cost="low", title="Find an operation"),
+        Operation(call=sys_describe, effect="read", scopes=FIND, cost="low", title="Describe an operation"),
+        Operation(
+            call=sys_call,
+            # the strongest that can be behind it; what is asked and recorded is the operation meant
+            effect="destroy" if catalogue.grants_writing else "read",
+            scopes=CALL,
+            delegate=meant,
+            open_world=True,
+            title="Call an operation",
+        ),
+    ]
+
+
+def _find(catalogue: Catalogue, principal: Principal, request: str, system: str, limit: int) -> FoundOperations:
+    known = [name for name in (system.name for system in catalogue.systems) if _may_use(principal, name)]
+    if system and system not in known:
+        raise InvalidInput(f"there is no system {system!r}.", fix=f"Known: {', '.join(known) or 'none'}.")
+    problems = {name: text for name, text in catalogue.problems.items() if _may_use(principal, name)}
+
+    def allowed(entry: Entry) -> bool:
+        return system in ("", entry.system.name) and not principal.missing(entry.operation.scopes)
+
+    found = catalogue.search(request, limit, allowed)
+    return FoundOperations(
+        operations=[_found(entry.operation) for entry in found],
+        note=_note(known, problems, found=bool(found)),
+    )
+
+
+def _may_use(principal: Principal, system: str) -> bool:
+    return any(not principal.missing(frozenset({f"{system}:{effect}"})) for effect in ("read", "write", "destroy"))
+
+
+def _found(operation: Operation) -> Found:
+    required = Parameters(operation).own.get("required", [])
+    left = [f"… {len(required) - MAX_REQUIRED} more"] if len(required) > MAX_REQUIRED else []
+    return Found(
+        name=operation.name,
+        summary=_cut(" ".join(operation.description.partition("\n")[0].split()), SUMMARY_CHARACTERS),
+        effect=operation.effect,
+        required=[*required[:MAX_REQUIRED], *left],
+    )
+
+
+def _note(known: list[str], problems: Mapping[str, str], *, found: bool) -> str | None:
+    facts = []
+    if not known and not problems:
+        facts.append(f"No system is there for you; the operator adds one to {FILE_NAME} in the usrland home.")
+    elif not found:
+        facts.append(f"Nothing fits these words. Systems: {', '.join(known) or 'none'}. Try other words.")
+    facts += [f"{name}: {problem}" for name, problem in problems.items()]
+    return _cut(" ".join(facts), NOTE_CHARACTERS) or None
+
+
+def _cut(text: str, characters: int) -> str:
+    return text if len(text) <= characters else text[: characters - 1] + "…"
+
+
+def _describe(catalogue: Catalogue, principal: Principal, name: str) -> Contract:
+    operation = catalogue.entry(name, principal).operation
+    parameters = Parameters(operation)
+    return Contract(
+        name=name,
+        description=operation.description,
+        effect=operation.effect,
+        scopes=sorted(operation.scopes),
+        arguments=parameters.own,
+        example={"name": name, "arguments": _example(parameters.own)},
+        note=_beside(parameters),
+    )
+
+
+def _beside(parameters: Parameters) -> str | None:
+    added = [name for name in ("dry_run", "idempotency_key", "confirm_token") if name in parameters.added]
+    return f"sys_call also takes {', '.join(added)}, beside `arguments`." if added else None
+
+
+def _example(schema: Mapping[str, Any], depth: int = 0) -> Any:
+    """A value of the right shape: what is required and no more."""
+    if "default" in schema:
+        return schema["default"]
+    if schema.get("enum"):
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object" if depth < 4:
+            properties = schema.get("properties", {})
+            return {key: _example(properties.get(key, {}), depth + 1) for key in schema.get("required", [])}
+        case "object":
+            return {}
+        case "array":
+            return [_example(schema.get("items", {}), depth + 1)] if schema.get("minItems") else []
+        case "integer" | "number":
+            return schema.get("minimum", 1)
+        case "boolean":
+            return True
+        case _:
+            return "…"

@@ -1,0 +1,280 @@
+"""The operations of a SQL database.
+
+They are the same for every database, so listing them reads no schema. A statement passes three layers, each
+of which holds alone where it can: the guard (a parsed statement of allowed nodes, functions and tables), the
+session (read-only, one statement, deadlines, always rolled back) and the role the operator gave.
+
+`execute` is one operation and called destructive, because an UPDATE without a WHERE destroys as much as a
+DELETE, and no parser knows which of them somebody meant.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import anyio.to_thread
+from pydantic import BaseModel, ConfigDict, Field
+
+from usrland.connector import Call, Connector, Operation
+from usrland.errors import InvalidInput, NotFound, Unavailable
+from usrland.redact import keep_secret
+from usrland.schemas.wire import Answer, Page, Preview
+
+if TYPE_CHECKING:
+    import httpx
+
+    from enterprise_connectors.sql.engine import Engine, Limits, Result, Table
+    from enterprise_connectors.sql.guard import Guard
+
+__all__ = ["SqlConfig", "SqlConnector"]
+
+READ = frozenset({"sys:read"})
+DESTROY = frozenset({"sys:destroy"})
+
+WorkT = TypeVar("WorkT")
+
+Sql = Annotated[str, Field(description="One statement; values as $1, $2 ….")]
+Parameters = Annotated[list[Any] | None, Field(description="Values for $1, $2 …, in order.")]
+
+
+class SqlConfig(BaseModel):
+    """The keys of a `kind = "sql"` table."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    url: str = Field(repr=False)
+    """`sqlite:////absolute/path` or `postgresql://role:password@host/database`."""
+    tables: list[str] | None = None
+    """The only tables that may be used: `name` (without a schema, or in `public`) or `schema.name`. Default: all
+    that the role may read."""
+    max_rows: int = Field(default=200, ge=1, le=10_000)
+    max_changed: int = Field(default=1_000, ge=1)
+    """Rows one `execute` may change."""
+    timeout_seconds: float = Field(default=10.0, gt=0, le=50)
+
+
+class Rows(Page[list[Any]]):
+    """Rows of a query, each a list in the order of `columns`."""
+
+    columns: list[str]
+
+
+class TableSummary(Answer):
+    name: str
+    kind: str
+    rows: int | None = Field(default=None, description="An estimate.")
+    comment: str | None = None
+
+
+class ColumnSummary(Answer):
+    name: str
+    type: str
+    nullable: bool
+    default: str | None = None
+    comment: str | None = None
+
+
+class TableDescription(Answer):
+    name: str
+    columns: list[ColumnSummary]
+    keys: list[str]
+    sample: list[list[Any]] = Field(description="Up to three rows, in the order of the columns.")
+
+
+class Plan(Answer):
+    lines: list[str]
+
+
+class Changed(Answer):
+    affected: int
+    columns: list[str] | None = None
+    rows: list[list[Any]] | None = Field(default=None, description="What RETURNING gave.")
+    note: str | None = None
+
+
+class SqlConnector(Connector[SqlConfig]):
+    """A database behind a URL. The parser and the driver are loaded at the first call."""
+
+    name = "sql"
+    config_type = SqlConfig
+
+    def __init__(self, config: SqlConfig, http: httpx.AsyncClient) -> None:
+        super().__init__(config, http)
+        parts = urlsplit(config.url)
+        if parts.scheme not in ("sqlite", "postgresql", "postgres"):
+            raise InvalidInput(
+                f"url: the scheme {parts.scheme!r} is not known.", fix="Use sqlite:// or postgresql://."
+            )
+        if parts.scheme == "sqlite" and not config.url.startswith("sqlite:////"):
+            raise InvalidInput(
+                "url: a SQLite file is named by its whole path.", fix="Use sqlite:////absolute/path."
+            )
+        if parts.password:
+            keep_secret(unquote(parts.password))
+        self._opening = threading.Lock()
+        self._opened: tuple[Guard, Engine] | None = None
+
+    def operations(self) -> Sequence[Operation]:
+        return [
+            Operation(call=self.tables, effect="read", scopes=READ, cost="low"),
+            Operation(call=self.describe, effect="read", scopes=READ, cost="low"),
+            Operation(call=self.query, effect="read", scopes=READ),
+            Operation(call=self.explain, effect="read", scopes=READ, cost="low"),
+            Operation(call=self.execute, preview=self.would_execute, effect="destroy", scopes=DESTROY),
+        ]
+
+    async def check(self) -> None:
+        await self._work(lambda _, engine: engine.tables())
+
+    async def tables(
+        self,
+        call: Call,
+        pattern: Annotated[str, Field(description="Part of the name.")] = "",
+    ) -> Page[TableSummary]:
+        """List the tables and views of the database. Look here before you write a query."""
+        found = [
+            TableSummary(name=_shown(table), kind=table.kind, rows=table.rows, comment=table.comment)
+            for table in await self._work(_available)
+            if pattern.lower() in _shown(table).lower()
+        ]
+        return Page(items=found[call.offset :], total=len(found))
+
+    async def describe(self, table: Annotated[str, Field(description="As tables names it.")]) -> TableDescription:
+        """The columns, keys and three sample rows of one table."""
+
+        def work(guard: Guard, engine: Engine) -> TableDescription:
+            for found in _available(guard, engine):
+                if table in (_shown(found), f"{found.schema}.{found.name}"):
+                    described = engine.describe(found, self._limits())
+                    break
+            else:
+                raise NotFound(
+                    f"there is no table {table!r}.", fix="The operation tables lists the tables there are."
+                )
+            return TableDescription(
+                name=table,
+                columns=[
+                    ColumnSummary(
+                        name=column.name,
+                        type=column.type,
+                        nullable=column.nullable,
+                        default=column.default,
+                        comment=column.comment,
+                    )
+                    for column in described.columns
+                ],
+                keys=described.keys,
+                sample=described.sample.rows,
+            )
+
+        return await self._work(work)
+
+    async def query(
+        self,
+        sql: Sql,
+        call: Call,
+        parameters: Parameters = None,
+        max_rows: Annotated[int, Field(ge=1, description="At once; default as configured.")] = 0,
+    ) -> Rows:
+        """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
+        limits = self._limits(max_rows, call.offset)
+
+        def work(guard: Guard, engine: Engine) -> tuple[Result, str | None]:
+            guard.query(sql)
+            return engine.query(sql, parameters or (), limits), engine.warning()
+
+        result, warning = await self._work(work)
+        return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
+
+    async def explain(self, sql: Sql) -> Plan:
+        """How the database would run one SELECT; it is not run. For queries that are slow."""
+
+        def work(guard: Guard, engine: Engine) -> list[str]:
+            guard.query(sql)
+            return engine.plan(sql, self._limits())
+
+        return Plan(lines=await self._work(work))
+
+    async def execute(self, sql: Sql, parameters: Parameters = None) -> Changed:
+        """Run one INSERT, UPDATE or DELETE. Use dry_run first: it says how many rows would change."""
+        result = await self._change(sql, parameters, commit=True)
+        return Changed(
+            affected=result.affected,
+            columns=result.columns or None,
+            rows=result.rows if result.columns else None,
+            note="There are more rows than shown." if result.more else None,
+        )
+
+    async def would_execute(self, sql: Sql, parameters: Parameters = None) -> Preview:
+        """Run it and take it back."""
+        result = await self._change(sql, parameters, commit=False)
+        statement = " ".join(sql.split())
+        return Preview(
+            would=f"Change {result.affected} rows: {statement[:300]}{'…' if len(statement) > 300 else ''}",
+            affected=result.affected,
+            examples=[str(row) for row in result.rows[:10]],
+        )
+
+    async def _change(self, sql: str, parameters: list[Any] | None, *, commit: bool) -> Result:
+        def work(guard: Guard, engine: Engine) -> Result:
+            guard.change(sql)
+            return engine.execute(sql, parameters or (), self._limits(), commit=commit)
+
+        return await self._work(work)
+
+    def _limits(self, max_rows: int = 0, offset: int = 0) -> Limits:
+        from enterprise_connectors.sql.engine import Limits
+
+        return Limits(
+            max_rows=min(max_rows or self.config.max_rows, self.config.max_rows),
+            offset=offset,
+            seconds=self.config.timeout_seconds,
+            max_changed=self.config.max_changed,
+        )
+
+    async def _work(self, work: Callable[[Guard, Engine], WorkT]) -> WorkT:
+        def run() -> WorkT:
+            return work(*self._open())
+
+        return await anyio.to_thread.run_sync(run)
+
+    def _open(self) -> tuple[Guard, Engine]:
+        with self._opening:
+            if self._opened is None:
+                self._opened = self._made()
+            return self._opened
+
+    def _made(self) -> tuple[Guard, Engine]:
+        from enterprise_connectors.sql.guard import Guard
+
+        tables = None if self.config.tables is None else frozenset(self.config.tables)
+        if self.config.url.startswith("sqlite"):
+            from enterprise_connectors.sql.sqlite import Sqlite
+
+            guard = Guard("sqlite", tables)
+            return guard, Sqlite(unquote(self.config.url.removeprefix("sqlite:///")), guard.allows)
+        try:
+            from enterprise_connectors.sql.postgres import Postgres
+        except ImportError as error:
+            raise Unavailable("PostgreSQL needs: pip install 'usrland[postgres]'.") from error
+        return Guard("postgres", tables), Postgres(self.config.url)
+
+
+def _available(guard: Guard, engine: Engine) -> list[Table]:
+    return [table for table in engine.tables() if guard.allows(table.name, table.schema)]
+
+
+def _shown(table: Table) -> str:
+    return table.name if table.schema in ("", "public") else f"{table.schema}.{table.name}"
+
+
+def _note(result: Result, warning: str | None) -> str | None:
+    facts = []
+    if result.shortened:
+        facts.append(f"{result.shortened} long values are shortened; select a part of them with substr().")
+    if warning:
+        facts.append(warning)
+    return " ".join(facts) or None

@@ -1,0 +1,113 @@
+"""What the connector asks of a database, whichever it is.
+
+Engines are plain blocking code that opens a connection for each call: nothing of one caller's session can
+reach the next one's, a changed password counts at once, and a few milliseconds are small beside a model's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from enterprise_connectors.sql.values import plain
+
+__all__ = ["Column", "Description", "Engine", "Limits", "Result", "Table", "collect", "quoted"]
+
+MAX_ANSWER_CHARACTERS = 1_000_000
+SAMPLE_ROWS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """How much one statement may cost."""
+
+    max_rows: int
+    offset: int = 0
+    seconds: float
+    max_changed: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """Rows as JSON values."""
+
+    columns: list[str] = field(default_factory=list)
+    rows: list[list[Any]] = field(default_factory=list)
+    more: bool = False
+    shortened: int = 0
+    """How many values were too long to give whole."""
+    affected: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    name: str
+    schema: str = ""
+    kind: str
+    rows: int | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Column:
+    name: str
+    type: str
+    nullable: bool
+    default: str | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Description:
+    columns: list[Column]
+    keys: list[str]
+    """Primary, unique and foreign keys, as SQL says them."""
+    sample: Result
+
+
+class Engine(Protocol):
+    """One database. Every method blocks, and raises only errors of ours."""
+
+    def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
+        """Run one query that was checked, with no way to change anything."""
+        ...
+
+    def plan(self, sql: str, limits: Limits) -> list[str]:
+        """How the database would run a query; it is not run."""
+        ...
+
+    def execute(self, sql: str, parameters: Sequence[Any], limits: Limits, *, commit: bool) -> Result:
+        """Run one change that was checked. Without `commit` it is run and taken back."""
+        ...
+
+    def tables(self) -> list[Table]:
+        """All tables and views the role may read, system tables left out, sorted."""
+        ...
+
+    def describe(self, table: Table, limits: Limits) -> Description:
+        """Columns, keys and some rows of one of `tables()`."""
+        ...
+
+    def warning(self) -> str | None:
+        """What the operator should change about this database, in one sentence."""
+        ...
+
+
+def collect(columns: list[str], rows: Iterable[Sequence[Any]], limits: Limits) -> Result:
+    """Rows up to the limits, and whether there are more."""
+    kept: list[list[Any]] = []
+    characters = shortened = 0
+    for row in rows:
+        values, cut = plain(row)
+        characters += sum(len(str(value)) for value in values)
+        if len(kept) == limits.max_rows or (kept and characters > MAX_ANSWER_CHARACTERS):
+            return Result(columns=columns, rows=kept, more=True, shortened=shortened)
+        kept.append(values)
+        shortened += cut
+    return Result(columns=columns, rows=kept, shortened=shortened)
+
+
+def quoted(*names: str) -> str:
+    """Names as SQL identifiers that mean exactly these names."""
+    return ".".join('"' + name.replace('"', '""') + '"' for name in names if name)

@@ -1,0 +1,197 @@
+"""One statement, understood and allowed, or a refusal.
+
+The statement is parsed and every node of its tree must be of a kind listed here: what the parser or this
+list does not know is refused, so a new construct fails closed. This is one layer of three. The statement runs
+as it was written (rewriting it would change what analysts mean), so where parser and database disagree the
+database's own limits have to hold: read-only transaction, authorizer, least privilege.
+
+What this does not protect against: a view or a function of the schema's owner that reads more than its name
+says, and statements that are merely slow. Deadlines and row limits are the engine's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import sqlglot
+from sqlglot import exp
+from sqlglot.errors import SqlglotError
+
+from enterprise_connectors.sql.functions import NAMES, PARSED, named
+from usrland.errors import Denied, InvalidInput
+
+__all__ = ["Dialect", "Guard"]
+
+# it warns that it does not understand a statement; here that is a refusal
+logging.getLogger("sqlglot").setLevel(logging.ERROR)
+
+Dialect = Literal["sqlite", "postgres"]
+
+MAX_CHARACTERS = 20_000
+
+_QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
+_CHANGES = frozenset({"Insert", "Update", "Delete"})
+_NODES = _QUERIES | named(
+    """
+Add Alias Aliases All And Any Anonymous AnonymousAggFunc Array ArrayContainedBy ArrayContainsAll
+ArrayOverlaps AtTimeZone Between BitString BitwiseAnd BitwiseLeftShift BitwiseNot BitwiseOr
+BitwiseRightShift BitwiseXor Boolean Bracket ByteString CTE Case Cast Collate Column ColumnDef
+CombinedAggFunc Cube DPipe DataType DataTypeParam Distinct Div Dot EQ Escape Except Exists Fetch Filter From
+GT GTE Glob Group GroupingSets Having HexString ILike Identifier If IgnoreNulls In Interval IntervalSpan Is
+JSONBContains JSONBExtract JSONBExtractScalar JSONExtract JSONExtractScalar JSONPath JSONPathKey
+JSONPathRoot JSONPathSubscript Join LT LTE Lateral Like Limit LimitOptions Literal Match Mod Mul NEQ
+National Neg Not Null NullSafeEQ NullSafeNEQ Offset Or Order Ordered Parameter Paren Placeholder Pow
+RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableAlias TableSample Tuple
+Unnest Values Var Where Window WindowSpec With WithinGroup Xor
+"""
+)
+_CHANGE_NODES = _NODES | {"OnConflict", "Returning", "Schema"}
+
+_HIDDEN_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", "pg_temp", "temp"})
+_DEFAULT_SCHEMA = {"sqlite": "main", "postgres": "public"}
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What may be said to one database. `tables` is None where every table may be used."""
+
+    dialect: Dialect
+    tables: frozenset[str] | None = None
+
+    def query(self, sql: str) -> None:
+        """Raises unless `sql` is one query that only reads, with allowed functions and tables."""
+        tree = self._parsed(sql)
+        if type(tree).__name__ not in _QUERIES:
+            raise Denied(
+                f"only one SELECT is allowed here, not {_kind(tree)}.",
+                fix="For a plan use the operation explain; for the schema use tables and describe.",
+            )
+        self._walk(tree, _NODES)
+
+    def change(self, sql: str) -> None:
+        """Raises unless `sql` is one INSERT, UPDATE or DELETE on an allowed table."""
+        tree = self._parsed(sql)
+        if type(tree).__name__ not in _CHANGES:
+            raise Denied(f"only one INSERT, UPDATE or DELETE is allowed here, not {_kind(tree)}.")
+        self._walk(tree, _CHANGE_NODES)
+
+    def allows(self, name: str, schema: str = "") -> bool:
+        """Whether this table, by its exact name, may be used."""
+        if self._is_hidden(name, schema):
+            return False
+        if self.tables is None:
+            return True
+        fold = str.lower if self.dialect == "sqlite" else str
+        allowed = {fold(table) for table in self.tables}
+        plain = schema in ("", _DEFAULT_SCHEMA[self.dialect])
+        return fold(f"{schema}.{name}") in allowed or (plain and fold(name) in allowed)
+
+    def _is_hidden(self, name: str, schema: str) -> bool:
+        lower = name.lower()
+        if schema.lower() in _HIDDEN_SCHEMAS or schema.lower().startswith("pg_"):
+            return True
+        return lower.startswith("sqlite_" if self.dialect == "sqlite" else "pg_")
+
+    def _parsed(self, sql: str) -> exp.Expr:
+        if len(sql) > MAX_CHARACTERS or "\0" in sql:
+            raise InvalidInput(f"sql: at most {MAX_CHARACTERS} characters and no zero byte.")
+        try:
+            trees = sqlglot.parse(sql, read=self.dialect)
+        except SqlglotError as error:
+            raise InvalidInput(f"the statement is not understood: {_where(error)}.") from None
+        except RecursionError:
+            raise InvalidInput("the statement is nested too deeply.") from None
+        statements = [tree for tree in trees if tree is not None]
+        if len(statements) != 1:
+            raise Denied(f"one statement at a time, not {len(statements)}.", fix="Send them one by one.")
+        return statements[0]
+
+    def _walk(self, tree: exp.Expr, allowed: frozenset[str]) -> None:
+        for node in tree.walk():
+            kind = type(node).__name__
+            if isinstance(node, exp.Func):
+                self._check_function(node)
+            elif kind not in allowed and not (node is tree and kind in _CHANGES):
+                raise Denied(f"{_kind(node)} is not allowed in a statement here.")
+            if isinstance(node, exp.Dot) and isinstance(node.expression, exp.Func):
+                raise Denied("functions are called without a schema here.")
+            if isinstance(node, exp.Table):
+                self._check_table(node)
+
+    def _check_function(self, node: exp.Func) -> None:
+        if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
+            known = node.name.lower() in NAMES[self.dialect]
+        else:
+            known = type(node).__name__ in PARSED
+        if not known:
+            name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
+            raise Denied(
+                f"the function {name.lower()!r} is not allowed.", fix="Use functions that compute on values."
+            )
+
+    def _check_table(self, node: exp.Table) -> None:
+        if isinstance(node.this, exp.Func):
+            return
+        if not isinstance(node.this, exp.Identifier) or node.args.get("catalog"):
+            raise Denied("a table is named by itself or with its schema, nothing else.")
+        schema = _folded(node.args.get("db"))
+        name = _folded(node.this)
+        if not schema and _is_common(node):
+            return
+        if not self.allows(name, schema):
+            raise Denied(
+                f"the table {f'{schema}.{name}' if schema else name!r} is not available.",
+                fix="The operation tables lists the tables there are.",
+            )
+
+
+def _folded(identifier: object) -> str:
+    if not isinstance(identifier, exp.Identifier):
+        return ""
+    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
+
+
+def _is_common(table: exp.Table) -> bool:
+    """Whether this name stands for a WITH query rather than for a table of the same name.
+
+    Exactly the scope of SQL, or narrower: a query sees those listed before it, itself when RECURSIVE.
+    """
+    name = _folded(table.this)
+    for scope, inside in _with_scopes(table):
+        names = [_folded(cte.args["alias"].this) for cte in scope.expressions]
+        visible = len(names) if inside is None else inside + bool(scope.args.get("recursive"))
+        if name in names[:visible]:
+            return True
+    return False
+
+
+def _with_scopes(node: exp.Expr) -> Iterator[tuple[exp.With, int | None]]:
+    """The WITH clauses around a node, from the inside out, and in which of their queries it stands."""
+    child: exp.Expr = node
+    inside: int | None = None
+    while (parent := child.parent) is not None:
+        if isinstance(parent, exp.With):
+            inside = next(number for number, cte in enumerate(parent.expressions) if cte is child)
+            yield parent, inside
+        elif (scope := parent.args.get("with_")) is not None and scope is not child:
+            yield scope, None
+        child = parent
+
+
+def _kind(node: exp.Expr) -> str:
+    if isinstance(node, exp.Command):
+        return str(node.this).upper()
+    return type(node).__name__.upper()
+
+
+def _where(error: SqlglotError) -> str:
+    details = getattr(error, "errors", None)
+    if not details:
+        return "it has no valid tokens"
+    first = details[0]
+    return (
+        f"{str(first.get('description', '')).rstrip('.')} at line {first.get('line')}, column {first.get('col')}"
+    )

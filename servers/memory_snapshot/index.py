@@ -1,0 +1,167 @@
+"""The derived index: fed from the journal in batches, thrown away and rebuilt without a loss.
+
+The journal is its outbox. `IndexPosition` says up to which event of a space the index has read; whatever
+stands behind that is searched directly (`scan`), so a just acknowledged item is found whether or not anybody
+had time to index it. One process feeds at a time, by a file lock; the others do not wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import anyio
+import anyio.to_thread
+from filelock import FileLock
+from filelock import Timeout as LockTimeout
+
+from usrland import Unavailable
+from usrland.database import Database
+from usrland.embedding import Embedder
+from usrland.search import HybridIndex, IndexRow, SearchAnswer
+
+if TYPE_CHECKING:
+    from sqlmodel import Session
+
+__all__ = ["NOW", "PAST", "Index", "scope"]
+
+logger = logging.getLogger(__name__)
+
+NOW, PAST = "now", "past"
+"""Groups of rows: past are those that something superseded. A hint to look at fewer, never an answer."""
+EVENTS_PER_BATCH = 64
+EMBED_AT_ONCE = 64
+"""More rows than this are found by their words first, and get their vectors in the background."""
+REBUILD_WAIT_SECONDS = 60.0
+GATHER_SECONDS = 1.0
+"""A burst of writes is one batch: every batch is a version of the tables on the disk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    rows: Sequence[IndexRow]
+    positions: dict[int, int]
+
+
+def scope(tenant: str, name: str) -> str:
+    """A space as the index knows it; no two spaces share one, whatever characters their names hold."""
+    return f"{len(tenant)}:{tenant}/{name}"
+
+
+class Index:
+    """One folder of search tables over the journals in one database."""
+
+    def __init__(self, folder: Path, database: Database, embedder: Embedder | None) -> None:
+        self._folder = folder
+        self._database = database
+        self._embedder = embedder
+        self._tables = HybridIndex(folder, embedder)
+        self._written = anyio.Event()
+        self._wordy = True
+        """Some rows may be without their vectors."""
+
+    @property
+    def name(self) -> str | None:
+        """Which index this is; None before the first feed. A lost folder takes its name and position along."""
+        try:
+            return (self._folder / "name").read_text(encoding="ascii") or None  # empty: killed while writing it
+        except FileNotFoundError:
+            return None
+
+    async def search(self, query: str, *, scope: str, groups: Collection[str] | None, k: int) -> SearchAnswer:
+        return await self._tables.search(query, scopes=[scope], groups=groups, k=k)
+
+    async def feed(self) -> None:
+        """Index what is new; does nothing while another process does it."""
+        async with self._turn() as mine:
+            if mine:
+                await self._feed()
+
+    async def rebuild(self) -> None:
+        """Drop the index and make it anew from the journal."""
+        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+            if not mine:
+                raise Unavailable("another process is filling the memory index.")
+            # the new name first: from then on everybody searches directly what the new index has not read yet
+            await anyio.to_thread.run_sync(self._rename)
+            await self._tables.drop()
+            await self._feed()
+        await self._embed()
+
+    def wake(self) -> None:
+        """Something was written."""
+        self._written.set()
+
+    async def run(self) -> None:
+        """Keep the index up to date until cancelled. Nothing that goes wrong here loses an item."""
+        while True:
+            self._written = anyio.Event()
+            try:
+                await self.feed()
+                if self._wordy:
+                    await self._embed()
+            except Exception:  # the edge of a background task: search goes on without the index
+                logger.exception("the memory index could not be brought up to date")
+            await self._written.wait()
+            await anyio.sleep(GATHER_SECONDS)
+
+    async def _feed(self) -> None:
+        name = self.name
+        if name is None:
+            name = await anyio.to_thread.run_sync(self._rename)
+        while True:
+            batch = await self._database.read(partial(_next_batch, name=name))
+            if not batch.positions:
+                return
+            at_once = len(batch.rows) <= EMBED_AT_ONCE and self._embedder is not None and self._embedder.ready
+            self._wordy = self._wordy or not at_once
+            await self._tables.upsert(batch.rows, embed=at_once)
+            await self._database.write(partial(_advance, name=name, positions=batch.positions))
+
+    async def _embed(self) -> None:
+        self._wordy = False
+        await self._tables.embed_pending()
+
+    def _rename(self) -> str:
+        name = secrets.token_hex(16)
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self._folder / "name").write_text(name, encoding="ascii")
+        return name
+
+    @asynccontextmanager
+    async def _turn(self, wait_seconds: float = 0.0) -> AsyncIterator[bool]:
+        lock = FileLock(self._folder / "feed.lock", thread_local=False)
+
+        def acquire() -> bool:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            try:
+                lock.acquire(timeout=wait_seconds)
+            except LockTimeout:
+                return False
+            return True
+
+        mine = await anyio.to_thread.run_sync(acquire)
+        try:
+            yield mine
+        finally:
+            if mine:
+                lock.release()
+
+
+def _next_batch(session: Session, *, name: str) -> _Batch:
+    from memory_snapshot import feeding
+
+    rows, positions = feeding.next_rows(session, name, EVENTS_PER_BATCH)
+    return _Batch(rows=rows, positions=positions)
+
+
+def _advance(session: Session, *, name: str, positions: dict[int, int]) -> None:
+    from memory_snapshot import feeding
+
+    feeding.advance(session, name, positions)

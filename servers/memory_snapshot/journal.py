@@ -1,0 +1,127 @@
+"""The append-only log of one space: every change is an event, chained by hash to the one before it.
+
+A space is locked from the first look until the commit, so `seq` has no gaps, time never runs backwards in
+it, and whoever reads up to a `seq` has read all there will ever be up to it. What a bare chain cannot show
+is a log cut off at its end or replaced as a whole: compare `Head`s that were kept somewhere else for that.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, func, select
+
+from memory_snapshot.canonical import NO_HASH, canonical, digest, moment
+from memory_snapshot.tables import Event, Space
+from usrland import Principal
+
+__all__ = [
+    "MAIN",
+    "MOVES",
+    "append",
+    "event_hash",
+    "find_space",
+    "last_event",
+    "last_seq_at",
+    "lock_space",
+    "now_after",
+]
+
+MAIN = "main"
+"""The branch that everybody is on."""
+
+MOVES = ("snapshot",)
+"""Operations whose payload names a `snapshot` and its `root`, which the branch then stands on. All others
+`put` versions of items in place (pairs of item id and oid, in order) and then `drop` items."""
+
+
+def find_space(session: Session, principal: Principal) -> Space | None:
+    """The space that this principal may reach; None before the first write."""
+    return session.exec(
+        select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace)
+    ).first()
+
+
+def lock_space(session: Session, principal: Principal) -> Space:
+    """The principal's space, made on first use. Other writers of it wait until this transaction ends."""
+    insert = postgresql.insert if _dialect(session) == "postgresql" else sqlite.insert
+    new = insert(Space).values(tenant=principal.tenant, name=principal.namespace)
+    session.execute(new.on_conflict_do_nothing())
+    # SQLite ignores FOR UPDATE: there the whole database is locked already
+    return session.exec(
+        select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace).with_for_update()
+    ).one()
+
+
+def _dialect(session: Session) -> str:
+    return session.get_bind().dialect.name
+
+
+def last_event(session: Session, space_id: int) -> Event | None:
+    return session.exec(
+        select(Event).where(Event.space_id == space_id).order_by(col(Event.seq).desc()).limit(1)
+    ).first()
+
+
+def last_seq_at(session: Session, space_id: int, at: str) -> int:
+    """The last event up to a moment; 0 where there is none."""
+    return session.exec(select(func.max(Event.seq)).where(Event.space_id == space_id, Event.at <= at)).one() or 0
+
+
+def now_after(last: Event | None) -> str:
+    """The present, or the last event's moment where a clock was set back."""
+    now = moment(datetime.now(UTC))
+    return max(now, last.at) if last else now
+
+
+def append(
+    session: Session,
+    space: Space,
+    last: Event | None,
+    *,
+    op: str,
+    branch: str,
+    actor: str,
+    at: str,
+    payload: Mapping[str, Any],
+) -> Event:
+    """Add one event behind `last`; the space is locked by the caller."""
+    assert space.id is not None
+    text = canonical(payload)
+    event = Event(
+        space_id=space.id,
+        seq=last.seq + 1 if last else 1,
+        prev_hash=last.hash if last else NO_HASH,
+        hash="",
+        op=op,
+        branch=branch,
+        actor=actor,
+        payload=text,
+        payload_hash=digest(text),
+        at=at,
+    )
+    event.hash = event_hash(space, event)
+    session.add(event)
+    session.flush()
+    return event
+
+
+def event_hash(space: Space, event: Event) -> str:
+    """What `hash` has to be. The space is part of it, so that a chain cannot be moved to another tenant."""
+    return digest(
+        canonical(
+            {
+                "space": [space.tenant, space.name],
+                "seq": event.seq,
+                "prev_hash": event.prev_hash,
+                "op": event.op,
+                "branch": event.branch,
+                "actor": event.actor,
+                "payload_hash": event.payload_hash,
+                "at": event.at,
+            }
+        )
+    )

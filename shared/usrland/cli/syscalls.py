@@ -1,0 +1,106 @@
+"""`usrland syscalls`: every operation that a kernel can call here, with its risk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import typer
+
+from usrland.cli.console import fail, say, say_json, say_table
+from usrland.cli.servers import pick_servers
+from usrland.connector import Operation, Service
+from usrland.errors import UsrlandError
+from usrland.settings import Settings
+
+__all__ = ["Syscall", "all_syscalls", "syscalls"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Syscall:
+    """One operation and the server that has it."""
+
+    server: str
+    operation: Operation
+    listed: bool
+    """A tool of its own. Others are reached through a delegate such as `sys_call`."""
+
+    def facts(self) -> dict[str, Any]:
+        operation = self.operation
+        return {
+            "name": operation.name,
+            "server": self.server,
+            "effect": operation.effect,
+            "scopes": sorted(operation.scopes),
+            "hints": self.hints,
+            "consent": bool(operation.consent),
+            "dry_run": operation.preview is not None,
+            "undo": operation.undo or None,
+            "timeout_seconds": operation.timeout_seconds,
+            "cost": operation.cost,
+            "listed": self.listed,
+        }
+
+    @property
+    def hints(self) -> list[str]:
+        """Which of the protocol's four hints are true."""
+        operation = self.operation
+        stated = {
+            "read-only": operation.effect == "read",
+            "destructive": operation.effect == "destroy",
+            "idempotent": operation.idempotent,
+            "open-world": operation.open_world,
+        }
+        return [hint for hint, holds in stated.items() if holds]
+
+
+def syscalls(
+    server: Annotated[
+        list[str] | None, typer.Option("--server", metavar="NAME", help="Only this server; may be repeated.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
+) -> None:
+    """List every operation: its effect, the scopes it needs, its hints, its deadline and its cost."""
+    found = all_syscalls(Settings.load(), server or [])
+    if as_json:
+        say_json([each.facts() for each in found])
+        return
+    say_table(
+        ["name", "effect", "scopes", "hints", "timeout", "cost", "server"],
+        [
+            [
+                each.operation.name,
+                each.operation.effect,
+                " ".join(sorted(each.operation.scopes)),
+                " ".join(each.hints),
+                f"{each.operation.timeout_seconds:g} s",
+                each.operation.cost,
+                each.server if each.listed else f"{each.server} (sys_call)",
+            ]
+            for each in found
+        ],
+    )
+    say("\nOne of them: usrland man NAME")
+
+
+def all_syscalls(settings: Settings, servers: Sequence[str]) -> list[Syscall]:
+    """By server, then in the order each server declares. What is wrong with a server is told and skipped."""
+    found: list[Syscall] = []
+    for server in pick_servers(servers):
+        try:
+            found += _of(server.load(settings))
+        except UsrlandError as error:
+            fail(error)
+    return found
+
+
+def _of(service: Service) -> list[Syscall]:
+    tools = [Syscall(server=service.name, operation=each, listed=each.visible) for each in service.operations]
+    names = {each.operation.name for each in tools}
+    # what stands behind a delegate: a server with a catalogue shows it under this name
+    catalogue = service.state.get("catalogue")
+    behind = [entry.operation for entry in catalogue.entries().values()] if catalogue is not None else []
+    return tools + [
+        Syscall(server=service.name, operation=each, listed=False) for each in behind if each.name not in names
+    ]

@@ -1,0 +1,133 @@
+"""What was called: `trace`, `audit`, `syscalls` and `man`, after a real server has really been called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from usrland.probe import Launch, ServerProcess
+
+TASKS = "example-connector"
+
+
+@pytest.fixture(scope="module")
+def called(shared_installation: Any) -> Any:
+    """An installation whose server was called: one write, one read, one refusal. Not to be changed."""
+    installation = shared_installation
+    code = {"server.py": "from example_connector.server import service\n"}
+    installation.plant("planted", code, f"[usrland.servers]\n{TASKS} = planted.server:service\n")
+    launch = Launch(
+        command=str(installation.python),
+        arguments=("-m", "example_connector"),
+        environment={"USRLAND_HOME": str(installation.home)},
+    )
+    with ServerProcess(launch) as server:
+        hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+        server.request("initialize", hello)
+        server.notify("notifications/initialized")
+        for name, arguments in (
+            ("task_add", {"title": "Write the offer"}),
+            ("task_find", {}),
+            ("task_find", {"texxt": "x"}),
+        ):
+            server.request("tools/call", {"name": name, "arguments": arguments})
+    return installation
+
+
+@pytest.fixture
+def copied(called: Any, tmp_path: Path) -> Any:
+    """The same with a home of its own, to be damaged."""
+    return replace(called, user=shutil.copytree(called.user, tmp_path / "user"))
+
+
+def test_the_trace_shows_each_call_on_a_line(called: Any) -> None:
+    lines = called.run("trace", "--server", TASKS).splitlines()
+
+    assert len(lines) == 3
+    assert 'task_add(title="Write the offer") = ok  <write, allowed, ' in lines[0]
+    assert "task_find() = ok  <read, allowed, " in lines[1] and "answer " in lines[1]
+    assert 'task_find(texxt="x") = invalid_input  <read, invalid_input, ' in lines[2]
+
+
+def test_the_last_calls_can_be_had_as_json(called: Any) -> None:
+    (call,) = called.run_json("trace", "--last", "1", "--json")
+
+    assert (call["server"], call["operation"], call["outcome"]) == (TASKS, "task_find", "invalid_input")
+
+
+def test_an_unbroken_log_is_verified_also_against_a_head_kept_elsewhere(called: Any) -> None:
+    head = called.run("audit", "head")
+    assert json.loads(head)["chain"] == TASKS
+
+    assert f"{TASKS}: 4 entries, unbroken" in called.run("audit", "verify", "--head", "-", text=head)
+
+
+def test_an_edited_log_is_found(copied: Any) -> None:
+    with sqlite3.connect(copied.home / TASKS / "calls.sqlite") as connection:
+        for (trigger,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall():
+            connection.execute(f"DROP TRIGGER {trigger}")  # whoever can write the file can do this too
+        connection.execute("UPDATE audit_entry SET body = CAST(replace(body, 'task_add', 'task_odd') AS BLOB)")
+    connection.close()
+
+    assert "NOT what was written" in copied.run("audit", "verify", exit_code=1)
+
+
+def test_a_log_that_vanished_is_found_by_its_head(copied: Any) -> None:
+    head = copied.run("audit", "head")
+    for file in (copied.home / TASKS).glob("calls.sqlite*"):
+        file.unlink()
+
+    assert "there is no log" in copied.run("audit", "verify", "--head", "-", exit_code=1, text=head)
+    assert not (copied.home / TASKS / "calls.sqlite").exists(), "looking makes nothing"
+
+
+def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
+    facts = {each["name"]: each for each in called.run_json("syscalls", "--server", TASKS, "--json")}
+
+    assert facts["task_find"]["hints"] == ["read-only", "idempotent"]
+    assert facts["task_add"]["undo"] == "task_remove"
+    assert facts["task_remove"] == {
+        "name": "task_remove",
+        "server": TASKS,
+        "effect": "destroy",
+        "scopes": ["example:write"],
+        "hints": ["destructive"],
+        "consent": True,
+        "dry_run": True,
+        "undo": None,
+        "timeout_seconds": 60.0,
+        "cost": "normal",
+        "listed": True,
+    }
+    assert "task_remove" in called.run("syscalls", "--server", TASKS)
+
+
+def test_man_is_the_page_of_one_operation(called: Any) -> None:
+    page = called.run("man", "task_remove")
+
+    for words in (
+        "Remove one task for good",
+        "task ",
+        "integer",
+        "example:write",
+        "a person is asked first",
+        "dry_run",
+    ):
+        assert words in page
+    assert "Did you mean task_remove" in called.run("man", "task_remov", exit_code=1)
+
+
+def test_a_server_that_cannot_be_loaded_does_not_hide_the_others(installation: Any) -> None:
+    installation.plant("broken", {"server.py": "1 / 0\n"}, "[usrland.servers]\nbroken = broken.server:service\n")
+    code = {"server.py": "from example_connector.server import service\n"}
+    installation.plant("planted", code, f"[usrland.servers]\n{TASKS} = planted.server:service\n")
+
+    said = installation.run("syscalls")
+
+    assert "'broken' cannot be loaded: ZeroDivisionError" in said and "task_find" in said

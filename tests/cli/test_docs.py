@@ -1,0 +1,65 @@
+"""The pages that a newcomer follows: their commands run, their code is code that is there."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+TUTORIAL = DOCS / "tutorial" / "first-ten-minutes.md"
+HOW_TO = DOCS / "how-to" / "write-a-connector.md"
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    return re.findall(
+        rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
+    )
+
+
+def commands(page: Path) -> list[list[str]]:
+    return [shlex.split(line) for block in blocks(page, "sh") for line in block.splitlines()]
+
+
+@pytest.mark.timeout(300)
+def test_every_command_of_the_tutorial_runs_in_its_order(installation: Any) -> None:
+    notes = installation.user / "notes"
+    notes.mkdir()
+    (notes / "refunds.md").write_text("# Refunds\n\nWithin 14 days.\n", encoding="utf-8")
+
+    ran = []
+    for program, *arguments in commands(TUTORIAL):
+        if program == "usrland":
+            ran.append(arguments[0])
+            installation.run(*[argument.replace("~", str(installation.user)) for argument in arguments])
+
+    assert ran == ["init", "connect", "connect", "doctor", "doctor", "trace", "audit", "connect"]
+    assert not installation.desktop_file.exists()
+
+
+def test_the_commands_of_the_how_to_are_the_ones_that_new_names(installation: Any) -> None:
+    said = installation.run("new", "acme-crm")
+
+    named = [shlex.split(line) for line in said.splitlines() if line.startswith("  ")]
+    assert [command for command in commands(HOW_TO) if command in named] == named
+
+
+@pytest.mark.parametrize("code", blocks(HOW_TO, "python"))
+def test_every_piece_of_code_in_the_how_to_stands_in_the_template(code: str) -> None:
+    template = resources.files("example_connector")
+    files = [file.read_text(encoding="utf-8") for file in template.iterdir() if file.name.endswith(".py")]
+    files.append(
+        (Path(__file__).parents[1] / "example_connector" / "test_contract.py").read_text(encoding="utf-8")
+    )
+
+    assert any(code.rstrip() in text for text in files)
+
+
+def test_the_tables_in_the_how_to_are_valid() -> None:
+    for table in blocks(HOW_TO, "toml"):
+        assert tomllib.loads(table)

@@ -1,0 +1,109 @@
+"""`usrland doctor` against servers that are ill in the ways servers are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+LAUNCH = 'from usrland.launch import launch\nlaunch("example_connector.server:service")\n'
+
+
+def findings(installation: Any, *arguments: str, exit_code: int) -> dict[str, list[dict[str, Any]]]:
+    """The findings by what was checked; the exit code is checked too."""
+    report = installation.run_json("doctor", "--json", *arguments, exit_code=exit_code)
+    assert report["ok"] == (exit_code == 0)
+    by_check: dict[str, list[dict[str, Any]]] = {}
+    for finding in report["findings"]:
+        assert finding["level"] == "ok" or finding["fix"], finding
+        by_check.setdefault(finding["check"], []).append(finding)
+    return by_check
+
+
+def test_a_well_server_is_timed_in_both_eras_and_as_the_host_starts_it(installation: Any) -> None:
+    installation.run("init")
+    installation.plant_server("well", LAUNCH)
+    installation.run("connect", "claude-desktop", "--server", "well")
+
+    found = findings(installation, "--server", "well", "--as-host", "claude-desktop", exit_code=0)
+
+    (well,) = found["well"]
+    assert well["fact"].startswith("3 tools in ")
+    assert "2025-06-18 and 2026-07-28" in well["fact"]
+    assert any("keeps its logs in" in finding["fact"] for finding in found["claude-desktop"])
+
+
+def test_a_server_that_prints_is_found_with_the_line(installation: Any) -> None:
+    installation.plant_server("noisy", 'print("loading the model…", flush=True)\n' + LAUNCH)
+    installation.run("connect", "claude-code", "--server", "noisy")
+
+    found = findings(installation, "--server", "noisy", "--as-host", "claude-code", exit_code=1)
+
+    noise = found["noisy"][0]
+    assert "no JSON-RPC" in noise["fact"] and noise["lines"] == ["loading the model…"]
+
+
+def test_a_server_that_dies_is_found_with_its_last_lines(installation: Any) -> None:
+    installation.plant_server("dying", 'raise SystemExit("the licence has expired")\n')
+    installation.run("connect", "claude-code", "--server", "dying")
+
+    found = findings(installation, "--server", "dying", "--as-host", "claude-code", exit_code=1)
+
+    (dying,) = found["dying"]
+    assert "exit code 1" in dying["fact"] and dying["lines"] == ["the licence has expired"]
+    assert "-m dying" in dying["fix"]
+
+
+def test_a_server_that_stays_when_its_host_has_gone_is_found(installation: Any) -> None:
+    stay = "import atexit, time\natexit.register(time.sleep, 60)\n"
+    installation.plant_server("staying", stay + LAUNCH)
+    installation.run("connect", "claude-code", "--server", "staying")
+
+    found = findings(installation, "--server", "staying", "--as-host", "claude-code", exit_code=1)
+
+    assert "did not end when its host did" in found["staying"][-1]["fact"]
+
+
+def test_an_interpreter_that_is_gone_is_found(installation: Any) -> None:
+    installation.plant_server("moved", LAUNCH)
+    entry = {"command": "/opt/gone/bin/python", "args": ["-m", "moved"], "env": {}}
+    installation.desktop_file.parent.mkdir(parents=True)
+    installation.desktop_file.write_text(json.dumps({"mcpServers": {"moved": entry}}), encoding="utf-8")
+
+    found = findings(installation, "--server", "moved", "--as-host", "claude-desktop", exit_code=1)
+
+    assert "'/opt/gone/bin/python' cannot be started" in found["moved"][0]["fact"]
+
+
+def test_a_host_that_starts_nothing_of_ours_is_told_how_to(installation: Any) -> None:
+    found = findings(installation, "--as-host", "claude-desktop", exit_code=1)
+
+    assert "usrland connect claude-desktop" in [finding["fix"] for finding in found["claude-desktop"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "check", "level", "fact"),
+    [
+        ("roots = {", "settings", "error", "not valid TOML"),
+        ("[filesytem-retrieval]\n", "settings", "warning", "nobody reads [filesytem-retrieval]"),
+    ],
+)
+def test_settings_with_a_mistake_are_found(
+    installation: Any, text: str, check: str, level: str, fact: str
+) -> None:
+    installation.home.mkdir()
+    (installation.home / "usrland.toml").write_text(text, encoding="utf-8")
+
+    found = findings(installation, "--as-host", "claude-desktop", exit_code=1)
+
+    assert found[check][0]["level"] == level and fact in found[check][0]["fact"]
+
+
+def test_a_hosts_broken_file_is_found(installation: Any) -> None:
+    installation.desktop_file.parent.mkdir(parents=True)
+    installation.desktop_file.write_text("{", encoding="utf-8")
+
+    found = findings(installation, "--as-host", "claude-desktop", exit_code=1)
+
+    assert "not valid JSON" in found["claude-desktop"][0]["fact"]

@@ -1,0 +1,297 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from enterprise_connectors.openapi.document import Document
+from enterprise_connectors.openapi.endpoints import Endpoint, read_endpoints
+from enterprise_connectors.openapi.schema import Portable
+from usrland.errors import InvalidInput
+
+
+def read(paths: dict[str, Any], **components: Any) -> tuple[dict[str, Endpoint], list[str]]:
+    endpoints, problems = read_endpoints(Document({"openapi": "3.1.0", "paths": paths, "components": components}))
+    return {endpoint.name: endpoint for endpoint in endpoints}, problems
+
+
+def portable(schema: Any, **schemas: Any) -> dict[str, Any]:
+    return Portable(Document({"components": {"schemas": schemas}})).convert(schema)
+
+
+def ref(name: str) -> dict[str, str]:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+# -- documents
+
+
+def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("openapi: 3.0.3\ninfo: {version: 2020-01-01}\npaths: {}\n", encoding="utf-8")
+    (tmp_path / "a.json").write_text('{"openapi": "3.0.3", "info": {"version": "2020-01-01"}, "paths": {}}')
+
+    assert Document.load(tmp_path / "a.yaml").content == Document.load(tmp_path / "a.json").content
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"swagger": "2.0", "paths": {}}', "Swagger 2.0"),
+        ("- a\n- list\n", "not an OpenAPI 3"),
+        ("a: [unclosed\n", "neither JSON nor YAML at line"),
+        ("!!python/object/apply:os.system [id]\n", "neither JSON nor YAML"),
+    ],
+)
+def test_what_is_no_description_is_refused_with_the_reason(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "spec").write_text(text, encoding="utf-8")
+
+    with pytest.raises(InvalidInput, match=said):
+        Document.load(tmp_path / "spec")
+
+
+# -- operations
+
+
+def test_one_operation_that_cannot_be_read_costs_no_other() -> None:
+    found, problems = read(
+        {
+            "x-extension": {"get": {}},
+            "/good": {
+                "get": {"operationId": "good", "parameters": [{"in": "cookie", "name": "sid"}]},
+                "x-note": "text",
+            },
+            "/elsewhere": {"$ref": "other.yaml#/paths/~1x"},
+            "/nothing": {"get": {"parameters": [{"$ref": "#/components/parameters/none"}]}},
+            "/circle": {"get": {"requestBody": {"$ref": "#/components/requestBodies/loop"}}},
+            "/cookie": {"get": {"parameters": [{"in": "cookie", "name": "sid", "required": True}]}},
+            "/file": {"post": {"requestBody": {"required": True, "content": {"multipart/form-data": {}}}}},
+            "/thing/{id}": {"get": {"operationId": "undescribed"}},
+            "/broken": {"get": {"parameters": [{"name": "no location"}]}},
+            "/empty": {"get": None},
+        },
+        requestBodies={"loop": {"$ref": "#/components/requestBodies/loop"}},
+    )
+
+    assert list(found) == ["good"]
+    assert [problem.partition(":")[0] for problem in problems] == [
+        "/elsewhere",
+        "GET /nothing",
+        "GET /circle",
+        "GET /cookie",
+        "POST /file",
+        "GET /thing/{id}",
+        "GET /broken",
+        "GET /empty",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("operation_id", "name"),
+    [
+        ("listOpenIssues", "list_open_issues"),
+        ("issues/create", "issues_create"),
+        ("GetHTTPServer2", "get_http_server2"),
+        ("3d.model", "get_3d_model"),
+        (None, "get_x_id"),
+        ("日本", "get"),
+    ],
+)
+def test_names_are_readable_and_plain(operation_id: str | None, name: str) -> None:
+    parameters = [{"name": "id", "in": "path", "required": True}]
+    found, _ = read({"/x/{id}": {"get": {"operationId": operation_id, "parameters": parameters}}})
+
+    assert list(found) == [name]
+
+
+def test_a_name_depends_on_nothing_but_its_own_operation() -> None:
+    long = {"get": {"operationId": "aVeryLongNameThatGoesOnAndOnAndOnUntilNobodyCanReadItAnyMore"}}
+    alone, _ = read({"/long": long})
+    among, _ = read({"/a": {"get": {"operationId": "a"}}, "/long": long, "/z": {"get": {"operationId": "z"}}})
+
+    assert set(alone) < set(among)
+    assert all(len(name) <= 56 for name in among)
+
+
+def test_two_operations_that_want_one_name_both_get_a_mark() -> None:
+    found, _ = read({"/a": {"get": {"operationId": "list"}}, "/b": {"get": {"operationId": "List"}}})
+    turned, _ = read({"/b": {"get": {"operationId": "List"}}, "/a": {"get": {"operationId": "list"}}})
+
+    assert len(found) == 2
+    assert {name: e.path for name, e in found.items()} == {name: e.path for name, e in turned.items()}
+    assert "list" not in found
+
+
+def test_the_effect_follows_the_method_unless_the_document_states_it() -> None:
+    found, _ = read(
+        {
+            "/a": {"get": {"operationId": "g"}, "put": {"operationId": "p"}, "delete": {"operationId": "d"}},
+            "/search": {"post": {"operationId": "s", "x-usrland-effect": "read"}},
+            "/wrong": {"post": {"operationId": "w", "x-usrland-effect": "harmless"}},
+        }
+    )
+
+    assert {name: endpoint.effect for name, endpoint in found.items()} == {
+        "g": "read",
+        "p": "write",
+        "d": "destroy",
+        "s": "read",
+    }
+
+
+def test_arguments_of_one_name_are_told_apart_and_reserved_names_left_alone() -> None:
+    parameters = [
+        {"name": "id", "in": "path", "required": True},
+        {"name": "id", "in": "query"},
+        {"name": "cursor", "in": "query"},
+        {"name": "filter[name]", "in": "query", "required": True},
+        {"name": "Authorization", "in": "header", "required": True},
+    ]
+    found, _ = read({"/x/{id}": {"get": {"operationId": "x", "parameters": parameters}}})
+
+    assert list(found["x"].arguments["properties"]) == ["id_path", "id_query", "cursor_query", "filter_name"]
+    assert found["x"].arguments["required"] == ["id_path", "filter_name"]
+
+
+def test_an_operation_replaces_a_parameter_of_its_path() -> None:
+    of_path = [{"name": "q", "in": "query", "schema": {"type": "string"}}]
+    own = [{"name": "q", "in": "query", "schema": {"type": "integer"}}]
+    found, _ = read({"/x": {"parameters": of_path, "get": {"operationId": "x", "parameters": own}}})
+
+    assert found["x"].arguments["properties"]["q"]["type"] == "integer"
+
+
+def test_json_is_chosen_among_the_media_types() -> None:
+    content: dict[str, Any] = {"text/csv": {}, "application/x-www-form-urlencoded": {}, "application/hal+json": {}}
+    found, _ = read({"/x": {"post": {"operationId": "x", "requestBody": {"content": content}}}})
+
+    body = found["x"].body
+    assert body is not None
+    assert body.media_type == "application/hal+json"
+
+
+def test_markup_of_a_description_is_left_out_and_its_words_kept() -> None:
+    described = "<p>Makes a [refund](https://example.com/refunds#top).</p>\n\nIf a < b, nothing."
+    found, _ = read({"/x": {"get": {"operationId": "x", "description": described, "tags": ["Money"]}}})
+
+    assert found["x"].description.splitlines() == [
+        "Makes a refund.",
+        "Makes a refund. If a < b, nothing.",
+        "GET /x",
+        "Money",
+    ]
+
+
+# -- schemas
+
+
+def test_a_schema_that_contains_itself_is_cut() -> None:
+    tree = {
+        "type": "object",
+        "properties": {"name": {"type": "string"}, "children": {"type": "array", "items": ref("T")}},
+    }
+
+    converted = portable(ref("T"), T=tree)
+
+    assert converted["properties"]["children"] == {"type": "array", "items": {"type": "object"}}
+    assert "$ref" not in json.dumps(converted)
+
+
+def test_a_schema_without_end_stays_small() -> None:
+    wide = {
+        f"S{n}": {"type": "object", "properties": {f"p{m}": ref(f"S{n + 1}") for m in range(9)}} for n in range(9)
+    }
+
+    assert len(json.dumps(portable(ref("S0"), **wide, S9={"type": "string"}))) < 50_000
+
+
+def test_all_of_is_merged() -> None:
+    converted = portable(
+        {
+            "allOf": [ref("A"), {"properties": {"b": {"type": "integer"}}, "required": ["b"]}],
+            "description": "Both.",
+        },
+        A={"type": "object", "properties": {"a": {"type": "string"}}, "required": ["a"]},
+    )
+
+    assert converted == {
+        "description": "Both.",
+        "type": "object",
+        "properties": {"a": {"type": "string"}, "b": {"type": "integer"}},
+        "required": ["a", "b"],
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "nullable": True},
+        {"type": ["string", "null"]},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"oneOf": [{"type": "string", "nullable": True}]},
+    ],
+)
+def test_a_scalar_that_may_be_null_says_so_in_words_and_takes_null(schema: Any) -> None:
+    assert portable(schema) == {"description": "string or null."}
+
+
+def test_an_object_that_may_be_null_keeps_its_properties() -> None:
+    schema = {"type": ["object", "null"], "properties": {"a": {"type": "string"}}}
+
+    assert portable(schema)["properties"] == {"a": {"type": "string"}}
+
+
+def test_a_choice_of_objects_is_the_widest_of_them() -> None:
+    cat = {
+        "title": "Cat",
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "lives": {}},
+        "required": ["id"],
+    }
+    dog = {"title": "Dog", "properties": {"id": {"type": "string"}, "tricks": {}}, "required": ["id", "tricks"]}
+
+    assert portable({"oneOf": [cat, dog]}) == {
+        "description": "One of: Cat, Dog.",
+        "type": "object",
+        "properties": {"id": {"type": "string"}, "tricks": {}, "lives": {}},
+        "required": ["id"],
+    }
+
+
+def test_a_choice_of_types_takes_all_of_them() -> None:
+    assert portable({"anyOf": [{"type": "string"}, {"type": "integer"}]}) == {"description": "string or integer."}
+
+
+def test_a_choice_of_values_is_all_of_their_values() -> None:
+    assert portable({"oneOf": [{"const": "a"}, {"enum": ["b", "c"]}]}) == {
+        "type": "string",
+        "enum": ["a", "b", "c"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("schema", "bounds"),
+    [
+        ({"minimum": 1, "exclusiveMinimum": True}, {"exclusiveMinimum": 1}),
+        ({"exclusiveMaximum": 9}, {"exclusiveMaximum": 9}),
+        ({"maximum": "50", "minimum": 2}, {"minimum": 2}),
+    ],
+)
+def test_bounds_of_either_version_are_kept_and_wrong_ones_dropped(schema: Any, bounds: Any) -> None:
+    assert portable({"type": "integer", **schema}) == {"type": "integer", **bounds}
+
+
+def test_what_only_the_system_sets_is_not_asked_for() -> None:
+    schema = {
+        "type": "object",
+        "properties": {"id": {"type": "string", "readOnly": True}, "name": {"type": "string"}},
+        "required": ["id", "name"],
+    }
+
+    assert portable(schema) == {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+
+@pytest.mark.parametrize("schema", [True, False, {}, {"type": "nonsense"}, {"enum": []}])
+def test_a_schema_that_says_nothing_takes_everything(schema: Any) -> None:
+    assert portable(schema) == {}

@@ -1,0 +1,314 @@
+from __future__ import annotations
+
+import dataclasses
+import sqlite3
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from enterprise_connectors.sql import SqlConfig, SqlConnector
+from enterprise_connectors.sql.engine import Limits
+from usrland.connector import Call
+from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
+
+LIMITS = Limits(max_rows=10, seconds=2.0, max_changed=10)
+
+Make = Callable[..., SqlConnector]
+
+
+def connector(url: str, **keys: Any) -> SqlConnector:
+    # SQL connectors have no use for the HTTP client
+    return SqlConnector(SqlConfig(url=url, **keys), cast("Any", None))
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def make(request: pytest.FixtureRequest) -> Iterator[Make]:
+    """A connector to the same data in either database."""
+    if request.param == "sqlite":
+        url = f"sqlite:///{request.getfixturevalue('crm')}"
+    else:
+        url = request.getfixturevalue("postgres").url
+    yield lambda **keys: connector(url, **keys)
+
+
+async def test_a_query_gives_columns_and_rows_with_values_bound(make: Make, call: Call) -> None:
+    rows = await make().query(
+        "SELECT id, name FROM customers WHERE city = $1 AND id > $2 ORDER BY id", call, ["Paris", 1]
+    )
+
+    assert (rows.columns, rows.items, rows.more) == (["id", "name"], [[3, "Cyd"]], False)
+
+
+async def test_rows_beyond_the_limit_are_said_and_reached_by_offset(make: Make, call: Call) -> None:
+    first = await make(max_rows=2).query("SELECT id FROM customers ORDER BY id", call)
+    rest = await make(max_rows=2).query(
+        "SELECT id FROM customers ORDER BY id", dataclasses.replace(call, offset=2)
+    )
+
+    assert (first.items, first.more) == ([[1], [2]], True)
+    assert (rest.items, rest.more) == ([[3]], False)
+
+
+async def test_a_caller_may_ask_for_fewer_rows_but_not_for_more_than_configured(make: Make, call: Call) -> None:
+    fewer = await make(max_rows=2).query("SELECT id FROM customers", call, max_rows=1)
+    more = await make(max_rows=2).query("SELECT id FROM customers", call, max_rows=50)
+
+    assert (len(fewer.items), len(more.items)) == (1, 2)
+
+
+async def test_the_name_of_a_table_in_a_value_is_only_a_value(make: Make, call: Call) -> None:
+    rows = await make().query(
+        "SELECT count(*) FROM customers WHERE name = $1", call, ["x'; DROP TABLE customers; --"]
+    )
+
+    assert rows.items == [[0]]
+
+
+async def test_a_long_value_is_shortened_and_said(make: Make, call: Call) -> None:
+    text = "x" * 5_000
+    rows = await make().query("SELECT $1 || '' AS text", call, [text])
+
+    assert rows.items[0][0] == "x" * 2_000 + "… (5000 characters)"
+    assert "1 long values are shortened" in (rows.note or "")
+
+
+async def test_a_statement_that_takes_too_long_is_stopped(make: Make, call: Call) -> None:
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+
+    with pytest.raises(Timeout, match=r"0\.3 seconds"):
+        await make(timeout_seconds=0.3).query(endless, call)
+
+
+@pytest.mark.parametrize(
+    ("sql", "parameters", "error"),
+    [
+        ("SELECT nothing FROM customers", [], InvalidInput),
+        ("SELECT * FROM missing", [], NotFound),
+        ("SELECT id FROM customers WHERE name = $1", [], InvalidInput),
+        ("SELECT id FROM customers WHERE id = $1", [{1, 2}], InvalidInput),
+    ],
+)
+async def test_what_the_database_refuses_is_told(
+    make: Make, call: Call, sql: str, parameters: list[Any], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        await make().query(sql, call, parameters)
+
+
+async def test_tables_are_listed_and_filtered(make: Make, call: Call) -> None:
+    page = await make(tables=["customers", "orders"]).tables(call, "OMER")
+    everything = await make().tables(call)
+
+    names = [table.name.rpartition(".")[2] for table in everything.items]
+    assert {"cities", "customers", "orders", "salaries"} <= set(names)
+    assert [table.name.rpartition(".")[2] for table in page.items] in (["customers"], [])
+
+
+async def test_a_table_is_described_with_its_keys_and_a_sample(make: Make, call: Call) -> None:
+    subject = make()
+    name = next(t.name for t in (await subject.tables(call)).items if t.name.endswith("orders"))
+
+    described = await subject.describe(name)
+
+    assert [column.name for column in described.columns] == ["id", "customer", "total"]
+    assert any("PRIMARY KEY (id)" in key for key in described.keys)
+    assert any("FOREIGN KEY (customer) REFERENCES" in key for key in described.keys)
+    assert len(described.sample) == 3
+
+
+async def test_a_table_that_is_not_there_cannot_be_described(make: Make) -> None:
+    with pytest.raises(NotFound):
+        await make().describe("customers; DROP TABLE customers; --")
+
+
+async def test_a_plan_is_made_and_the_query_is_not_run(make: Make) -> None:
+    plan = await make().explain("SELECT * FROM customers WHERE id = 1")
+
+    assert any("customers" in line for line in plan.lines)
+
+
+async def test_a_dry_run_counts_and_changes_nothing(make: Make, call: Call) -> None:
+    subject = make()
+
+    preview = await subject.would_execute("UPDATE customers SET city = $1 WHERE city = 'Paris'", ["Rome"])
+
+    assert preview.affected == 2
+    assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
+
+
+async def test_a_change_is_made_and_counted(make: Make, call: Call) -> None:
+    subject = make()
+
+    changed = await subject.execute("DELETE FROM orders WHERE customer = $1", [1])
+    added = await subject.execute("INSERT INTO customers VALUES (9, 'Dan', 'Nice') RETURNING id, name")
+
+    assert changed.affected == 2
+    assert (added.affected, added.columns, added.rows) == (1, ["id", "name"], [[9, "Dan"]])
+    assert (await subject.query("SELECT count(*) FROM orders", call)).items == [[1]]
+
+
+async def test_a_change_of_too_many_rows_is_taken_back(make: Make, call: Call) -> None:
+    subject = make(max_changed=2)
+
+    with pytest.raises(Denied, match="3 rows"):
+        await subject.execute("UPDATE customers SET city = 'Rome'")
+
+    assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
+
+
+async def test_a_broken_rule_of_the_database_is_a_conflict(make: Make) -> None:
+    with pytest.raises(Conflict):
+        await make().execute("INSERT INTO customers VALUES (1, 'Eve', 'Nice')")
+
+
+async def test_check_proves_the_connection(make: Make) -> None:
+    await make().check()
+
+
+# -- each layer alone: what the engines refuse when no guard stands before them
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM customers",
+        "SELECT amount FROM salaries",
+        "WITH orders AS (SELECT amount FROM salaries) SELECT * FROM orders",
+        "WITH cities AS (SELECT amount FROM salaries) SELECT * FROM cities",
+        "ATTACH DATABASE '{out}' AS e",
+        "VACUUM INTO '{out}'",
+        "PRAGMA query_only = 0",
+        "PRAGMA writable_schema = 1",
+        "SELECT load_extension('{out}')",
+        "SELECT name FROM sqlite_master",
+        "SELECT 1; DELETE FROM customers",
+        "CREATE TEMP TABLE t AS SELECT 1",
+    ],
+)
+def test_sqlite_alone_refuses_what_reaches_further(crm: Path, tmp_path: Path, sql: str) -> None:
+    from enterprise_connectors.sql.sqlite import Sqlite
+
+    before = crm.read_bytes()
+    engine = Sqlite(str(crm), lambda table: table in ("customers", "orders", "cities"))
+
+    with pytest.raises((Denied, InvalidInput)):
+        engine.query(sql.format(out=tmp_path / "evil.db"), (), LIMITS)
+
+    assert crm.read_bytes() == before
+    assert not (tmp_path / "evil.db").exists()
+
+
+def test_sqlite_lets_a_listed_view_reach_its_tables(crm: Path) -> None:
+    from enterprise_connectors.sql.sqlite import Sqlite
+
+    engine = Sqlite(str(crm), lambda table: table == "cities")
+
+    assert engine.query("SELECT * FROM cities ORDER BY city", (), LIMITS).rows == [["Lyon", 1], ["Paris", 2]]
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM customers",
+        "WITH x AS (DELETE FROM customers RETURNING id) SELECT * FROM x",
+        "SELECT 1; DELETE FROM customers",
+        "SELECT 1; COMMIT; DELETE FROM customers",
+        "SELECT touch()",
+        "SELECT * FROM customers FOR UPDATE",
+        "SELECT pg_read_file('/etc/hostname')",
+        "CREATE TABLE stolen AS SELECT 1",
+        "COPY customers TO '/tmp/stolen'",
+    ],
+)
+def test_postgres_alone_refuses_what_changes_or_reaches_further(postgres: Any, sql: str) -> None:
+    from enterprise_connectors.sql.postgres import Postgres
+
+    with pytest.raises((Denied, InvalidInput)):
+        Postgres(postgres.url).query(sql, (), LIMITS)
+
+    assert postgres.execute("SELECT (SELECT count(*) FROM customers), (SELECT count(*) FROM touched)") == [(3, 0)]
+
+
+def test_a_setting_of_one_call_never_reaches_the_next(postgres: Any) -> None:
+    from enterprise_connectors.sql.postgres import Postgres
+
+    engine = Postgres(postgres.url)
+    engine.query("SELECT set_config('application_name', 'mine', false)", (), LIMITS)
+
+    assert engine.query("SELECT current_setting('application_name')", (), LIMITS).rows == [["usrland"]]
+
+
+async def test_a_superuser_role_is_noted_in_the_answer(postgres: Any, call: Call) -> None:
+    noted = await connector(postgres.superuser_url).query("SELECT 1", call)
+    plain = await connector(postgres.url).query("SELECT 1", call)
+
+    assert "superuser" in (noted.note or "")
+    assert plain.note is None
+
+
+async def test_every_postgres_type_becomes_json(postgres: Any, call: Call) -> None:
+    rows = await connector(postgres.url).query(
+        "SELECT 12.50::numeric, '2020-01-02'::date, true, NULL::int, ARRAY[1, 2], '{\"a\": [1]}'::jsonb, "
+        "9007199254740993::bigint, 'NaN'::float8, '\\x0aff'::bytea, '1 day'::interval",
+        call,
+    )
+
+    assert rows.items == [
+        [
+            "12.50",
+            "2020-01-02",
+            True,
+            None,
+            [1, 2],
+            {"a": [1]},
+            "9007199254740993",
+            "nan",
+            "\\x0aff",
+            "1 day, 0:00:00",
+        ]
+    ]
+
+
+async def test_an_object_is_bound_as_json(postgres: Any, call: Call) -> None:
+    rows = await connector(postgres.url).query("SELECT $1::jsonb ->> 'a'", call, [{"a": "b"}])
+
+    assert rows.items == [["b"]]
+
+
+# -- configuration
+
+
+@pytest.mark.parametrize("url", ["mysql://host/db", "sqlite:///relative.db", "crm.sqlite"])
+def test_a_url_of_another_kind_is_refused(url: str) -> None:
+    with pytest.raises(InvalidInput, match="url"):
+        connector(url)
+
+
+async def test_a_database_that_is_not_there_is_unavailable_and_not_made(tmp_path: Path, call: Call) -> None:
+    with pytest.raises(Unavailable):
+        await connector(f"sqlite:///{tmp_path / 'none.sqlite'}").query("SELECT 1", call)
+
+    assert not (tmp_path / "none.sqlite").exists()
+
+
+async def test_an_unreachable_server_is_unavailable_and_named_nowhere(call: Call) -> None:
+    pytest.importorskip("psycopg")
+
+    with pytest.raises(Unavailable) as caught:
+        await connector("postgresql://someone:pass-word-1@127.0.0.1:1/db").query("SELECT 1", call)
+
+    assert "someone" not in str(caught.value)
+    assert "pass-word-1" not in str(caught.value)
+
+
+async def test_a_locked_database_is_unavailable(crm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enterprise_connectors.sql.sqlite.BUSY_SECONDS", 0.05)
+    holder = sqlite3.connect(crm, isolation_level=None)
+    holder.execute("BEGIN EXCLUSIVE")
+    try:
+        with pytest.raises(Unavailable, match="locked"):
+            await connector(f"sqlite:///{crm}").execute("DELETE FROM orders")
+    finally:
+        holder.close()

@@ -1,0 +1,133 @@
+"""SQLite and PostgreSQL behind the same two verbs."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import text
+
+from usrland.database import Database
+from usrland.errors import InvalidInput, Unavailable
+
+REVISION = """
+from alembic import op
+import sqlalchemy as sa
+revision, down_revision, branch_labels, depends_on = "{name}", {down}, {labels}, None
+def upgrade():
+    {work}
+"""
+
+
+@pytest.fixture
+def migrations(tmp_path: Path) -> Path:
+    folder = tmp_path / "migrations"
+    folder.mkdir()
+    work = 'op.create_table("thing", sa.Column("name", sa.String(20), primary_key=True))'
+    (folder / "one.py").write_text(REVISION.format(name="one", down=None, labels='("things",)', work=work))
+    return folder
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/with space/things.sqlite"
+    make: Callable[[], str] = request.getfixturevalue("postgresql")
+    return make()
+
+
+def names(database: Database) -> list[str]:
+    return sorted(database.read_now(lambda s: s.execute(text("SELECT name FROM thing")).scalars().all()))
+
+
+async def test_a_write_is_all_or_nothing_and_a_read_changes_nothing(url: str, migrations: Path) -> None:
+    database = Database(url, [migrations])
+    await database.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('kept')")))
+
+    def fails(session: object) -> None:
+        session.execute(text("INSERT INTO thing VALUES ('lost')"))  # type: ignore[attr-defined]  # a Session
+        raise ValueError("half-way")
+
+    with pytest.raises(ValueError, match="half-way"):
+        await database.write(fails)
+    await database.read(lambda s: s.execute(text("INSERT INTO thing VALUES ('read')")))
+
+    assert names(database) == ["kept"]
+    database.close()
+
+
+async def test_a_new_revision_is_applied_to_old_data_once(url: str, migrations: Path) -> None:
+    first = Database(url, [migrations])
+    await first.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('old')")))
+    first.close()
+    work = 'op.add_column("thing", sa.Column("size", sa.Integer, server_default="7"))'
+    (migrations / "two.py").write_text(REVISION.format(name="two", down='"one"', labels=None, work=work))
+
+    for _ in range(2):
+        second = Database(url, [migrations])
+        assert await second.read(lambda s: s.execute(text("SELECT size FROM thing")).scalar()) == 7
+        second.close()
+
+
+async def test_a_migration_that_fails_leaves_the_old_schema(url: str, migrations: Path) -> None:
+    Database(url, [migrations]).open().dispose()
+    work = 'op.add_column("thing", sa.Column("size", sa.Integer)); raise RuntimeError("killed")'
+    (migrations / "two.py").write_text(REVISION.format(name="two", down='"one"', labels=None, work=work))
+
+    with pytest.raises(RuntimeError, match="killed"):
+        Database(url, [migrations]).open()
+    (migrations / "two.py").unlink()
+    database = Database(url, [migrations])
+
+    await database.write(lambda s: s.execute(text("INSERT INTO thing (name) VALUES ('works')")))
+    assert names(database) == ["works"]
+    database.close()
+
+
+def test_processes_that_start_together_migrate_once(url: str, migrations: Path) -> None:
+    code = "import sys, pathlib; from usrland.database import Database; "
+    code += "Database(sys.argv[1], [pathlib.Path(sys.argv[2])]).open()"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, url, str(migrations)], stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+
+    for process in processes:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+
+
+async def test_a_database_that_another_holds_is_unavailable_and_says_so(
+    tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.database.engine.BUSY_TIMEOUT_SECONDS", 0.1)
+    file = tmp_path / "held.sqlite"
+    database = Database(f"sqlite:///{file}", [migrations])
+    database.open()
+    holder = sqlite3.connect(file, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+
+    with pytest.raises(Unavailable, match="another process holds it"):
+        await database.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('x')")))
+    holder.rollback()
+    await database.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('x')")))
+
+    holder.close()
+    database.close()
+
+
+async def test_a_server_that_is_not_there_is_unavailable(migrations: Path) -> None:
+    database = Database("postgresql://nobody:hunter2@127.0.0.1:1/none", [migrations])
+
+    with pytest.raises(Unavailable) as refusal:
+        await database.read(lambda s: None)
+    assert "hunter2" not in str(refusal.value)
+
+
+def test_an_unknown_kind_of_database_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="scheme 'mysql' is not known"):
+        Database("mysql://root@localhost/x", [])
