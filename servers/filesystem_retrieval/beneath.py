@@ -143,7 +143,8 @@ def _walk(top: int, path: str, flags: int) -> int:
 
 def _real_path(top: int, fd: int, path: str) -> str:
     with suppress(OSError):
-        root, real = (str(Path(f"/proc/self/fd/{number}").readlink()) for number in (top, fd))
+        # not pathlib: that would be half the cost of opening a file
+        root, real = (os.readlink(f"/proc/self/fd/{number}") for number in (top, fd))  # noqa: PTH115
         if real == root:
             return ""
         if real.startswith(root.rstrip("/") + "/"):

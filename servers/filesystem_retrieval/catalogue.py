@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, tuple_, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, tuple_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import Signature
@@ -150,17 +150,20 @@ class Catalogue:
 
         return await self._database.read(work) if keys else {}
 
-    async def begin(self, files: Sequence[File], contents: Sequence[Content], chunks: Sequence[Chunk]) -> None:
-        """Write down what was read; contents with passages are not indexed yet, and their files `pending`."""
+    async def begin(
+        self, root: str, files: Sequence[File], contents: Sequence[Content], chunks: Sequence[Chunk]
+    ) -> None:
+        """Write down what was read, in place of what was known of the same files and contents."""
 
         def work(session: Session) -> None:
-            for content in contents:
-                session.exec(delete(Chunk).where(_of(Chunk, content.root, [content.content])))
-                session.merge(content)
-            session.flush()
-            session.add_all(chunks)
-            for file in files:
-                session.merge(file)
+            for part in _parts([content.content for content in contents]):
+                session.exec(delete(Chunk).where(_of(Chunk, root, part)))
+                session.exec(delete(Content).where(_of(Content, root, part)))
+            for part in _parts([file.path for file in files]):
+                session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
+            for table, rows in ((Content, contents), (Chunk, chunks), (File, files)):
+                if rows:
+                    session.execute(insert(table), [row.model_dump() for row in rows])
 
         await self._database.write(work)
 

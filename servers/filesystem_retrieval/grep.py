@@ -132,7 +132,7 @@ def _sources(
 
 def _text(root: Root, found: Found, documents: _Documents) -> str | None:
     try:
-        with root.open(found.path) as file:
+        with root.open_found(found) as file:
             kind = kind_of(found.path, os.pread(file.fd, SNIFF_BYTES, 0))
             if kind == "document":
                 return documents.text(root, found)

@@ -189,7 +189,7 @@ class Indexer:
             return
         contents = [reading.content for reading in batch if reading.content is not None]
         chunks = [chunk for reading in batch for chunk in reading.chunks]
-        await self._catalogue.begin([reading.file for reading in batch], contents, chunks)
+        await self._catalogue.begin(root.key, [reading.file for reading in batch], contents, chunks)
         await self._index.upsert([_row(root, chunk) for chunk in chunks], embed=False)
         paths = [reading.file.path for reading in batch]
         await self._catalogue.finish(root.key, [content.content for content in contents], paths)
@@ -212,7 +212,7 @@ class Indexer:
             kind="text",
         )
         try:
-            with root.open(found.path) as file:
+            with root.open_found(found) as file:
                 return self._read_open(row, file, indexed)
         except NotFound:
             row.reason = "it cannot be opened"

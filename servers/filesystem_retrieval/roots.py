@@ -54,6 +54,14 @@ class Root:
                 raise absent(path)
             yield file
 
+    @contextmanager
+    def open_found(self, found: Found) -> Iterator[Opened]:
+        """Open a file that a walk has just met, which has seen to it that it is not ignored."""
+        with opened(self.folder, found.path) as file:
+            if file.path != found.path:  # a link has taken its place
+                raise absent(found.path)
+            yield file
+
     def walk(self, start: str = "", depth: int | None = None) -> Iterator[Found]:
         """Everything beneath `start` that is not ignored, folders before what is in them; follows no links.
 

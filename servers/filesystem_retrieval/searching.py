@@ -41,7 +41,7 @@ async def search(
     return Found(
         items=page,
         more=len(passages) > wanted,
-        note=None if page else "nothing relevant was found.",
+        note=None if page else f"nothing relevant was found{' so far' if reasons else ''}.",
         degraded=" ".join(reasons) or None,
     )
 

@@ -13,6 +13,7 @@ import anyio
 import anyio.lowlevel
 import pytest
 
+from filesystem_retrieval.beneath import Signature
 from filesystem_retrieval.catalogue import Chunk, Content, File
 from usrland.errors import InvalidInput
 
@@ -88,6 +89,26 @@ async def test_what_changed_since_the_scan_is_never_returned(desk: Any, change: 
 
     assert answer.items == []
     assert "another process is indexing" in (answer.degraded or "")
+
+
+def test_a_file_read_in_the_tick_of_its_change_is_not_trusted_by_its_times() -> None:
+    def read_at(read_ns: int) -> File:
+        return File(
+            root="r",
+            path="p",
+            size=1,
+            mtime_ns=changed,
+            ctime_ns=changed,
+            read_ns=read_ns,
+            state="ok",
+            kind="text",
+        )
+
+    changed = 1_000_000_000_000
+    now = Signature(size=1, mtime_ns=changed, ctime_ns=changed)
+
+    assert not read_at(changed + 1_000_000).is_like(now)
+    assert read_at(changed + 3_000_000_000).is_like(now)
 
 
 async def test_words_are_searchable_before_any_vector_exists(desk: Any) -> None:
@@ -303,4 +324,4 @@ def test_the_migration_makes_the_tables_that_the_models_name(desk: Any) -> None:
 
     for model in (File, Content, Chunk):
         columns = {column["name"]: column["nullable"] for column in made.get_columns(model.__tablename__)}
-        assert columns == {column.name: column.nullable for column in model.__table__.columns}  # type: ignore[attr-defined]
+        assert columns == {column.name: column.nullable for column in model.__table__.columns}  # type: ignore[union-attr]  # set by SQLModel

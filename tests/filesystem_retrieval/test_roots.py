@@ -135,6 +135,19 @@ async def test_a_link_to_what_is_hidden_or_outside_leads_nowhere(desk: Any, tmp_
         await desk.use("fs_list", path="d")
 
 
+def test_a_file_that_became_a_link_since_the_walk_is_not_opened(desk: Any) -> None:
+    desk.write(".gitignore", "hidden.md\n")
+    desk.write("hidden.md", "walrus")
+    file = desk.write("plain.md", "badger")
+    (root,) = desk.library.roots
+    (found,) = [found for found in root.walk() if found.path == "plain.md"]
+    file.unlink()
+    file.symlink_to("hidden.md")
+
+    with pytest.raises(NotFound), root.open_found(found):
+        raise AssertionError
+
+
 async def test_our_own_data_is_nobodys_document(make_desk: Callable[..., Any], tmp_path: Path) -> None:
     desk = make_desk(roots={"all": {"folder": str(tmp_path)}})
     desk.write("guide.md", "walrus")

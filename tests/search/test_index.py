@@ -9,6 +9,7 @@ from typing import Protocol
 
 import anyio
 import pytest
+from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -239,20 +240,34 @@ async def test_another_handle_sees_every_write_at_once(index: HybridIndex, tmp_p
     assert gone.hits == []
 
 
-async def test_many_rows_are_folded_into_the_word_index_and_deleted_text_can_be_forgotten(
-    tmp_path: Path, index: HybridIndex
-) -> None:
+@pytest.mark.parametrize("kept", [0, 599])
+async def test_deleted_text_can_be_taken_off_the_disk(tmp_path: Path, index: HybridIndex, kept: int) -> None:
     def on_disk(word: bytes) -> bool:
         return any(word in path.read_bytes() for path in (tmp_path / "index").rglob("*") if path.is_file())
 
-    await index.upsert([IndexRow(id=f"{n}", scope="s", text=f"unforgettable marker{n}") for n in range(600)])
-    await index.delete([f"{n}" for n in range(600)])
-    assert on_disk(b"marker77")
+    ids = [f"{number}" for number in range(600)]
+    await index.upsert([IndexRow(id=key, scope="s", text=f"marker of quetzal{key}") for key in ids])
+    await index.delete(ids[kept:])
+    assert on_disk(b"quetzal599")
 
     await index.optimise(forget=True)
 
-    assert not on_disk(b"marker77")
-    assert await index.count() == 0
+    assert not on_disk(b"quetzal599")
+    assert await index.count() == kept
+    assert [hit.id for hit in (await index.search("quetzal5", scopes=["s"], k=1)).hits] == ["5"][:kept]
+
+
+async def test_a_writer_waits_for_its_turn_and_says_when_it_never_came(
+    tmp_path: Path, index: HybridIndex, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await index.upsert(rows())
+    monkeypatch.setattr("usrland.search.index.LOCK_SECONDS", 0.05)
+
+    with FileLock(tmp_path / "index" / "write.lock"), pytest.raises(Unavailable, match="another process"):
+        await index.delete(["main/rain"])
+
+    await index.delete(["main/rain"])
+    assert await index.count() == 2
 
 
 WRITER = """

@@ -147,8 +147,15 @@ class Tables:
             await self._index_words()
 
     async def forget(self) -> None:
-        """Take deleted rows off the disk: no file written before this call remains."""
-        await self._index_words()  # the old one holds the words of deleted rows
+        """Take deleted rows off the disk: no file written before this call remains.
+
+        Every table is written anew, since compaction leaves files alone in which only few rows are deleted;
+        costs as much memory as the largest table.
+        """
+        for name in await self._table_names():
+            table = await self._database.open_table(name)
+            await table.add(await table.query().to_arrow(), mode="overwrite")
+        await self._index_words()
         await self.optimise(timedelta(milliseconds=1))
 
     async def _index_words(self) -> None:
