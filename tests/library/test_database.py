@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -99,6 +101,21 @@ def test_processes_that_start_together_migrate_once(url: str, migrations: Path) 
     for process in processes:
         _, errors = process.communicate()
         assert process.returncode == 0, errors.decode()
+
+
+def test_a_new_database_can_be_opened_by_several_at_once(tmp_path: Path, migrations: Path) -> None:
+    for number in range(12):
+        databases = [Database(f"sqlite:///{tmp_path}/new-{number}.sqlite", [migrations]) for _ in range(4)]
+        together = threading.Barrier(4)
+
+        def opened(database: Database, together: threading.Barrier = together) -> list[str]:
+            together.wait()
+            found = names(database)
+            database.close()
+            return found
+
+        with ThreadPoolExecutor(4) as threads:
+            assert list(threads.map(opened, databases)) == [[]] * 4
 
 
 async def test_a_database_that_another_holds_is_unavailable_and_says_so(
