@@ -14,6 +14,7 @@ import toy
 from mcp import Client
 
 from usrland import Principal
+from usrland.embedding import Embedder, embedder
 from usrland.host import Host, running
 from usrland.settings import Settings
 
@@ -40,6 +41,14 @@ async def host(settings: Settings) -> AsyncIterator[Host]:
 def era(request: pytest.FixtureRequest) -> str:
     """The protocol of 2026-07-28, and the one with a handshake."""
     return str(request.param)
+
+
+@pytest.fixture(scope="session")
+def minilm() -> Embedder:
+    model = embedder("minilm")
+    assert model is not None
+    model.load()
+    return model
 
 
 Connect = Callable[..., AbstractAsyncContextManager[Client]]

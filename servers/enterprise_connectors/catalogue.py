@@ -27,13 +27,14 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from enterprise_connectors.systems import Configured, System
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
+from usrland.outgoing import outgoing
 from usrland.parameters import Parameters
 from usrland.schemas.principal import Principal
 from usrland.settings import explain
@@ -66,34 +67,13 @@ class Entry:
     operation: Operation
 
 
-class _ClientAtFirstUse:
-    """Stands in for the HTTP client, whose import takes longer than a whole handshake may."""
-
-    def __init__(self, *, allow_private: bool) -> None:
-        self._allow_private = allow_private
-        self._making = threading.Lock()
-        self._client: httpx.AsyncClient | None = None
-
-    def __getattr__(self, name: str) -> Any:
-        with self._making:
-            if self._client is None:
-                from usrland.http import client
-
-                self._client = client(allow_private=self._allow_private)
-        return getattr(self._client, name)
-
-    async def close(self) -> None:
-        if self._client is not None:
-            await self._client.aclose()
-
-
 class Catalogue:
     """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
 
     def __init__(self, configured: Configured) -> None:
         self.problems = dict(configured.problems)
         self._building = threading.Lock()
-        self._clients: list[_ClientAtFirstUse] = []
+        self._clients: list[httpx.AsyncClient] = []
         self._connectors: dict[str, Connector[Any]] = {}
         self._of_system: dict[str, list[Operation]] = {}
         self._taken: set[str] = set()
@@ -161,14 +141,14 @@ class Catalogue:
             except Exception:  # foreign code; the others are closed all the same
                 logger.exception("closing system %s failed", name)
         for client in self._clients:
-            await client.close()
+            await client.aclose()
 
     def _connect(self, system: System) -> bool:
         try:
             kind = self._kind(system.kind)
-            client = _ClientAtFirstUse(allow_private=system.allow_private)
+            client = outgoing(allow_private=system.allow_private)
             config = kind.config_type.model_validate(system.options)
-            self._connectors[system.name] = kind(config, cast("httpx.AsyncClient", client))
+            self._connectors[system.name] = kind(config, client)
             self._clients.append(client)
         except ValidationError as error:
             self._problem(system, f"{explain(error)}.")

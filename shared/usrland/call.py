@@ -300,24 +300,31 @@ class CallPath:
         cursor = (
             Cursor.decode(request.added["cursor"], call=bound) if "cursor" in request.added else Cursor(call=bound)
         )
+        call = Call(
+            id=request.id,
+            principal=request.principal,
+            operation=operation.name,
+            idempotency_key=request.added.get("idempotency_key"),
+            offset=cursor.items,
+            max_tokens=max_tokens,
+            report=request.channel.progress,
+        )
+        return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)
+
+    async def _within_deadline(
+        self, request: _Request, function: Callable[..., Awaitable[BaseModel]], call: Call
+    ) -> BaseModel:
+        """Run one of the operation's functions, with its call where it asks for one."""
+        operation = request.operation
         values = dict(request.values)
         wants = self.parameters(operation).wants_call
         if wants is not None:
-            values[wants] = Call(
-                id=request.id,
-                principal=request.principal,
-                operation=operation.name,
-                idempotency_key=request.added.get("idempotency_key"),
-                offset=cursor.items,
-                max_tokens=max_tokens,
-                report=request.channel.progress,
-            )
+            values[wants] = call
         try:
             with anyio.fail_after(operation.timeout_seconds):
-                answer = await _patiently(operation, function, values)
+                return await _patiently(operation, function, values)
         except TimeoutError:
             raise Timeout(f"{operation.name} was stopped after {operation.timeout_seconds:g} seconds.") from None
-        return shape(answer, cursor=cursor, max_tokens=max_tokens)
 
     # -- consent
 
@@ -344,12 +351,8 @@ class CallPath:
         operation = request.operation
         if operation.preview is None:
             return f"Allow {operation.name}?"
-        values = dict(request.values)
-        wants = self.parameters(operation).wants_call
-        if wants is not None:
-            values[wants] = Call(id=request.id, principal=request.principal, operation=operation.name)
-        with anyio.fail_after(operation.timeout_seconds):
-            preview = await operation.preview(**values)
+        call = Call(id=request.id, principal=request.principal, operation=operation.name)
+        preview = await self._within_deadline(request, operation.preview, call)
         if isinstance(preview, Preview):
             return f"{operation.name}: {redact(preview.would)}"
         return f"Allow {operation.name}: {canonical(redact(preview.model_dump(mode='json'))).decode()[:500]}?"

@@ -21,15 +21,13 @@ import anyio
 import usrland
 from usrland.errors import UsrlandError
 from usrland.redact import SecretFilter
-from usrland.settings import ServerTable, Settings
+from usrland.settings import DEFAULT_PORT, ServerTable, Settings
 from usrland.transport import bind, serve_http, serve_stdio, take_wire
 
 if TYPE_CHECKING:
     from usrland.connector import Service
 
 __all__ = ["find_service", "launch", "start"]
-
-DEFAULT_PORT = 8417
 
 
 def launch(service: str, argv: Sequence[str] | None = None) -> None:

@@ -12,7 +12,8 @@ import inspect
 import json
 import typing
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
@@ -20,6 +21,9 @@ from usrland.connector import Call, Operation
 from usrland.errors import InvalidInput
 from usrland.schemas.wire import Page
 from usrland.settings import explain
+
+if TYPE_CHECKING:
+    from jsonschema import Draft202012Validator
 
 __all__ = ["Parameters", "closest", "portable"]
 
@@ -39,7 +43,7 @@ class Parameters:
         self._model = None if operation.parameters is not None else _model_of(operation)
         self.added = _added(operation)
 
-    @property
+    @cached_property
     def own(self) -> dict[str, Any]:
         """The schema of the operation's own arguments."""
         if self._model is None:
@@ -47,7 +51,7 @@ class Parameters:
             return dict(self.operation.parameters)
         return portable(self._model.model_json_schema())
 
-    @property
+    @cached_property
     def schema(self) -> dict[str, Any]:
         """The schema as it goes over the wire."""
         own = self.own
@@ -89,10 +93,14 @@ class Parameters:
             raise InvalidInput(f"{self.operation.name}: {explain(error)}.") from None
         return {name: getattr(model, name) for name in model.model_fields_set}
 
-    def _check_schema(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    @cached_property
+    def _validator(self) -> Draft202012Validator:
         from jsonschema import Draft202012Validator
 
-        problems = sorted(Draft202012Validator(self.own).iter_errors(dict(arguments)), key=lambda e: list(e.path))
+        return Draft202012Validator(self.own)
+
+    def _check_schema(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        problems = sorted(self._validator.iter_errors(dict(arguments)), key=lambda e: list(e.path))
         if problems:
             text = "; ".join(
                 f"{'.'.join(map(str, problem.path)) or 'arguments'}: {_plain(problem)}" for problem in problems[:5]

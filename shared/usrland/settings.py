@@ -27,11 +27,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from usrland.errors import InvalidInput
 from usrland.redact import keep_secret
 
-__all__ = ["ServerTable", "Settings", "explain"]
+__all__ = ["DEFAULT_PORT", "ServerTable", "Settings", "explain"]
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 FILE_NAME = "usrland.toml"
+DEFAULT_PORT = 8417
 
 
 class ServerTable(BaseModel):

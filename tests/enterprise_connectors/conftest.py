@@ -36,11 +36,6 @@ Run = Callable[..., Awaitable[dict[str, Any]]]
 
 
 @pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture
 def call() -> Call:
     return Call(id="t", principal=Principal(subject="t", scopes=frozenset({"*"})), operation="x")
 

@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from counting import Counting
 
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.server import service
 from usrland.connector import Call
-from usrland.embedding import Embedder, Vectors, embedder
+from usrland.embedding import Embedder
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 
 SERVER = "filesystem-retrieval"
-
-
-class Counting:
-    """The real model, and which texts it was asked to embed."""
-
-    def __init__(self, model: Embedder) -> None:
-        self._model = model
-        self.generation = model.generation
-        self.dimensions = model.dimensions
-        self.ready = False
-        self.embedded: list[str] = []
-
-    def load(self) -> None:
-        self.ready = True
-
-    def documents(self, texts: Sequence[str]) -> Vectors:
-        self.embedded += texts
-        return self._model.documents(texts)
-
-    def query(self, text: str) -> Vectors:
-        return self._model.query(text)
 
 
 @dataclass
@@ -87,19 +67,6 @@ class Desk:
     async def use(self, tool: str, *arguments: Any, **named: Any) -> Any:
         """Call a tool as the server declares it."""
         return await self.server.operation(tool).call(*arguments, call=self.call, **named)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-@pytest.fixture(scope="session")
-def minilm() -> Embedder:
-    model = embedder("minilm")
-    assert model is not None
-    model.load()
-    return model
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import anyio
 import pytest
 import toy
 
-from usrland import Principal
+from usrland import Call, Principal
 from usrland.audit import Entry
 from usrland.call import CallPath, Consent
 from usrland.errors import (
@@ -200,6 +200,19 @@ async def test_a_confirmation_expires(path: CallPath, run: Run, notes: toy.Toy) 
 
     with pytest.raises(Denied, match="confirm_token: not valid"):
         await run("drop", name="a", confirm_token=old)
+
+
+async def test_a_question_that_takes_too_long_to_put_is_a_timeout_and_is_recorded(
+    path: CallPath, run: Run, notes: toy.Toy
+) -> None:
+    operation = path._by_name["drop"]
+    object.__setattr__(operation, "timeout_seconds", 0.05)
+    object.__setattr__(operation, "preview", lambda name: notes.wait(Call(id="", principal=OWNER, operation="")))
+
+    with pytest.raises(Timeout, match="drop was stopped"):
+        await run("drop", name="a")
+
+    assert (await entries(path))[-1]["outcome"] == "timeout"
 
 
 # -- run

@@ -64,6 +64,16 @@ def test_the_parts_of_a_long_answer_joined_are_its_json_and_each_fits_its_budget
     assert json.loads(parts) == {"text": text}
 
 
+def test_whole_numbers_that_javascript_would_round_go_out_as_text() -> None:
+    class Numbers(Answer):
+        values: list[int]
+
+    answer = shape(Numbers(values=[2**53 - 1, 2**53, -(2**53), 1]), cursor=START, max_tokens=300)
+
+    assert answer.structured == {"values": [2**53 - 1, str(2**53), str(-(2**53)), 1]}
+    assert json.loads(answer.text) == answer.structured
+
+
 def test_an_item_that_is_too_long_alone_is_handed_over_in_parts() -> None:
     page = Page[str](items=["word " * 2_000, "next"], total=2)
 

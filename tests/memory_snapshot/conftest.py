@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -77,38 +75,6 @@ def _items(items: Sequence[str | Item]) -> list[Item]:
 
 
 Sit = Callable[..., Desk]
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
-
-
-POSTGRESQL = "postgresql://root@127.0.0.1:5432/test"
-
-
-@pytest.fixture
-def postgresql() -> Iterator[Callable[[], str]]:
-    """Make the URL of an empty schema on the PostgreSQL of this machine; it is dropped afterwards."""
-    try:
-        socket.create_connection(("127.0.0.1", 5432), timeout=2).close()
-    except OSError:
-        pytest.skip("PostgreSQL is not running here")
-    import psycopg
-
-    made: list[str] = []
-
-    def make() -> str:
-        schema = f"memory_{secrets.token_hex(6)}"
-        with psycopg.connect(POSTGRESQL, autocommit=True) as connection:
-            connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
-        made.append(schema)
-        return f"{POSTGRESQL}?options=-csearch_path%3D{schema}"
-
-    yield make
-    with psycopg.connect(POSTGRESQL, autocommit=True) as connection:
-        for schema in made:
-            connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

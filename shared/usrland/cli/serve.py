@@ -8,10 +8,9 @@ import typer
 
 from usrland.cli.servers import installed_servers, pick_servers
 from usrland.errors import InvalidInput
+from usrland.settings import DEFAULT_PORT
 
 __all__ = ["serve"]
-
-DEFAULT_PORT = 8417
 
 
 def serve(
