@@ -194,6 +194,22 @@ async def test_a_pdf_is_found_and_read_by_page(desk: Any) -> None:
         await desk.use("fs_read", "report.pdf", page=3)
 
 
+async def test_a_library_planted_in_the_temporary_folder_is_not_loaded(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "temporary"
+    planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"not ours")
+    monkeypatch.setattr("tempfile.tempdir", str(shared))
+    desk.write("report.pdf", pdf(["The walrus swims north."]))
+
+    read = await desk.use("fs_read", "report.pdf")
+
+    assert read.text.strip() == "The walrus swims north."
+    assert [file.name for file in shared.rglob("*")] == ["kreuzberg-pdfium", "libpdfium.so"]
+
+
 async def test_a_word_document_is_found_under_its_heading(desk: Any) -> None:
     desk.write("policy.docx", docx("Expenses", "Receipts are due within a month."))
     await desk.index()
