@@ -23,8 +23,6 @@ class Passage(Citation):
 class Found(Page[Passage]):
     """Passages, best first. None means that nothing relevant was found."""
 
-    degraded: str | None = Field(default=None, description="Why more might have been found.")
-
 
 class FileText(Answer):
     """A part of a file, or all of it."""

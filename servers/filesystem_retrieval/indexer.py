@@ -5,17 +5,19 @@ in by batches: written down as pending, put into the index, acknowledged. It may
 the next scan does what is left. Words come first, for all files; vectors follow in the background. There is no
 watcher: one needs a reconciling scan anyway, and a walk over twenty thousand files costs a tenth of a second.
 
-One process at a time indexes a home, by a lock file that is held only while there is work.
+One process at a time reads files into a home's index, by a lock file that is held only while it does; another
+lock is for the one that makes vectors, which takes longer and must not keep new files from being found.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -49,6 +51,8 @@ logger = logging.getLogger(__name__)
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
 RESCAN_SECONDS = 2.0
+FIRST_TRY_SECONDS, LAST_TRY_SECONDS = 0.02, 0.5
+"""Between two tries for a lock that another process holds; each pause is twice the one before."""
 
 Progress = Callable[[str, int, int], Awaitable[None]]
 """Called with what is being done (`files` or `vectors`), how many are done, and of how many."""
@@ -93,7 +97,7 @@ class Indexer:
         roots: Sequence[Root],
         catalogue: Catalogue,
         index: HybridIndex,
-        lock: Path,
+        locks: Path,
         *,
         max_file_bytes: int,
         max_document_bytes: int,
@@ -101,19 +105,30 @@ class Indexer:
         self._roots = roots
         self._catalogue = catalogue
         self._index = index
-        self._lock = FileLock(lock, thread_local=False)  # one object: the process may take it more than once
+        # one object each: the process may take it more than once
+        self._reading = FileLock(locks / "indexing.lock", thread_local=False)
+        self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
         self._turn = anyio.Lock()
         self._limits = {"text": max_file_bytes, "document": max_document_bytes}
         self._scanned_at = float("-inf")
         self._checked = False
         self.last = Scan()
 
-    async def scan(self, progress: Progress | None = None, *, unless_within_seconds: float = 0.0) -> Scan:
-        """Bring catalogue and word index up to date with the disk; returns at once where that is recent."""
+    async def scan(
+        self,
+        progress: Progress | None = None,
+        *,
+        unless_within_seconds: float = 0.0,
+        patience_seconds: float = 0.0,
+    ) -> Scan:
+        """Bring catalogue and word index up to date with the disk; returns at once where that is recent.
+
+        Waits so long at most for another process that does the same.
+        """
         async with self._turn:
             if time.monotonic() - self._scanned_at < unless_within_seconds:
                 return self.last
-            with self._indexing() as leading:
+            async with _held(self._reading, patience_seconds) as leading:
                 if not leading:
                     return Scan(elsewhere=True)
                 self.last = await self._scan(progress)
@@ -121,14 +136,17 @@ class Indexer:
             return self.last
 
     async def embed(self, progress: Progress | None = None) -> int:
-        """Give every passage its vector; how many had none. Loads the model where it is not loaded."""
+        """Give every passage its vector; how many had none. Loads the model where it is not loaded.
+
+        Takes its turn after other processes: what they do not know of is then still to be done.
+        """
 
         async def tell(done: int, total: int) -> None:
             if progress is not None:
                 await progress("vectors", done, total)
 
-        with self._indexing() as leading:
-            return await self._index.embed_pending(tell) if leading else 0
+        async with _held(self._embedding, math.inf):
+            return await self._index.embed_pending(tell)
 
     async def _scan(self, progress: Progress | None) -> Scan:
         scan = Scan()
@@ -248,18 +266,26 @@ class Indexer:
             return _Reading(file=row, content=content, document=data)
         return _Reading(file=row, content=content, chunks=_chunks(content, Text(text=decode(data)), kind))
 
-    @contextmanager
-    def _indexing(self) -> Iterator[bool]:
-        """Whether this process may index now."""
+
+@asynccontextmanager
+async def _held(lock: FileLock, patience_seconds: float) -> AsyncIterator[bool]:
+    """Whether this process has the lock, now or within that time."""
+    deadline = time.monotonic() + patience_seconds
+    pause = FIRST_TRY_SECONDS
+    while True:
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
+            break
         except LockTimeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            self._lock.release()
+            if time.monotonic() >= deadline:
+                yield False
+                return
+        await anyio.sleep(pause)
+        pause = min(2 * pause, LAST_TRY_SECONDS)
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def group_of(key: str, content: str) -> str:

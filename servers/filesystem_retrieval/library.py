@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
 """How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
+PATIENCE_SECONDS = 1.0
+"""How long of that for another process that is doing so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +68,7 @@ class Library:
             self.roots,
             self.catalogue,
             self.index,
-            data / "indexing.lock",
+            data,
             max_file_bytes=table.max_file_bytes,
             max_document_bytes=table.max_document_bytes,
         )
@@ -118,7 +121,7 @@ class Library:
     async def refresh(self) -> str | None:
         """Look the folders over, for a moment at most; returns what an answer now may lack."""
         with anyio.move_on_after(REFRESH_SECONDS):
-            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
                 self._wake.set()  # new passages want vectors
             if scan.elsewhere:
@@ -131,7 +134,7 @@ class Library:
 
     async def index_once(self, progress: Progress | None = None) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
-        scan = await self.indexer.scan(progress)
+        scan = await self.indexer.scan(progress, patience_seconds=math.inf)
         vectors = await self.indexer.embed(progress)
         return Counts(
             files=scan.read,

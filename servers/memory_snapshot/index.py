@@ -60,7 +60,6 @@ class Index:
     def __init__(self, folder: Path, database: Database, embedder: Embedder | None) -> None:
         self._folder = folder
         self._database = database
-        self._embedder = embedder
         self._tables = HybridIndex(folder, embedder)
         self._written = anyio.Event()
         self._wordy = True
@@ -119,7 +118,7 @@ class Index:
             batch = await self._database.read(partial(_next_batch, name=name))
             if not batch.positions:
                 return
-            at_once = len(batch.rows) <= EMBED_AT_ONCE and self._embedder is not None and self._embedder.ready
+            at_once = len(batch.rows) <= EMBED_AT_ONCE and await self._tables.model() is not None
             self._wordy = self._wordy or not at_once
             await self._tables.upsert(batch.rows, embed=at_once)
             await self._database.write(partial(_advance, name=name, positions=batch.positions))

@@ -12,7 +12,7 @@ from memory_snapshot.canonical import short
 from memory_snapshot.items import Remembrance, load, load_texts
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.packing import CORE_KINDS, Packed, pack
-from memory_snapshot.questions import HEAD, Found, Wanted
+from memory_snapshot.questions import HEAD, Wanted
 from memory_snapshot.snapshots import find_state
 from memory_snapshot.state import State, States, in_force
 from memory_snapshot.wire import LeftOut, Restored
@@ -92,14 +92,9 @@ def _answer(packed: Packed, state: State, wanted: Wanted, kernel: KernelProfile)
         reliable=kernel.reliable,
         advertised=kernel.advertised,
         left_out=_left_out(packed, wanted) if packed.left_out else None,
-        note=_note(wanted.found),
+        note=NOTHING_RELEVANT if wanted.found is not None and not wanted.found.hits else None,
+        degraded=wanted.found.degraded if wanted.found is not None else None,
     )
-
-
-def _note(found: Found | None) -> str | None:
-    if found is None:
-        return None
-    return " ".join(part for part in (None if found.hits else NOTHING_RELEVANT, found.degraded) if part) or None
 
 
 def _left_out(packed: Packed, wanted: Wanted) -> LeftOut:

@@ -78,11 +78,11 @@ class Store:
         found = await self.find(principal, query, asked)
         chosen = list(found.hits)[:limit]
         items = await self._database.read(partial(_load, principal=principal, oids=chosen[offset:]))
-        note = " ".join(part for part in (None if chosen else NOTHING, found.degraded) if part)
         return Page(
             items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
             total=len(chosen),
-            note=note or None,
+            note=None if chosen else NOTHING,
+            degraded=found.degraded,
         )
 
     async def restore(self, principal: Principal, wanted: Wanted, kernel: KernelProfile) -> Restored:

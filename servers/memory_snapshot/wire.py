@@ -114,6 +114,7 @@ class Restored(Answer):
     advertised: int = Field(description="Tokens this kernel claims.")
     left_out: LeftOut | None = None
     note: str | None = None
+    degraded: str | None = None
 
 
 class HistoryEntry(Answer):

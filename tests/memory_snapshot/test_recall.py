@@ -57,7 +57,7 @@ async def test_an_index_that_cannot_be_used_is_said_and_done_without(desk: Any) 
     page = await desk.recall("zebra")
 
     assert [hit.text for hit in page.items] == ["the zebra"]
-    assert "index cannot be used" in page.note
+    assert "index cannot be used" in page.degraded
 
 
 async def test_a_rebuilt_index_answers_as_before(desk: Any) -> None:
@@ -160,7 +160,7 @@ async def test_an_empty_store_answers_too(desk: Any) -> None:
 async def test_an_answer_by_words_alone_says_so(desk: Any) -> None:
     await desk.remember("the zebra")
 
-    assert BY_WORDS in (await desk.recall("zebra")).note
+    assert BY_WORDS in (await desk.recall("zebra")).degraded
 
 
 async def test_keys_and_tags_are_found(desk: Any) -> None:
@@ -204,7 +204,7 @@ async def test_meaning_is_found_where_no_word_matches(
     page = await desk.recall("Which medicine did the doctor give?")
 
     assert [hit.text for hit in page.items] == ["The physician prescribed new pills"]
-    assert page.note is None
+    assert page.degraded is None
     assert (await desk.recall("the history of the Ottoman empire")).items == []
 
 
