@@ -32,6 +32,7 @@ __all__ = ["find"]
 logger = logging.getLogger(__name__)
 
 CANDIDATES = 100
+UNREAD = "What was remembered last is found by words alone until the index has read it."
 NO_INDEX = "The search index cannot be used now: these are matches by words alone."
 
 
@@ -62,10 +63,11 @@ async def find(
 async def _ranked(index: Index, query: str, view: _View) -> Found:
     answer = await index.search(query, scope=view.scope, groups=view.groups, k=CANDIDATES)
     ranked = {hit.id: hit.confidence for hit in answer.hits if hit.id in view.allowed}
+    degraded = answer.degraded or (UNREAD if view.unread else None)
     fresh = scan(query, view.unread)
     if fresh:  # scored otherwise than by the index: only the confidence compares
         ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0]))[:CANDIDATES])
-    return Found(hits=ranked, degraded=answer.degraded)
+    return Found(hits=ranked, degraded=degraded)
 
 
 def _look(

@@ -104,7 +104,8 @@ class Operation:
     """Listed as a tool of its own. Others are reached through a `delegate`."""
     delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]] | None = None
     """For an operation that only passes on (`sys_call`): its arguments → the operation meant and that one's
-    arguments. The call path then admits, asks, runs and records the operation meant."""
+    arguments. The call path then admits, asks, runs and records the operation meant. Called in a thread; may
+    block."""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen; these are its own defaults
