@@ -17,6 +17,7 @@ from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.versions import Versions
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -60,7 +61,9 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(table, data.parent)
         self.model = model
-        self.catalogue = Catalogue(Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS]))
+        database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
+        self.catalogue = Catalogue(database)
+        self.versions = Versions(database)
         self.index = HybridIndex(data / "index", model)
         self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
         self.max_document_bytes = table.max_document_bytes
@@ -68,9 +71,11 @@ class Library:
             self.roots,
             self.catalogue,
             self.index,
+            self.versions,
             data,
             max_file_bytes=table.max_file_bytes,
             max_document_bytes=table.max_document_bytes,
+            keep_days=table.keep_days,
         )
         self._wake = anyio.Event()
 
