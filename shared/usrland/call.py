@@ -114,6 +114,7 @@ class _Request:
             tenant=self.principal.tenant,
             namespace=self.principal.namespace,
             source=self.principal.source,
+            client=self.principal.client,
             arguments=self.commitment,
             duration_ms=int((time.monotonic() - self.begun) * 1000),
             **facts,
