@@ -26,6 +26,7 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from filesystem_retrieval.answers import How
 from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
 from filesystem_retrieval.chunking import embedded, passages
@@ -41,11 +42,11 @@ from filesystem_retrieval.reading import (
     sha256_of,
 )
 from filesystem_retrieval.roots import Found, Root
-from filesystem_retrieval.versions import Blob, Cut, How, Versions, packed
+from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound
-from usrland.search import HybridIndex, IndexRow
+from usrland.search import Hit, HybridIndex, IndexRow
 
-__all__ = ["Indexer", "Progress", "Scan", "group_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -354,6 +355,12 @@ async def _held(lock: FileLock, patience_seconds: float) -> AsyncIterator[bool]:
 def group_of(key: str, content: str) -> str:
     """What the passages of one content of one root are called together in the index."""
     return f"{key}:{content}"
+
+
+def key_of(hit: Hit) -> tuple[str, str, int]:
+    """Root, content and ordinal of a passage that was found."""
+    root, content, ordinal = json.loads(hit.extra)
+    return root, content, ordinal
 
 
 def scope_of(key: str, *, past: bool) -> str:
