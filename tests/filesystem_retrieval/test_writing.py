@@ -19,11 +19,16 @@ from usrland.settings import Settings
 TOOLS = {"fs_write", "fs_edit", "fs_move", "fs_undo"}
 
 
+def names(desk: Any) -> list[str]:
+    return sorted(path.name for path in desk.folder.iterdir())
+
+
 async def test_what_was_written_is_on_the_disk_found_and_known_by_its_version(writable: Any) -> None:
     made = await writable.use("fs_write", "notes/plan.md", content="The walrus swims.\n")
 
     assert (writable.folder / "notes" / "plan.md").read_text() == "The walrus swims.\n"
     assert (made.changed, made.version_before, made.lines_added) == (True, None, 1)
+    await writable.scan()
     (hit,) = (await writable.use("fs_search", "walrus")).items
     assert hit.path == "notes/plan.md"
     read = await writable.use("fs_read", "notes/plan.md")
@@ -50,7 +55,7 @@ async def test_without_the_grant_nothing_is_listed_and_nothing_is_written(desk: 
     ):
         with pytest.raises((Denied, NotFound)):
             await mixed.use(tool, root="docs", **arguments)
-    assert sorted(os.listdir(desk.folder)) == ["a.md"]
+    assert names(desk) == ["a.md"]
 
 
 async def test_the_scope_is_needed_as_well(writable: Any, connect: Any, someone: Any) -> None:
@@ -62,7 +67,7 @@ async def test_the_scope_is_needed_as_well(writable: Any, connect: Any, someone:
 
     assert not TOOLS & tools
     assert answer.is_error and answer.structured_content["error"]["missing_scopes"] == ["fs:write"]
-    assert os.listdir(writable.folder) == []
+    assert names(writable) == []
 
 
 async def test_a_file_is_replaced_only_by_who_says_what_it_held(writable: Any, connect: Any) -> None:
@@ -155,7 +160,7 @@ async def test_an_edit_that_is_not_exact_changes_nothing(
         await writable.use("fs_edit", "a.txt", **arguments)
 
     assert (writable.folder / "a.txt").read_bytes() == content
-    assert os.listdir(writable.folder) == ["a.txt"]
+    assert names(writable) == ["a.txt"]
 
 
 async def test_every_occurrence_is_replaced_when_that_is_meant(writable: Any) -> None:
@@ -353,7 +358,7 @@ async def test_a_change_by_somebody_else_in_the_last_moment_is_noticed(
         await writable.use("fs_edit", "a.md", old="one", new="two")
 
     assert file.read_text() == "theirs"
-    assert os.listdir(writable.folder) == ["a.md"]
+    assert names(writable) == ["a.md"]
 
 
 @pytest.mark.parametrize(
@@ -373,7 +378,7 @@ async def test_what_the_system_refuses_leaves_everything_as_it_was(
         with pytest.raises(error):
             await writable.use("fs_edit", "a.md", old="one", new="two")
 
-    assert (file.read_text(), os.listdir(writable.folder)) == ("one", ["a.md"])
+    assert (file.read_text(), names(writable)) == ("one", ["a.md"])
     assert (await writable.use("fs_history", "a.md")).total == 1
     await writable.use("fs_edit", "a.md", old="one", new="two")
     assert file.read_text() == "two"
@@ -392,7 +397,7 @@ async def test_a_file_system_without_links_is_served_as_well(
         await writable.use("fs_move", "a.md", to="b.md")
     await writable.use("fs_move", "a.md", to="c.md")
 
-    assert sorted(Path(each).name for each in os.listdir(writable.folder)) == ["b.md", "c.md"]
+    assert names(writable) == ["b.md", "c.md"]
 
 
 async def test_a_file_too_large_to_be_kept_is_not_replaced(make_desk: Any, tmp_path: Path) -> None:
