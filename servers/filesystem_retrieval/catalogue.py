@@ -167,6 +167,14 @@ class Catalogue:
 
         return await self._database.read(work) if keys else {}
 
+    async def chunks_with(self, root: str, sha256: str) -> Sequence[Chunk]:
+        """Passages of that hash, of whichever contents."""
+
+        def work(session: Session) -> Sequence[Chunk]:
+            return list(session.exec(select(Chunk).where(Chunk.root == root, Chunk.sha256 == sha256)))
+
+        return await self._database.read(work)
+
     async def begin(
         self,
         root: str,

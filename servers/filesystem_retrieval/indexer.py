@@ -26,6 +26,7 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from filesystem_retrieval.answers import How
 from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
 from filesystem_retrieval.chunking import embedded, passages
@@ -40,12 +41,13 @@ from filesystem_retrieval.reading import (
     read_all,
     sha256_of,
 )
+from filesystem_retrieval.renames import MAX_FILES, renames
 from filesystem_retrieval.roots import Found, Root
-from filesystem_retrieval.versions import Blob, Cut, How, Versions, packed
+from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound
-from usrland.search import HybridIndex, IndexRow
+from usrland.search import Hit, HybridIndex, IndexRow
 
-__all__ = ["Indexer", "Progress", "Scan", "group_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -210,17 +212,30 @@ class Indexer:
                 await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
-            arrived = await self._arrived(root, known) if changed else {}
-            cuts = [_gone(file, begun_ns, arrived.get(file.sha256)) for file in gone]
-            await self._catalogue.forget_files(root.key, cuts)
+            to = await self._renamed(root, gone, known) if changed else {}
+            await self._catalogue.forget_files(
+                root.key, [_gone(file, begun_ns, to.get(file.path)) for file in gone]
+            )
         scan.forgotten += len(gone)
         if changed or gone or not self._checked:
             await self._settle(root.key)
 
-    async def _arrived(self, root: Root, known: Mapping[str, File]) -> Mapping[str, str]:
-        """Where contents have turned up since `known`."""
+    async def _renamed(self, root: Root, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+        """Where files went that are gone, by their contents."""
         files = await self._catalogue.files(root.key)
-        return {file.sha256: path for path, file in files.items() if path not in known and file.sha256}
+        new = [file for path, file in files.items() if path not in known and file.sha256]
+        arrived = {file.sha256: file.path for file in new}
+        found = {file.path: arrived[file.sha256] for file in gone if file.sha256 in arrived}
+        others = [file for file in gone if file.path not in found and file.sha256]
+        new = [file for file in new if file.path not in found.values()]
+        if others and new and len(others) + len(new) <= MAX_FILES:
+            before, after = await self._contents(root, others), await self._contents(root, new)
+            found.update(await anyio.to_thread.run_sync(renames, before, after))
+        return found
+
+    async def _contents(self, root: Root, files: Sequence[File]) -> Mapping[str, bytes]:
+        found = {file.path: await self._versions.content(root.key, file.sha256) for file in files}
+        return {path: content for path, content in found.items() if content is not None}
 
     async def _settle(self, key: str) -> None:
         """Have every content found where it belongs: among the present, among the past, or not at all.
@@ -354,6 +369,12 @@ async def _held(lock: FileLock, patience_seconds: float) -> AsyncIterator[bool]:
 def group_of(key: str, content: str) -> str:
     """What the passages of one content of one root are called together in the index."""
     return f"{key}:{content}"
+
+
+def key_of(hit: Hit) -> tuple[str, str, int]:
+    """Root, content and ordinal of a passage that was found."""
+    root, content, ordinal = json.loads(hit.extra)
+    return root, content, ordinal
 
 
 def scope_of(key: str, *, past: bool) -> str:

@@ -13,6 +13,7 @@ import anyio
 
 from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
+from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
 from filesystem_retrieval.patterns import Rules, compiled
@@ -77,6 +78,11 @@ class Library:
             max_document_bytes=table.max_document_bytes,
             keep_days=table.keep_days,
         )
+        self.changes = Changes(
+            self.roots, self.versions, data / "changing.lock", max_bytes=table.max_document_bytes
+        )
+        self.keep_days = table.keep_days
+        self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
 
     @classmethod
@@ -154,6 +160,7 @@ class Library:
         while True:
             self._wake = anyio.Event()
             try:
+                await anyio.to_thread.run_sync(self.changes.settle)
                 await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
@@ -177,7 +184,14 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
     status = home.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
     return [
-        Root(name=name, folder=Path(root.folder).expanduser(), tenant=root.tenant, rules=rules, private=private)
+        Root(
+            name=name,
+            folder=Path(root.folder).expanduser(),
+            tenant=root.tenant,
+            writable=root.writable,
+            rules=rules,
+            private=private,
+        )
         for name, root in sorted(table.roots.items())
     ]
 

@@ -14,20 +14,18 @@ import time
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from sqlalchemy import and_, delete, exists, func, insert, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
+from filesystem_retrieval.answers import How
 from usrland.database import Database
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["Blob", "Change", "Cut", "How", "Version", "Versions", "bytes_of", "cut", "keep", "latest", "packed"]
-
-How = Literal["found", "written", "edited", "restored", "moved", "left", "gone"]
-"""`found` and `gone` were done by others; `moved` arrived from another path, `left` went to one."""
+__all__ = ["Blob", "Change", "Cut", "Version", "Versions", "bytes_of", "cut", "keep", "latest", "packed"]
 
 _AT_ONCE = 400
 _FAST = 1

@@ -19,6 +19,7 @@ something went wrong inside.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 __all__ = [
@@ -40,11 +41,20 @@ class UsrlandError(Exception):
     code: ClassVar[str] = "error"
     default_fix: ClassVar[str] = ""
 
-    def __init__(self, fact: str, *, fix: str = "", retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        fact: str,
+        *,
+        fix: str = "",
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, str | int] | None = None,
+    ) -> None:
         super().__init__(fact)
         self.fact = fact
         self.fix = fix or self.default_fix
         self.retry_after_seconds = retry_after_seconds
+        self.details = details or {}
+        """The same fact in parts, for who goes on from it by program."""
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.fact}"

@@ -271,7 +271,7 @@ def _success(shaped: Shaped) -> CallToolResult:
 
 
 def _failure(error: UsrlandError) -> CallToolResult:
-    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None}
+    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None, **error.details}
     if error.retry_after_seconds is not None:
         facts["retry_after_seconds"] = error.retry_after_seconds
     if isinstance(error, usrland.Denied) and error.missing_scopes:
