@@ -19,7 +19,8 @@ something went wrong inside.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 __all__ = [
     "Conflict",
@@ -40,11 +41,20 @@ class UsrlandError(Exception):
     code: ClassVar[str] = "error"
     default_fix: ClassVar[str] = ""
 
-    def __init__(self, fact: str, *, fix: str = "", retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        fact: str,
+        *,
+        fix: str = "",
+        retry_after_seconds: float | None = None,
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`data`: the fact again for programs, as JSON values; a model reads it too."""
         super().__init__(fact)
         self.fact = fact
         self.fix = fix or self.default_fix
         self.retry_after_seconds = retry_after_seconds
+        self.data = data
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.fact}"

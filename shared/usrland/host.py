@@ -276,9 +276,13 @@ def _failure(error: UsrlandError) -> CallToolResult:
         facts["retry_after_seconds"] = error.retry_after_seconds
     if isinstance(error, usrland.Denied) and error.missing_scopes:
         facts["missing_scopes"] = sorted(error.missing_scopes)
+    text = str(error)
+    if error.data is not None:
+        facts["data"] = error.data
+        text += "\n" + json.dumps(error.data, ensure_ascii=False, separators=(",", ":"))
     structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
     return CallToolResult(
-        content=[TextContent(type="text", text=redact(str(error)))],
+        content=[TextContent(type="text", text=redact(text))],
         structured_content=structured,
         is_error=True,
     )
