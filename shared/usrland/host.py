@@ -271,14 +271,18 @@ def _success(shaped: Shaped) -> CallToolResult:
 
 
 def _failure(error: UsrlandError) -> CallToolResult:
-    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None, **error.details}
+    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None}
     if error.retry_after_seconds is not None:
         facts["retry_after_seconds"] = error.retry_after_seconds
     if isinstance(error, usrland.Denied) and error.missing_scopes:
         facts["missing_scopes"] = sorted(error.missing_scopes)
+    text = str(error)
+    if error.details:
+        facts["details"] = error.details
+        text += "\n" + json.dumps(error.details, ensure_ascii=False, separators=(",", ":"))
     structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
     return CallToolResult(
-        content=[TextContent(type="text", text=redact(str(error)))],
+        content=[TextContent(type="text", text=redact(text))],
         structured_content=structured,
         is_error=True,
     )
