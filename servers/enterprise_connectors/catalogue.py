@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     import httpx
 
     from enterprise_connectors.find import Index
+    from enterprise_connectors.meaning import Meaning
+    from usrland.embedding import Embedder
 
 __all__ = ["Catalogue", "Entry"]
 
@@ -70,8 +72,12 @@ class Entry:
 class Catalogue:
     """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
 
-    def __init__(self, configured: Configured) -> None:
+    def __init__(
+        self, configured: Configured, *, embedder: Embedder | None = None, folder: Path | None = None
+    ) -> None:
         self.problems = dict(configured.problems)
+        self._embedder = embedder
+        self._folder = folder
         self._building = threading.Lock()
         self._clients: list[httpx.AsyncClient] = []
         self._connectors: dict[str, Connector[Any]] = {}
@@ -80,6 +86,7 @@ class Catalogue:
         self._kinds = _kinds() if configured.systems else {}
         self._entries: dict[str, Entry] | None = None
         self._index: Index | None = None
+        self._meaning: Meaning | None = None
         self.systems = [system for system in configured.systems if self._connect(system)]
 
     @property
@@ -113,12 +120,32 @@ class Catalogue:
     def search(self, request: str, limit: int, allowed: Callable[[Entry], bool]) -> list[Entry]:
         """The operations that `request` may mean, best first. Blocks at the first use."""
         entries = self.entries()
+        index, meaning = self._indexed(entries)
+        names = index.search(
+            request,
+            limit,
+            lambda name: allowed(entries[name]),
+            meaning.scores(request) if meaning else None,
+        )
+        return [entries[name] for name in names]
+
+    def meaning(self) -> Meaning | None:
+        """The vectors of the operations, where they are searched by meaning. Blocks at the first use."""
+        return self._indexed(self.entries())[1]
+
+    def _indexed(self, entries: Mapping[str, Entry]) -> tuple[Index, Meaning | None]:
         with self._building:
             if self._index is None:
                 from enterprise_connectors.find import Document, Index
 
-                self._index = Index(Document(**_searchable(name, entry)) for name, entry in entries.items())
-        return [entries[name] for name in self._index.search(request, limit, lambda name: allowed(entries[name]))]
+                documents = [Document(**_searchable(name, entry)) for name, entry in entries.items()]
+                if self._embedder is not None and self._folder is not None:
+                    from enterprise_connectors.meaning import Meaning
+
+                    passages = [document.passage for document in documents]
+                    self._meaning = Meaning(passages, self._embedder, self._folder)
+                self._index = Index(documents)
+            return self._index, self._meaning
 
     async def check(self) -> dict[str, str]:
         """Prove every system; the problems by system, empty where all is well."""
@@ -245,9 +272,10 @@ def _name(system: System, operation: str) -> str:
     return f"{name[: MAX_OPERATION_NAME - 7].rstrip('_')}_{mark}"
 
 
-def _searchable(name: str, entry: Entry) -> dict[str, str]:
+def _searchable(name: str, entry: Entry) -> dict[str, Any]:
     summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
-    properties = Parameters(entry.operation).own.get("properties", {})
+    schema = Parameters(entry.operation).own
+    properties = schema.get("properties", {})
     values = (value for schema in properties.values() for value in schema.get("enum", ()))
     return {
         "key": name,
@@ -256,6 +284,8 @@ def _searchable(name: str, entry: Entry) -> dict[str, str]:
         "system": f"{entry.system.name} {entry.system.about}",
         "description": rest,
         "arguments": " ".join([*properties, *map(str, values)]),
+        "effect": entry.operation.effect,
+        "needs": len(schema.get("required", ())),
     }
 
 
