@@ -107,6 +107,8 @@ class Meaning:
 
     def _save(self) -> None:
         kept = {key: self._known[key] for key in dict.fromkeys(self._keys) if key in self._known}
+        if not kept:
+            return
         draft = self._file.with_name(f".{self._file.name}.{os.getpid()}")
         try:
             with draft.open("wb") as stream:
@@ -121,7 +123,7 @@ class Meaning:
 def _read(file: Path, dimensions: int) -> dict[bytes, _Vectors]:
     """What was kept; nothing where the file is missing or is not what was written."""
     try:
-        with np.load(file, allow_pickle=False) as content:
+        with file.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
             keys, vectors = content["keys"], content["vectors"].astype(float32)
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return {}
