@@ -9,7 +9,8 @@ A connector knows neither its system's name nor who calls. The rule that makes i
 * without `write = true` only what reads exists at all;
 * everything is `open_world`: it reaches a system that is not ours.
 
-A connector that had to leave something out may say so in an attribute `problems`, a list of sentences.
+A connector that had to leave something out may say so in an attribute `problems`, a list of sentences; one that
+takes or gives files has an attribute `files` that is set here.
 
 Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
@@ -23,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,6 +33,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from enterprise_connectors.files import Files
 from enterprise_connectors.systems import Configured, System
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
@@ -59,6 +62,9 @@ MAX_LISTED_NAME = 36
 MAX_LISTED_CHARACTERS = 5_000
 """Of names, descriptions and schemas: about half of what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
+
+_PLACE = re.compile(r"(.*?)((?:^[A-Z]+ /.*)?)\Z", re.DOTALL | re.MULTILINE)
+"""A description, and the method, path and tags that a REST operation's ends with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +181,10 @@ class Catalogue:
             kind = self._kind(system.kind)
             client = outgoing(allow_private=system.allow_private)
             config = kind.config_type.model_validate(system.options)
-            self._connectors[system.name] = kind(config, client)
+            connector = kind(config, client)
+            if hasattr(connector, "files") and self._folder is not None:
+                connector.files = Files(self._folder / "files")
+            self._connectors[system.name] = connector
             self._clients.append(client)
         except ValidationError as error:
             self._problem(system, f"{explain(error)}.")
@@ -274,6 +283,7 @@ def _name(system: System, operation: str) -> str:
 
 def _searchable(name: str, entry: Entry) -> dict[str, Any]:
     summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
+    description, place = _PLACE.match(rest).groups()  # type: ignore[union-attr]  # it matches every text
     schema = Parameters(entry.operation).own
     properties = schema.get("properties", {})
     values = (value for schema in properties.values() for value in schema.get("enum", ()))
@@ -282,7 +292,8 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
         "name": name.removeprefix(entry.system.name),
         "summary": summary,
         "system": f"{entry.system.name} {entry.system.about}",
-        "description": rest,
+        "description": description,
+        "place": place,
         "arguments": " ".join([*properties, *map(str, values)]),
         "effect": entry.operation.effect,
         "needs": len(schema.get("required", ())),

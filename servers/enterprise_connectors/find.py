@@ -31,7 +31,14 @@ Scores = NDArray[float32]
 
 K1 = 1.2
 B = 0.6
-WEIGHTS: Mapping[str, float] = {"name": 3.0, "summary": 2.0, "system": 1.5, "description": 1.0, "arguments": 0.4}
+WEIGHTS: Mapping[str, float] = {
+    "name": 3.0,
+    "summary": 2.0,
+    "system": 1.5,
+    "description": 1.0,
+    "place": 1.0,
+    "arguments": 0.4,
+}
 SYNONYM = 0.5
 MEANING = 1.2
 RELATED = 0.3
@@ -52,6 +59,8 @@ class Document:
     summary: str
     system: str
     description: str
+    place: str
+    """Where it is in its system: method, path, tags. Words alone; as part of a passage they would mislead."""
     arguments: str
     effect: Effect | None = None
     needs: int = 0

@@ -16,7 +16,7 @@ def document(
     name: str, summary: str = "", description: str = "", system: str = "", arguments: str = ""
 ) -> Document:
     return Document(
-        key=name, name=name, summary=summary, system=system, description=description, arguments=arguments
+        key=name, name=name, summary=summary, system=system, description=description, place="", arguments=arguments
     )
 
 
