@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
 from usrland import tokens
@@ -225,3 +226,26 @@ def test_the_service_is_made_without_anything_heavy(tmp_path: Path, crm: Path) -
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[] 9"
+
+
+async def test_until_the_operations_are_read_the_answer_says_that_words_alone_were_used(
+    serve: Serve, crm: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enterprise_connectors.operations.PATIENCE_SECONDS", 0.0)
+    async with serve(sql(crm)) as run:
+        first = await run("sys_find", request="list the tables")
+        with anyio.fail_after(60):
+            while "note" in (found := await run("sys_find", request="what data do you hold?")):
+                continue
+
+    assert "words alone" in first["note"]
+    assert first["operations"][0]["name"] == "crm_tables"
+    assert found["operations"]
+
+
+async def test_without_an_embedding_words_alone_are_how_it_is(serve: Serve, crm: Path) -> None:
+    async with serve(sql(crm), USRLAND_ENTERPRISE_CONNECTORS_EMBEDDING="none") as run:
+        found = await run("sys_find", request="list the tables")
+
+    assert "note" not in found
+    assert found["operations"][0]["name"] == "crm_tables"

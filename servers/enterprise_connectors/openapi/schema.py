@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from enterprise_connectors.openapi.document import Document, prose
+from enterprise_connectors.openapi.document import BadReference, Document, prose
 
 __all__ = ["Portable"]
 
@@ -34,11 +34,14 @@ class Portable:
         self._nodes = MAX_NODES
 
     def convert(self, schema: Any) -> dict[str, Any]:
-        """The portable schema; raises `BadReference`."""
+        """The portable schema. A reference that leads nowhere allows everything."""
         return self._convert(schema, ())
 
     def _convert(self, schema: Any, inside: tuple[int, ...]) -> dict[str, Any]:
-        target = self._document.follow(schema)
+        try:
+            target = self._document.follow(schema)
+        except BadReference:
+            return {}  # a hole in the description; the system itself still checks
         if not isinstance(target, dict):  # true and false are schemas, too
             return {}
         self._nodes -= 1
@@ -91,7 +94,10 @@ class Portable:
         result["required"] = [name for name in required if name in known] if isinstance(required, list) else []
 
     def _read_only(self, schema: Any) -> bool:
-        target = self._document.follow(schema)
+        try:
+            target = self._document.follow(schema)
+        except BadReference:
+            return False
         return isinstance(target, dict) and target.get("readOnly") is True
 
     def _limits(self, result: dict[str, Any], flat: Mapping[str, Any]) -> None:
@@ -131,7 +137,10 @@ class Portable:
             return []
         parts = []
         for schema in schemas:
-            target = self._document.follow(schema)
+            try:
+                target = self._document.follow(schema)
+            except BadReference:
+                continue
             if isinstance(target, dict) and id(target) not in inside and len(inside) < MAX_DEPTH:
                 parts.append(self._flat(target, (*inside, id(target))))
         return parts
