@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from usrland.errors import InvalidInput
 from usrland.schemas.principal import Principal
+from usrland.visible import visible_text
 
 if TYPE_CHECKING:
     import httpx
@@ -112,6 +113,9 @@ class Operation:
         set_field(self, "name", self.name or getattr(self.call, "__name__", ""))
         set_field(self, "description", inspect.cleandoc(self.description or self.call.__doc__ or ""))
         set_field(self, "title", self.title or self.name.replace("_", " ").capitalize())
+        if self.parameters is not None:  # generated, in the words of another system's document
+            for text in ("title", "description"):
+                set_field(self, text, visible_text(getattr(self, text)))
         if self.effect not in ("read", "write", "destroy"):
             raise ValueError(
                 f"operation {self.name!r}: effect must be read, write or destroy, not {self.effect!r}"

@@ -57,6 +57,7 @@ from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 from usrland.shape import Shaped
+from usrland.visible import visible, visible_text
 
 __all__ = ["Host", "running"]
 
@@ -280,9 +281,9 @@ def _failure(error: UsrlandError) -> CallToolResult:
     if error.details:
         facts["details"] = error.details
         text += "\n" + json.dumps(error.details, ensure_ascii=False, separators=(",", ":"))
-    structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
+    structured, _ = visible(redact({"error": {name: value for name, value in facts.items() if value is not None}}))
     return CallToolResult(
-        content=[TextContent(type="text", text=redact(text))],
+        content=[TextContent(type="text", text=visible_text(redact(text)))],
         structured_content=structured,
         is_error=True,
     )
@@ -322,6 +323,7 @@ class _Wire:
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         if not self._can_ask:
             return "cannot_ask", token
+        question = visible_text(question)
         ask = ElicitRequestFormParams(message=question, requested_schema=_CONSENT_SCHEMA)
         if self.context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             try:
