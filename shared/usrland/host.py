@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -48,6 +49,8 @@ from mcp.types import (
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
+from usrland.audit import Signer
+from usrland.audit.exporting import AuditTable, Exporter
 from usrland.call import CallPath, Consent
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
@@ -128,6 +131,7 @@ async def running(
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_exporting(ledger, settings))
         await stack.enter_async_context(ledger.writing())
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stopping = anyio.Event()
@@ -139,6 +143,25 @@ async def running(
             stopping.set()
             host.untouched = not host.first_contact.is_set()
             host.first_contact.set()
+
+
+@asynccontextmanager
+async def _exporting(ledger: Ledger, settings: Settings) -> AsyncIterator[None]:
+    """Checkpoints of the audit log, where the operator wants them; the last one after the last entry."""
+    table = settings.section("audit", AuditTable)
+    if not table.checkpoints:
+        yield
+        return
+    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), Path(table.checkpoints))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exporter.run, table.every_seconds, name="audit checkpoints")
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await exporter.export()
+                ledger.database.close()
 
 
 async def _lifespan(host: Host, stopping: anyio.Event) -> None:
