@@ -39,6 +39,7 @@ from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
 from usrland.parameters import Parameters
+from usrland.pins import Pin
 from usrland.schemas.principal import Principal
 from usrland.settings import explain
 
@@ -79,9 +80,17 @@ class Catalogue:
     """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
 
     def __init__(
-        self, configured: Configured, *, embedder: Embedder | None = None, folder: Path | None = None
+        self,
+        configured: Configured,
+        *,
+        embedder: Embedder | None = None,
+        folder: Path | None = None,
+        pins: Mapping[str, Pin] | None = None,
     ) -> None:
+        """`pins` are the operations a person reviewed; where there are any, no others are offered."""
         self.problems = dict(configured.problems)
+        self._pins = pins
+        self._withheld: list[Operation] = []
         self._embedder = embedder
         self._folder = folder
         self._building = threading.Lock()
@@ -115,6 +124,10 @@ class Catalogue:
             if self._entries is None:
                 self._entries = self._all()
             return self._entries
+
+    def reviewable(self) -> list[Operation]:
+        """Every operation there is, those included that wait for a review. Blocks like `entries`."""
+        return [*(entry.operation for entry in self.entries().values()), *self._withheld]
 
     def entry(self, name: str, principal: Principal | None = None) -> Entry:
         """The operation of that name; raises `NotFound` where there is none that `principal` may use."""
@@ -229,6 +242,7 @@ class Catalogue:
             return
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
+        withheld: list[str] = []
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
@@ -241,7 +255,18 @@ class Catalogue:
                 self._problem(system, f"{issued.name!r} is already the name of another operation.")
                 continue
             self._taken.add(issued.name)
+            if self._pins is not None and self._pins.get(issued.name) != Pin.of(issued):
+                self._withheld.append(issued)
+                withheld.append(issued.name)
+                continue
             yield issued
+        if withheld:
+            some = ", ".join(withheld[:3])
+            self._problem(
+                system,
+                f"{len(withheld)} operations are not as they were reviewed ({some}…); "
+                "the operator reviews them with: usrland syscalls --diff.",
+            )
 
     def _problem(self, system: System, text: str) -> None:
         logger.warning("system %s: %s", system.name, text)

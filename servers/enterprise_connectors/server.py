@@ -15,6 +15,7 @@ from enterprise_connectors.operations import operations
 from enterprise_connectors.systems import systems
 from usrland.connector import Service
 from usrland.embedding import DEFAULT, embedder
+from usrland.pins import read_pins
 from usrland.settings import Settings
 
 __all__ = ["service"]
@@ -38,7 +39,10 @@ def service(settings: Settings) -> Service:
     """The server `enterprise-connectors`. Reads `connectors.toml`; opens nothing."""
     table = settings.section("enterprise-connectors", Table)
     catalogue = Catalogue(
-        systems(settings), embedder=embedder(table.embedding), folder=settings.data("enterprise-connectors")
+        systems(settings),
+        embedder=embedder(table.embedding),
+        folder=settings.data("enterprise-connectors"),
+        pins=read_pins(settings.home),
     )
     searched, stopping = anyio.Event(), threading.Event()
 

@@ -150,3 +150,20 @@ def test_a_server_that_cannot_be_loaded_does_not_hide_the_others(installation: A
     said = installation.run("syscalls")
 
     assert "'broken' cannot be loaded: ZeroDivisionError" in said and "task_find" in said
+
+
+def test_a_review_of_generated_operations_is_shown_and_taken(installation: Any) -> None:
+    installation.home.mkdir(parents=True, exist_ok=True)
+    toml = '[crm]\nkind = "sql"\nurl = "sqlite:////nowhere/crm.sqlite"\n'
+    (installation.home / "connectors.toml").write_text(toml, encoding="utf-8")
+
+    before = installation.run("syscalls", "--diff")
+    assert "new" in before and "crm_query" in before and "4 differences" in before
+    assert "4 operations are reviewed" in installation.run("syscalls", "--accept")
+    assert "0 differences" in installation.run("syscalls", "--diff")
+
+    (installation.home / "connectors.toml").write_text(f"{toml}write = true\n", encoding="utf-8")
+    after = installation.run("syscalls", "--diff")
+    assert "crm_execute" in after and "destroy" in after and "1 differences" in after
+    offered = installation.run_json("syscalls", "--server", "enterprise-connectors", "--json")
+    assert [each["name"] for each in offered if each["name"] == "crm_execute"] == []
