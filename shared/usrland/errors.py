@@ -20,7 +20,7 @@ something went wrong inside.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from typing import Any, ClassVar
 
 __all__ = [
     "Conflict",
@@ -47,14 +47,14 @@ class UsrlandError(Exception):
         *,
         fix: str = "",
         retry_after_seconds: float | None = None,
-        details: Mapping[str, str | int] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
+        """`details`: the same fact in parts, as JSON values, for who goes on from it by program."""
         super().__init__(fact)
         self.fact = fact
         self.fix = fix or self.default_fix
         self.retry_after_seconds = retry_after_seconds
-        self.details = details or {}
-        """The same fact in parts, for who goes on from it by program."""
+        self.details = dict(details or {})
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.fact}"

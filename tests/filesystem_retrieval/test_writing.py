@@ -88,11 +88,12 @@ async def test_a_file_is_replaced_only_by_who_says_what_it_held(writable: Any, c
     assert unread.structured_content["error"]["code"] == "conflict"
     assert not right.is_error
     error = stale.structured_content["error"]
-    assert (error["code"], error["path"]) == ("conflict", "a.md")
-    assert (error["version"], error["sha256"]) == (
-        right.structured_content["version"],
-        right.structured_content["sha256"],
-    )
+    assert error["code"] == "conflict"
+    assert error["details"] == {
+        "path": "a.md",
+        "version": right.structured_content["version"],
+        "sha256": right.structured_content["sha256"],
+    }
     assert not by_version.is_error
     assert (writable.folder / "a.md").read_text() == "three"
 
