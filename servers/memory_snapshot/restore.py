@@ -60,6 +60,7 @@ def restore(
         used=packed.tokens,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
         left_out=_left_out(packed, items, tokens, wanted),
         note=NOTHING_RELEVANT if wanted.found is not None and not wanted.found.hits else None,
         degraded=wanted.found.degraded if wanted.found is not None else None,
@@ -130,4 +131,5 @@ def _nothing(kernel: KernelProfile) -> Restored:
         used=5,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
     )
