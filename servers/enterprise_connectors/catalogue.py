@@ -9,7 +9,8 @@ A connector knows neither its system's name nor who calls. The rule that makes i
 * without `write = true` only what reads exists at all;
 * everything is `open_world`: it reaches a system that is not ours.
 
-A connector that had to leave something out may say so in an attribute `problems`, a list of sentences.
+A connector that had to leave something out may say so in an attribute `problems`, a list of sentences; one that
+takes or gives files has an attribute `files` that is set here.
 
 Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
@@ -23,6 +24,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -31,11 +33,13 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from enterprise_connectors.files import Files
 from enterprise_connectors.systems import Configured, System
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
 from usrland.parameters import Parameters
+from usrland.pins import Pin
 from usrland.schemas.principal import Principal
 from usrland.settings import explain
 
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     import httpx
 
     from enterprise_connectors.find import Index
+    from enterprise_connectors.meaning import Meaning
+    from usrland.embedding import Embedder
 
 __all__ = ["Catalogue", "Entry"]
 
@@ -58,6 +64,9 @@ MAX_LISTED_CHARACTERS = 5_000
 """Of names, descriptions and schemas: about half of what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
 
+_PLACE = re.compile(r"(.*?)((?:^[A-Z]+ /.*)?)\Z", re.DOTALL | re.MULTILINE)
+"""A description, and the method, path and tags that a REST operation's ends with."""
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -70,8 +79,20 @@ class Entry:
 class Catalogue:
     """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
 
-    def __init__(self, configured: Configured) -> None:
+    def __init__(
+        self,
+        configured: Configured,
+        *,
+        embedder: Embedder | None = None,
+        folder: Path | None = None,
+        pins: Mapping[str, Pin] | None = None,
+    ) -> None:
+        """`pins` are the operations a person reviewed; where there are any, no others are offered."""
         self.problems = dict(configured.problems)
+        self._pins = pins
+        self._withheld: list[Operation] = []
+        self._embedder = embedder
+        self._folder = folder
         self._building = threading.Lock()
         self._clients: list[httpx.AsyncClient] = []
         self._connectors: dict[str, Connector[Any]] = {}
@@ -80,6 +101,7 @@ class Catalogue:
         self._kinds = _kinds() if configured.systems else {}
         self._entries: dict[str, Entry] | None = None
         self._index: Index | None = None
+        self._meaning: Meaning | None = None
         self.systems = [system for system in configured.systems if self._connect(system)]
 
     @property
@@ -103,6 +125,10 @@ class Catalogue:
                 self._entries = self._all()
             return self._entries
 
+    def reviewable(self) -> list[Operation]:
+        """Every operation there is, those included that wait for a review. Blocks like `entries`."""
+        return [*(entry.operation for entry in self.entries().values()), *self._withheld]
+
     def entry(self, name: str, principal: Principal | None = None) -> Entry:
         """The operation of that name; raises `NotFound` where there is none that `principal` may use."""
         entry = self.entries().get(name)
@@ -113,12 +139,32 @@ class Catalogue:
     def search(self, request: str, limit: int, allowed: Callable[[Entry], bool]) -> list[Entry]:
         """The operations that `request` may mean, best first. Blocks at the first use."""
         entries = self.entries()
+        index, meaning = self._indexed(entries)
+        names = index.search(
+            request,
+            limit,
+            lambda name: allowed(entries[name]),
+            meaning.scores(request) if meaning else None,
+        )
+        return [entries[name] for name in names]
+
+    def meaning(self) -> Meaning | None:
+        """The vectors of the operations, where they are searched by meaning. Blocks at the first use."""
+        return self._indexed(self.entries())[1]
+
+    def _indexed(self, entries: Mapping[str, Entry]) -> tuple[Index, Meaning | None]:
         with self._building:
             if self._index is None:
                 from enterprise_connectors.find import Document, Index
 
-                self._index = Index(Document(**_searchable(name, entry)) for name, entry in entries.items())
-        return [entries[name] for name in self._index.search(request, limit, lambda name: allowed(entries[name]))]
+                documents = [Document(**_searchable(name, entry)) for name, entry in entries.items()]
+                if self._embedder is not None and self._folder is not None:
+                    from enterprise_connectors.meaning import Meaning
+
+                    passages = [document.passage for document in documents]
+                    self._meaning = Meaning(passages, self._embedder, self._folder)
+                self._index = Index(documents)
+            return self._index, self._meaning
 
     async def check(self) -> dict[str, str]:
         """Prove every system; the problems by system, empty where all is well."""
@@ -148,7 +194,10 @@ class Catalogue:
             kind = self._kind(system.kind)
             client = outgoing(allow_private=system.allow_private)
             config = kind.config_type.model_validate(system.options)
-            self._connectors[system.name] = kind(config, client)
+            connector = kind(config, client)
+            if hasattr(connector, "files") and self._folder is not None:
+                connector.files = Files(self._folder / "files")
+            self._connectors[system.name] = connector
             self._clients.append(client)
         except ValidationError as error:
             self._problem(system, f"{explain(error)}.")
@@ -193,6 +242,7 @@ class Catalogue:
             return
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
+        withheld: list[str] = []
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
@@ -205,7 +255,18 @@ class Catalogue:
                 self._problem(system, f"{issued.name!r} is already the name of another operation.")
                 continue
             self._taken.add(issued.name)
+            if self._pins is not None and self._pins.get(issued.name) != Pin.of(issued):
+                self._withheld.append(issued)
+                withheld.append(issued.name)
+                continue
             yield issued
+        if withheld:
+            some = ", ".join(withheld[:3])
+            self._problem(
+                system,
+                f"{len(withheld)} operations are not as they were reviewed ({some}…); "
+                "the operator reviews them with: usrland syscalls --diff.",
+            )
 
     def _problem(self, system: System, text: str) -> None:
         logger.warning("system %s: %s", system.name, text)
@@ -245,17 +306,22 @@ def _name(system: System, operation: str) -> str:
     return f"{name[: MAX_OPERATION_NAME - 7].rstrip('_')}_{mark}"
 
 
-def _searchable(name: str, entry: Entry) -> dict[str, str]:
+def _searchable(name: str, entry: Entry) -> dict[str, Any]:
     summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
-    properties = Parameters(entry.operation).own.get("properties", {})
+    description, place = _PLACE.match(rest).groups()  # type: ignore[union-attr]  # it matches every text
+    schema = Parameters(entry.operation).own
+    properties = schema.get("properties", {})
     values = (value for schema in properties.values() for value in schema.get("enum", ()))
     return {
         "key": name,
         "name": name.removeprefix(entry.system.name),
         "summary": summary,
         "system": f"{entry.system.name} {entry.system.about}",
-        "description": rest,
+        "description": description,
+        "place": place,
         "arguments": " ".join([*properties, *map(str, values)]),
+        "effect": entry.operation.effect,
+        "needs": len(schema.get("required", ())),
     }
 
 

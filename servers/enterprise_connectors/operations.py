@@ -8,8 +8,9 @@ under the scopes, consent and audit of the operation that is meant.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import anyio
 import anyio.to_thread
 from pydantic import Field
 
@@ -21,9 +22,14 @@ from usrland.parameters import Parameters
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer
 
+if TYPE_CHECKING:
+    from enterprise_connectors.meaning import Meaning
+
 __all__ = ["operations"]
 
 MAX_FOUND = 20
+PATIENCE_SECONDS = 2.0
+"""How long a search waits for the vectors of a catalogue that is new. A few hundred operations take no longer."""
 SUMMARY_CHARACTERS = 110
 NOTE_CHARACTERS = 400
 MAX_REQUIRED = 8
@@ -58,8 +64,8 @@ class Contract(Answer):
     note: str | None = None
 
 
-def operations(catalogue: Catalogue) -> list[Operation]:
-    """The three operations over one catalogue."""
+def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
+    """The three operations over one catalogue. `searched` is set when somebody looks for one."""
 
     async def sys_find(
         request: Annotated[
@@ -71,6 +77,7 @@ def operations(catalogue: Catalogue) -> list[Operation]:
     ) -> FoundOperations:
         """Find operations of the company's systems by what they do. Start here; search again with other words
         for each step of a task."""
+        searched.set()
         return await anyio.to_thread.run_sync(_find, catalogue, call.principal, request, system, limit)
 
     async def sys_describe(
@@ -114,10 +121,14 @@ def _find(catalogue: Catalogue, principal: Principal, request: str, system: str,
     def allowed(entry: Entry) -> bool:
         return system in ("", entry.system.name) and not principal.missing(entry.operation.scopes)
 
+    meaning = catalogue.meaning()
+    if meaning is not None:
+        meaning.wait(PATIENCE_SECONDS)
     found = catalogue.search(request, limit, allowed)
+    facts = [*_facts(known, problems, found=bool(found)), *_degraded(meaning)]
     return FoundOperations(
         operations=[_found(entry.operation) for entry in found],
-        note=_note(known, problems, found=bool(found)),
+        note=_cut(" ".join(facts), NOTE_CHARACTERS) or None,
     )
 
 
@@ -136,14 +147,21 @@ def _found(operation: Operation) -> Found:
     )
 
 
-def _note(known: list[str], problems: Mapping[str, str], *, found: bool) -> str | None:
+def _degraded(meaning: Meaning | None) -> list[str]:
+    if meaning is None or meaning.whole:
+        return []
+    if meaning.failed:
+        return ["Found by words alone: the embedding model cannot be used."]
+    return ["Found by words alone while the operations are still being read; ask again in a minute."]
+
+
+def _facts(known: list[str], problems: Mapping[str, str], *, found: bool) -> list[str]:
     facts = []
     if not known and not problems:
         facts.append(f"No system is there for you; the operator adds one to {FILE_NAME} in the usrland home.")
     elif not found:
         facts.append(f"Nothing fits these words. Systems: {', '.join(known) or 'none'}. Try other words.")
-    facts += [f"{name}: {problem}" for name, problem in problems.items()]
-    return _cut(" ".join(facts), NOTE_CHARACTERS) or None
+    return [*facts, *(f"{name}: {problem}" for name, problem in problems.items())]
 
 
 def _cut(text: str, characters: int) -> str:

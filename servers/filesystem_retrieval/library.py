@@ -13,10 +13,12 @@ import anyio
 
 from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
+from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.versions import Versions
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -60,7 +62,9 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(table, data.parent)
         self.model = model
-        self.catalogue = Catalogue(Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS]))
+        database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
+        self.catalogue = Catalogue(database)
+        self.versions = Versions(database)
         self.index = HybridIndex(data / "index", model)
         self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
         self.max_document_bytes = table.max_document_bytes
@@ -68,10 +72,17 @@ class Library:
             self.roots,
             self.catalogue,
             self.index,
+            self.versions,
             data,
             max_file_bytes=table.max_file_bytes,
             max_document_bytes=table.max_document_bytes,
+            keep_days=table.keep_days,
         )
+        self.changes = Changes(
+            self.roots, self.versions, data / "changing.lock", max_bytes=table.max_document_bytes
+        )
+        self.keep_days = table.keep_days
+        self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
 
     @classmethod
@@ -149,6 +160,7 @@ class Library:
         while True:
             self._wake = anyio.Event()
             try:
+                await anyio.to_thread.run_sync(self.changes.settle)
                 await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
@@ -172,7 +184,14 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
     status = home.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
     return [
-        Root(name=name, folder=Path(root.folder).expanduser(), tenant=root.tenant, rules=rules, private=private)
+        Root(
+            name=name,
+            folder=Path(root.folder).expanduser(),
+            tenant=root.tenant,
+            writable=root.writable,
+            rules=rules,
+            private=private,
+        )
         for name, root in sorted(table.roots.items())
     ]
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
-__all__ = ["Kind", "Page", "Text", "content_key", "decode", "kind_of", "read_all", "sha256_of"]
+__all__ = ["Kind", "Page", "Text", "content_key", "decode", "encoding_of", "kind_of", "read_all", "sha256_of"]
 
 Kind = Literal["markdown", "html", "python", "text", "document", "binary"]
 
 SNIFF_BYTES = 8_192
 _BLOCK_BYTES = 1 << 20
+_MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF8, "utf-8"))
 
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
@@ -57,12 +58,20 @@ def kind_of(path: str, head: bytes) -> Kind:
 
 def decode(content: bytes) -> str:
     """UTF-16 where it says so, else UTF-8, else Latin-1, which always succeeds."""
-    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return content.decode("utf-16", "replace")
+    mark, codec = encoding_of(content)
+    return content[len(mark) :].decode(codec, "replace")
+
+
+def encoding_of(content: bytes) -> tuple[bytes, str]:
+    """The byte order mark that a text begins with, if any, and the codec of what follows."""
+    for mark, codec in _MARKS:
+        if content.startswith(mark):
+            return mark, codec
     try:
-        return content.decode("utf-8-sig")
+        content.decode()
     except UnicodeDecodeError:
-        return content.decode("latin-1")
+        return b"", "latin-1"
+    return b"", "utf-8"
 
 
 def content_key(sha256: str, kind: Kind) -> str:

@@ -39,6 +39,7 @@ PAST = "past/"
 EVENTS_PER_BATCH = 64
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
+FEED_WAIT_SECONDS = 2.0
 REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
 """A burst of writes is one batch: every batch is a version of the tables on the disk."""
@@ -79,8 +80,9 @@ class Index:
         return await self._tables.search(query, scopes=[scope], groups=groups, k=k)
 
     async def feed(self) -> None:
-        """Index what is new; does nothing while another process does it."""
-        async with self._turn() as mine:
+        """Index what is new. Waits a moment for others that do so; what they leave is searched directly."""
+        await self._tables.model()  # not while others wait
+        async with self._turn(wait_seconds=FEED_WAIT_SECONDS) as mine:
             if mine:
                 await self._feed()
 
@@ -146,7 +148,7 @@ class Index:
         return name
 
     @asynccontextmanager
-    async def _turn(self, wait_seconds: float = 0.0) -> AsyncIterator[bool]:
+    async def _turn(self, wait_seconds: float) -> AsyncIterator[bool]:
         lock = FileLock(self._folder / "feed.lock", thread_local=False)
 
         def acquire() -> bool:

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 KINDS = get_args(Kind)
 CANDIDATES = 100
+UNREAD = "What was remembered last is found by words alone until the index has read it."
 NO_INDEX = "The search index cannot be used now: these are matches by words alone."
 
 
@@ -68,10 +69,11 @@ async def _ranked(database: Database, index: Index, query: str, view: _View, ask
     sure = {hit.id.partition("/")[2]: hit.confidence for hit in answer.hits}
     allowed = await database.read(partial(_allowed, view=view, asked=asked, oids=list(sure)))
     ranked = {oid: confidence for oid, confidence in sure.items() if oid in allowed}
+    degraded = answer.degraded or (UNREAD if view.unread else None)
     fresh = scan(query, view.unread)
     if fresh:  # scored otherwise than by the index: only the confidence compares
         ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0]))[:CANDIDATES])
-    return Found(hits=ranked, degraded=answer.degraded)
+    return Found(hits=ranked, degraded=degraded)
 
 
 def _look(

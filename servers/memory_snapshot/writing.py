@@ -221,13 +221,13 @@ def _check_head(writing: Writing, expected: str) -> None:
         raise Conflict(
             f"branch {writing.branch!r} has no snapshot yet.",
             fix="Repeat the call without expected_head.",
-            data={"branch": writing.branch},
+            details={"branch": writing.branch},
         )
     if len(expected) < SHORT_ID or not head.startswith(expected.lower()):
         raise Conflict(
             f"the head is {head}, not {expected!r}; nothing was written.",
             fix=f"See what is new with memory_diff(a={short(expected)!r}), then repeat with this expected_head.",
-            data={"branch": writing.branch, "head": head},
+            details={"branch": writing.branch, "head": head},
         )
 
 

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import anyio
+import anyio.to_thread
 from pydantic import BaseModel
 
 from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
@@ -113,6 +114,7 @@ class _Request:
             tenant=self.principal.tenant,
             namespace=self.principal.namespace,
             source=self.principal.source,
+            client=self.principal.client,
             arguments=self.commitment,
             duration_ms=int((time.monotonic() - self.begun) * 1000),
             **facts,
@@ -171,7 +173,9 @@ class CallPath:
             )
         with self._counted(principal):
             try:
-                request = self._admit(operation, arguments, principal, channel or NoChannel(), call_id, begun)
+                request = await self._admit(
+                    operation, arguments, principal, channel or NoChannel(), call_id, begun
+                )
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
@@ -183,7 +187,7 @@ class CallPath:
 
     # -- admit
 
-    def _admit(
+    async def _admit(
         self,
         operation: Operation,
         arguments: dict[str, Any],
@@ -198,7 +202,8 @@ class CallPath:
         via = ""
         if operation.delegate is not None:
             via = operation.name
-            operation, passed = operation.delegate(values)
+            # it may have to read a catalogue first, and others must be answered meanwhile
+            operation, passed = await anyio.to_thread.run_sync(operation.delegate, values)
             self._require(operation, principal)
             own = dict(passed)
             values = self.parameters(operation).check(own)

@@ -47,14 +47,14 @@ class UsrlandError(Exception):
         *,
         fix: str = "",
         retry_after_seconds: float | None = None,
-        data: Mapping[str, Any] | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
-        """`data`: the fact again for programs, as JSON values; a model reads it too."""
+        """`details`: the same fact in parts, as JSON values, for who goes on from it by program."""
         super().__init__(fact)
         self.fact = fact
         self.fix = fix or self.default_fix
         self.retry_after_seconds = retry_after_seconds
-        self.data = data
+        self.details = dict(details or {})
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.fact}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import email
+import email.policy
 import json
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from usrland.errors import Conflict, ConsentNeeded, Denied, InvalidInput, NotFound, Unavailable, UsrlandError
+from usrland.schemas.principal import Principal
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -182,7 +185,6 @@ async def test_an_error_page_in_html_is_not_repeated(serve: Serve, table: str, t
     [
         ("text/plain", b"hello", {"status": 200, "text": "hello"}),
         ("application/json", b"{not json", {"status": 200, "text": "{not json"}),
-        ("image/png", b"\x89PNG\0\0", {"status": 200, "text": "(binary, 6 bytes)"}),
         ("application/problem+json", b"[1]", {"status": 200, "body": [1]}),
     ],
 )
@@ -192,6 +194,103 @@ async def test_a_body_is_given_as_what_it_is(
     tickets.answer("/api/tickets/7", content, content_type=kind)
     async with serve(table) as run:
         assert await run("tickets_get_ticket", id="7") == answer
+
+
+FILES = """
+openapi: 3.1.0
+paths:
+  /photos/{id}:
+    get: {operationId: getPhoto}
+    put:
+      operationId: putPhoto
+      requestBody: {required: true, content: {image/png: {}}}
+  /albums:
+    post:
+      operationId: addToAlbum
+      requestBody:
+        content:
+          multipart/form-data:
+            schema:
+              type: object
+              required: [photos]
+              properties:
+                photos: {type: array, items: {type: string, format: binary}}
+                title: {type: string}
+                place: {type: object, properties: {lat: {type: number}}}
+"""
+PNG = b"\x89PNG\0\xff--x\r\n"
+
+
+@pytest.fixture
+def photos(tmp_path: Path, tickets: Any) -> str:
+    (tmp_path / "photos.yaml").write_text(FILES, encoding="utf-8")
+    tickets.answer(
+        "/photos/7", PNG, content_type="image/png", content_disposition='inline; filename="../a/me.png"'
+    )
+    tickets.answer("/albums", {"ok": True})
+    return (
+        f'[photos]\nkind = "openapi"\nspec = "{tmp_path / "photos.yaml"}"\nbase_url = "{tickets.url}"\n'
+        "allow_private = true\nwrite = true\n"
+    )
+
+
+async def test_a_download_is_a_handle_that_another_operation_takes(
+    serve: Serve, photos: str, tickets: Any
+) -> None:
+    async with serve(photos) as run:
+        file = (await run("photos_get_photo", id="7"))["file"]
+        await run("photos_put_photo", id="7", body={"handle": file["handle"]})
+        await run(
+            "photos_add_to_album",
+            body={
+                "photos": [{"handle": file["handle"]}, {"base64": "aGk=", "filename": 'a"\r\nX: y.txt'}],
+                "title": "Été",
+                "place": {"lat": 1.5},
+            },
+        )
+
+    assert (file["bytes"], file["media_type"], file["filename"]) == (len(PNG), "image/png", "me.png")
+    put, album = tickets.seen[1:]
+    assert (put.headers["content-type"], put.body) == ("image/png", PNG)
+    message = b"Content-Type: " + album.headers["content-type"].encode() + b"\r\n\r\n" + album.body
+    parts = list(email.message_from_bytes(message, policy=email.policy.HTTP).iter_parts())  # type: ignore[attr-defined]
+    assert [part.get_param("name", header="content-disposition") for part in parts] == [
+        "photos",
+        "photos",
+        "title",
+        "place",
+    ]
+    assert [part.get_payload(decode=True) for part in parts] == [PNG, b"hi", "Été".encode(), b'{"lat":1.5}']
+    assert [part.get_content_type() for part in parts[:2]] == ["image/png", "application/octet-stream"]
+    assert "X" not in parts[1]
+
+
+async def test_a_handle_is_good_for_its_owner_alone(serve: Serve, photos: str, tickets: Any) -> None:
+    async with serve(photos) as run:
+        handle = (await run("photos_get_photo", id="7"))["file"]["handle"]
+        stranger = Principal(subject="eve", scopes=frozenset({"*"}), source="test")
+        arguments = {"id": "7", "body": {"handle": handle}}
+        with pytest.raises(NotFound, match="there is no file"):
+            await run.host.path.run("photos_put_photo", arguments, principal=stranger)
+        with pytest.raises(InvalidInput, match="not one of ours"):
+            await run("photos_put_photo", id="7", body={"handle": "../../etc/passwd"})
+        with pytest.raises(InvalidInput, match="exactly one"):
+            await run("photos_put_photo", id="7", body={"text": "a", "base64": "aGk="})
+        preview = await run("photos_put_photo", id="7", body={"handle": handle}, dry_run=True)
+
+    assert preview["examples"] == [f"(binary, {len(PNG)} bytes)"]
+    assert len(tickets.seen) == 1
+
+
+async def test_only_what_is_picked_comes_back(serve: Serve, table: str, tickets: Any) -> None:
+    tickets.answer("/api/tickets", {"items": [{"id": 1, "text": "long", "by": {"name": "Ada", "age": 3}}], "n": 1})
+    async with serve(table) as run:
+        answer = await run("tickets_list_tickets", pick=["items.id", "items[].by.name"])
+        with pytest.raises(InvalidInput, match="pick"):
+            await run("tickets_list_tickets", pick=["items..id"])
+
+    assert answer["body"] == {"items": [{"id": 1, "by": {"name": "Ada"}}]}
+    assert all("pick" not in seen.path for seen in tickets.seen)
 
 
 async def test_a_private_address_is_not_contacted_unless_allowed(serve: Serve, table: str, tickets: Any) -> None:
@@ -218,7 +317,7 @@ async def test_what_was_left_out_of_a_description_is_reported(serve: Serve, tabl
     async with serve(table) as run:
         note = (await run("sys_find", request="list tickets"))["note"]
 
-    assert note.startswith("tickets: 1 of 5 operations are left out: GET /bad: a reference out of the document")
+    assert note.startswith("tickets: 1 of 5 operations are left out: GET /bad: a reference to a file")
 
 
 async def test_a_base_address_without_a_path_is_enough(serve: Serve, table: str, tickets: Any) -> None:
@@ -234,3 +333,52 @@ async def test_check_reaches_the_system_with_the_credentials(serve: Serve, table
         assert "401" in (await catalogue.check())["tickets"]
         tickets.answer("/api", {})
         assert await catalogue.check() == {}
+
+
+OVERLAY = """
+[create_ticket]
+effect = "destroy"
+scopes = ["triage"]
+undo = "delete_ticket"
+summary = "Open a ticket that nobody can close"
+[list_tickets]
+hidden = true
+[delete_ticket]
+effect = "read"
+"""
+
+
+async def test_the_operator_corrects_what_the_description_says_about_risk(
+    serve: Serve, table: str, tmp_path: Path, tickets: Any
+) -> None:
+    (tmp_path / "overlay.toml").write_text(OVERLAY)
+    tickets.answer("/api/tickets/7", {"gone": True})
+    async with serve(f'{table}overlay = "{tmp_path / "overlay.toml"}"\nwrite = true\n') as run:
+        listed = {op.name: op for op in run.host.path.listed(run.host.principal)}
+        created = listed["tickets_create_ticket"]
+        with pytest.raises(ConsentNeeded):
+            await run("tickets_create_ticket", body={"title": "x"})
+        await run("tickets_delete_ticket", id="7", pick=["gone"])
+
+    assert "tickets_list_tickets" not in listed
+    assert (created.effect, created.undo) == ("destroy", "tickets_delete_ticket")
+    assert created.scopes == {"tickets:destroy", "tickets:triage"}
+    assert created.description.startswith("In tickets: Open a ticket that nobody can close\n")
+    assert [seen.method for seen in tickets.seen] == ["DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ("[no_such]\n", "no operation 'no_such'"),
+        ("[get_ticket]\neffect = 'maybe'\n", "effect"),
+        ("[get_ticket]\nundo = 'nothing'\n", "no operation 'nothing'"),
+        ("[get_ticket\n", "cannot be read"),
+    ],
+)
+async def test_an_overlay_that_does_not_fit_is_a_problem_and_not_silence(
+    serve: Serve, table: str, tmp_path: Path, overlay: str, said: str
+) -> None:
+    (tmp_path / "overlay.toml").write_text(overlay)
+    async with serve(f'{table}overlay = "{tmp_path / "overlay.toml"}"\n') as run:
+        assert said in (await run("sys_find", request="tickets"))["note"]

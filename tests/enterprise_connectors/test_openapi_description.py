@@ -38,7 +38,7 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"swagger": "2.0", "paths": {}}', "Swagger 2.0"),
+        ('{"swagger": "1.2", "paths": {}}', "Swagger 2.0"),
         ("- a\n- list\n", "not an OpenAPI 3"),
         ("a: [unclosed\n", "neither JSON nor YAML at line"),
         ("!!python/object/apply:os.system [id]\n", "neither JSON nor YAML"),
@@ -65,9 +65,7 @@ def test_one_operation_that_cannot_be_read_costs_no_other() -> None:
             "/elsewhere": {"$ref": "other.yaml#/paths/~1x"},
             "/nothing": {"get": {"parameters": [{"$ref": "#/components/parameters/none"}]}},
             "/circle": {"get": {"requestBody": {"$ref": "#/components/requestBodies/loop"}}},
-            "/cookie": {"get": {"parameters": [{"in": "cookie", "name": "sid", "required": True}]}},
-            "/file": {"post": {"requestBody": {"required": True, "content": {"multipart/form-data": {}}}}},
-            "/thing/{id}": {"get": {"operationId": "undescribed"}},
+            "/nowhere": {"get": {"parameters": [{"in": "body", "name": "x"}]}},
             "/broken": {"get": {"parameters": [{"name": "no location"}]}},
             "/empty": {"get": None},
         },
@@ -79,12 +77,103 @@ def test_one_operation_that_cannot_be_read_costs_no_other() -> None:
         "/elsewhere",
         "GET /nothing",
         "GET /circle",
-        "GET /cookie",
-        "POST /file",
-        "GET /thing/{id}",
+        "GET /nowhere",
         "GET /broken",
         "GET /empty",
     ]
+
+
+def test_a_path_parameter_that_nobody_describes_is_an_identifier() -> None:
+    found, _ = read({"/thing/{id}#fragment-{x}": {"get": {"operationId": "undescribed"}}})
+
+    assert found["undescribed"].arguments["properties"]["id"] == {"type": "string"}
+    assert found["undescribed"].arguments["required"] == ["id"]
+
+
+def test_a_hole_in_a_schema_allows_everything_and_costs_no_operation() -> None:
+    body = {"content": {"application/json": {"schema": {"type": "object", "properties": {"a": ref("none")}}}}}
+    found, problems = read({"/a": {"post": {"operationId": "a", "requestBody": body}}})
+
+    assert problems == []
+    assert found["a"].arguments["properties"]["body"]["properties"] == {"a": {}}
+
+
+def test_a_description_may_be_spread_over_files_of_its_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "api"
+    (folder / "paths" / "deep").mkdir(parents=True)
+    (tmp_path / "secret.yml").write_text("get: {operationId: secret}\n")
+    (folder / "api.yml").write_text(
+        "openapi: 3.0.3\npaths:\n  /good: {$ref: 'paths/deep/good.yml'}\n  /out: {$ref: '../secret.yml'}\n"
+        "  /trick: {$ref: 'paths/trick.yml'}\n  /url: {$ref: 'https://example.com/x.yml'}\n"
+    )
+    (folder / "paths" / "deep" / "good.yml").write_text(
+        "get:\n  operationId: good\n  parameters:\n    - {$ref: '../shared.yml#/limit'}\n"
+        "    - {$ref: '#/own'}\nown: {in: query, name: own, schema: {$ref: '../shared.yml#/size'}}\n"
+    )
+    (folder / "paths" / "shared.yml").write_text(
+        "limit: {in: query, name: limit, schema: {$ref: '#/size'}}\nsize: {type: integer, maximum: 9}\n"
+    )
+    (folder / "paths" / "trick.yml").write_text("get: {$ref: '../../secret.yml#/get'}\n")
+
+    endpoints, problems = read_endpoints(Document.load(folder / "api.yml"))
+
+    (good,) = endpoints
+    limited = {"type": "integer", "maximum": 9}
+    assert good.arguments["properties"]["limit"] == good.arguments["properties"]["own"] == limited
+    assert [problem.partition(":")[0] for problem in problems] == ["/out", "GET /trick", "/url"]
+
+
+SWAGGER = """
+swagger: "2.0"
+host: evil.example.com
+consumes: [application/json]
+parameters:
+  page: {name: page, in: query, type: integer}
+definitions:
+  Pet: {type: object, required: [name], properties: {name: {type: string}, id: {type: integer, readOnly: true}}}
+paths:
+  /pets:
+    parameters: [{$ref: "#/parameters/page"}]
+    get:
+      operationId: listPets
+      parameters:
+        - {name: tags, in: query, type: array, items: {type: string}, collectionFormat: multi}
+        - {name: ids, in: query, type: array, items: {type: integer}, collectionFormat: pipes}
+    post:
+      operationId: addPet
+      parameters: [{name: pet, in: body, required: true, schema: {$ref: "#/definitions/Pet"}}]
+  /pets/{id}/photo:
+    post:
+      operationId: addPhoto
+      parameters:
+        - {name: id, in: path, required: true, type: string}
+        - {name: photo, in: formData, required: true, type: file}
+        - {name: title, in: formData, type: string}
+  /broken: {get: {operationId: broken, parameters: [{$ref: "#/parameters/none"}]}}
+  /form:
+    post: {operationId: form, parameters: [{name: a, in: formData, required: true, type: integer, minimum: 1}]}
+"""
+
+
+def test_swagger_2_is_read_as_openapi_3(tmp_path: Path) -> None:
+    (tmp_path / "pets.yaml").write_text(SWAGGER)
+    endpoints, problems = read_endpoints(Document.load(tmp_path / "pets.yaml"))
+    found = {endpoint.name: endpoint for endpoint in endpoints}
+
+    assert list(found) == ["list_pets", "add_pet", "add_photo", "form"]
+    assert [problem.partition(":")[0] for problem in problems] == ["GET /broken"]
+    styles = {p.name: (p.style, p.explode) for p in found["list_pets"].parameters}
+    assert styles == {"page": ("form", True), "tags": ("form", True), "ids": ("pipeDelimited", False)}
+    pet = found["add_pet"].arguments["properties"]["body"]
+    assert (pet["required"], list(pet["properties"])) == (["name"], ["name"])
+    photo = found["add_photo"].body
+    assert photo is not None
+    assert photo.media_type == "multipart/form-data"
+    assert "handle" in photo.schema["properties"]["photo"]["properties"]
+    form = found["form"].body
+    assert form is not None
+    assert (form.media_type, form.required) == ("application/x-www-form-urlencoded", True)
+    assert form.schema["properties"]["a"] == {"type": "integer", "minimum": 1}
 
 
 @pytest.mark.parametrize(
@@ -147,10 +236,19 @@ def test_arguments_of_one_name_are_told_apart_and_reserved_names_left_alone() ->
         {"name": "cursor", "in": "query"},
         {"name": "filter[name]", "in": "query", "required": True},
         {"name": "Authorization", "in": "header", "required": True},
+        {"name": "Host", "in": "header"},
+        {"name": "Content-Length", "in": "header"},
+        {"name": "Transfer-Encoding", "in": "header"},
     ]
     found, _ = read({"/x/{id}": {"get": {"operationId": "x", "parameters": parameters}}})
 
-    assert list(found["x"].arguments["properties"]) == ["id_path", "id_query", "cursor_query", "filter_name"]
+    assert list(found["x"].arguments["properties"]) == [
+        "id_path",
+        "id_query",
+        "cursor_query",
+        "filter_name",
+        "pick",
+    ]
     assert found["x"].arguments["required"] == ["id_path", "filter_name"]
 
 
@@ -186,6 +284,21 @@ def test_markup_of_a_description_is_left_out_and_its_words_kept() -> None:
 # -- schemas
 
 
+def test_keys_that_hosts_refuse_are_told_in_words() -> None:
+    converted = portable({"type": "object", "properties": {"a": {}, "b c": {}}, "required": ["a", "b c"]})
+
+    assert list(converted["properties"]) == converted["required"] == ["a"]
+    assert converted["description"] == "Also takes 'b c'."
+
+
+def test_a_choice_of_constants_is_an_enumeration() -> None:
+    choice = {"oneOf": [{"const": 0}, {"const": 1}]}
+
+    assert portable({"type": "integer", **choice})["enum"] == [0, 1]
+    assert portable({"oneOf": [{"type": "null"}, choice]})["description"] == "0 or 1 or null."
+    assert portable({"type": ["number", "null"], "maximum": 1})["description"] == "number or null, maximum 1."
+
+
 def test_a_schema_that_contains_itself_is_cut() -> None:
     tree = {
         "type": "object",
@@ -194,7 +307,7 @@ def test_a_schema_that_contains_itself_is_cut() -> None:
 
     converted = portable(ref("T"), T=tree)
 
-    assert converted["properties"]["children"] == {"type": "array", "items": {"type": "object"}}
+    assert converted["properties"]["children"] == {"type": "array", "items": {"type": "object", "required": []}}
     assert "$ref" not in json.dumps(converted)
 
 

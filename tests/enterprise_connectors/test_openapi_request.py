@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from hypothesis import given, settings
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from enterprise_connectors.openapi.document import Document
 from enterprise_connectors.openapi.endpoints import read_endpoints
+from enterprise_connectors.openapi.paging import next_page
 from enterprise_connectors.openapi.request import Request, build
 from usrland.errors import InvalidInput
 
@@ -155,3 +157,44 @@ def test_bodies_are_sent_as_what_they_are_described(media_type: str, body: Any, 
 def test_a_body_of_the_wrong_kind_is_refused(media_type: str, body: Any) -> None:
     with pytest.raises(InvalidInput, match="body"):
         request({"body": body}, media_type=media_type)
+
+
+def test_cookies_are_one_header_of_encoded_values() -> None:
+    cookies = [{"name": "sid", "in": "cookie"}, {"name": "tags", "in": "cookie"}]
+    sent = request({"sid": "a; admin=1", "tags": ["x", "y"]}, *cookies)
+
+    assert sent.headers["cookie"] == "sid=a%3B%20admin%3D1; tags=x%2Cy"
+
+
+def test_a_field_of_a_form_follows_its_own_style() -> None:
+    styles = {"expand": {"style": "deepObject"}, "ids": {"style": "form", "explode": False}, "n": {}}
+    operation = {"requestBody": {"content": {"application/x-www-form-urlencoded": {"encoding": styles}}}}
+    (endpoint,), _ = read_endpoints(Document({"paths": {"/x": {"post": operation}}}))
+    sent = build(endpoint, BASE, {"body": {"expand": ["a", {"b": 1}], "ids": [1, 2], "n": [3]}})
+
+    assert unquote((sent.content or b"").decode()) == "expand[0]=a&expand[1][b]=1&ids=1,2&n=3"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "arguments", "headers", "body", "changed"),
+    [
+        (["page", "size"], {}, {"link": '<https://x/y?page=3&size=9>; rel="next"'}, [], {"page": 3, "size": 9}),
+        (["page"], {}, {"link": '<https://x/y?page=3>; rel="prev", <https://x/y?page=5>; rel="last"'}, [1], None),
+        (["cursor"], {}, {}, {"meta": {"next_cursor": "abc"}}, {"cursor": "abc"}),
+        (["pageToken"], {}, {}, {"nextPageToken": ""}, None),
+        (["cursor"], {}, {}, {"next": "https://x/y?cursor=q7&z=1"}, {"cursor": "q7"}),
+        (["offset", "limit"], {"offset": 10, "limit": 2}, {}, {"rows": [1, 2], "total": 20}, {"offset": 12}),
+        (["offset", "limit"], {"offset": 18, "limit": 2}, {}, {"rows": [1, 2], "total": 20}, None),
+        (["page", "limit"], {"limit": 2}, {}, [1, 2], {"page": 2}),
+        (["page", "limit"], {"limit": 3}, {}, [1, 2], None),
+        (["q"], {}, {}, {"next_cursor": "abc"}, None),
+    ],
+)  # fmt: skip
+def test_the_next_page_is_given_as_arguments(
+    parameters: list[str], arguments: dict[str, Any], headers: dict[str, str], body: Any, changed: Any
+) -> None:
+    operation = {"parameters": [{"name": name, "in": "query"} for name in parameters]}
+    (endpoint,), _ = read_endpoints(Document({"paths": {"/x": {"get": operation}}}))
+    renamed = {f"{key}_query": value for key, value in (changed or {}).items() if key == "cursor"}
+
+    assert next_page(endpoint, arguments, headers, body) == (renamed or changed)

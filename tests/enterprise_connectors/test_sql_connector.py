@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import jsonschema
 import pytest
 
 from enterprise_connectors.sql import SqlConfig, SqlConnector
 from enterprise_connectors.sql.engine import Limits
 from usrland.connector import Call
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
+from usrland.parameters import Parameters
 
 LIMITS = Limits(max_rows=10, seconds=2.0, max_changed=10)
 
@@ -312,3 +314,10 @@ async def test_a_locked_database_is_unavailable(crm: Path, monkeypatch: pytest.M
             await connector(f"sqlite:///{crm}").execute("DELETE FROM orders")
     finally:
         holder.close()
+
+
+def test_every_default_fits_its_own_schema(crm: Path) -> None:
+    for operation in connector(f"sqlite:///{crm}").operations():
+        for schema in Parameters(operation).own["properties"].values():
+            if "default" in schema:
+                jsonschema.validate(schema["default"], schema, cls=jsonschema.Draft202012Validator)

@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from memory_snapshot import index as index_module
+from memory_snapshot.recall import UNREAD
 from memory_snapshot.scan import scan
 from memory_snapshot.wire import Item
 from usrland import InvalidInput
@@ -38,7 +39,23 @@ async def test_while_another_process_feeds_the_index_the_journal_is_searched(des
     folder = desk.settings.data("memory-snapshot") / "index"
     with FileLock(folder / "feed.lock"):
         await desk.remember("the second zebra")
-        assert sorted(await desk.recalled("zebra")) == ["the first zebra", "the second zebra"]
+        page = await desk.recall("zebra")
+
+    assert sorted(hit.text for hit in page.items) == ["the first zebra", "the second zebra"]
+    assert "no embedding model" in page.degraded
+
+
+async def test_what_the_index_has_not_read_is_said_to_be_found_by_words(sit: Callable[..., Any]) -> None:
+    desk = sit(embedding="minilm")
+    await desk.remember("the first zebra")
+    assert (await desk.recall("zebra")).degraded is None
+    with FileLock(desk.settings.data("memory-snapshot") / "index" / "feed.lock"):
+        await desk.remember("the second zebra")
+        page = await desk.recall("zebra")
+
+    assert len(page.items) == 2
+    assert page.degraded == UNREAD
+    assert (await desk.recall("zebra")).degraded is None
 
 
 async def test_an_index_that_was_lost_is_made_again(sit: Callable[..., Any]) -> None:

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,12 +27,16 @@ from usrland.schemas.wire import Answer, Preview
 if TYPE_CHECKING:
     import httpx
 
+    from enterprise_connectors.files import File, Files
     from enterprise_connectors.openapi.endpoints import Endpoint
-    from enterprise_connectors.openapi.request import Request
+    from enterprise_connectors.openapi.overlay import Correction
+    from enterprise_connectors.openapi.request import Load, Request
 
 __all__ = ["Auth", "OpenApiConfig", "OpenApiConnector"]
 
 MAX_EXCERPT = 300
+
+_BINARY = ("application/octet-stream", "application/pdf", "application/zip", "image/", "audio/", "video/", "font/")
 
 
 class Auth(BaseModel):
@@ -71,6 +77,17 @@ class OpenApiConfig(BaseModel):
     base_url: str
     """Where requests go; what the description says about servers is not used."""
     auth: Auth | None = None
+    overlay: Path | None = None
+    """Corrections to what the description says about risk: see `overlay`."""
+
+
+class Download(Answer):
+    """Content that stays on the server; the handle stands for it wherever a file is asked for."""
+
+    handle: str
+    bytes: int
+    media_type: str
+    filename: str
 
 
 class Response(Answer):
@@ -79,6 +96,8 @@ class Response(Answer):
     status: int
     body: Any = None
     text: str | None = Field(default=None, description="The body, where it is not JSON.")
+    file: Download | None = Field(default=None, description="The body, where it is neither.")
+    next: dict[str, Any] | None = Field(default=None, description="Arguments to change for the next page.")
 
 
 class OpenApiConnector(Connector[OpenApiConfig]):
@@ -98,10 +117,13 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             or parts.username
         ):
             raise InvalidInput("base_url: it is http(s)://host/path, without credentials, query or fragment.")
-        if not config.spec.expanduser().is_file():
-            raise InvalidInput(f"spec: there is no file {config.spec.name!r} there.")
+        for key, file in (("spec", config.spec), ("overlay", config.overlay)):
+            if file is not None and not file.expanduser().is_file():
+                raise InvalidInput(f"{key}: there is no file {file.name!r} there.")
         self.problems: list[str] = []
         """What could not be offered and why, once `operations` was called."""
+        self.files: Files | None = None
+        """Where downloads are kept; the catalogue sets it."""
 
     def operations(self) -> Sequence[Operation]:
         from enterprise_connectors.openapi.document import Document
@@ -113,19 +135,35 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             self.problems = [
                 f"{len(problems)} of {len(problems) + len(endpoints)} operations are left out: {first}."
             ]
-        return [self._operation(endpoint) for endpoint in endpoints]
+        corrections = self._corrections({endpoint.name for endpoint in endpoints})
+        return [
+            self._operation(endpoint, corrections.get(endpoint.name))
+            for endpoint in endpoints
+            if endpoint.name not in corrections or not corrections[endpoint.name].hidden
+        ]
+
+    def _corrections(self, known: Collection[str]) -> dict[str, Correction]:
+        if self.config.overlay is None:
+            return {}
+        from enterprise_connectors.openapi.overlay import read_overlay
+
+        return read_overlay(self.config.overlay.expanduser(), known)
 
     async def check(self) -> None:
         await self._send(self._authorized("GET", self.config.base_url))
 
-    def _operation(self, endpoint: Endpoint) -> Operation:
+    def _operation(self, endpoint: Endpoint, correction: Correction | None) -> Operation:
+        if correction is not None and correction.effect is not None:
+            endpoint = replace(endpoint, effect=correction.effect)
+
         async def run(_call: Call, **arguments: Any) -> Response:
-            return await self._run(endpoint, arguments, _call.idempotency_key)
+            return await self._run(endpoint, arguments, _call)
 
         async def preview(_call: Call, **arguments: Any) -> Preview:
-            return _preview(_request(endpoint, self.config.base_url, arguments))
+            build = partial(_request, endpoint, self.config.base_url, arguments, self._load(_call))
+            return _preview(await anyio.to_thread.run_sync(build))
 
-        return Operation(
+        operation = Operation(
             call=run,
             preview=None if endpoint.effect == "read" else preview,
             name=endpoint.name,
@@ -136,22 +174,57 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             # not DELETE: repeated after a lost answer it reports that there is nothing to delete
             idempotent=True if endpoint.method == "PUT" else None,
         )
+        if correction is None:
+            return operation
+        from enterprise_connectors.openapi.overlay import corrected
 
-    async def _run(self, endpoint: Endpoint, arguments: Mapping[str, Any], key: str | None) -> Response:
-        request = _request(endpoint, self.config.base_url, arguments)
-        headers = dict(request.headers)
-        if key is not None and endpoint.effect != "read":
-            headers["idempotency-key"] = key
-        prepared = partial(
-            self._authorized,
-            request.method,
-            request.url,
-            query=request.query,
-            headers=headers,
-            content=request.content,
-        )
-        # in a thread: the first use of the client imports it
-        return _response(await self._send(await anyio.to_thread.run_sync(prepared)))
+        return corrected(operation, correction)
+
+    async def _run(self, endpoint: Endpoint, arguments: Mapping[str, Any], call: Call) -> Response:
+        pick = arguments.get("pick") if endpoint.effect == "read" else None
+
+        def prepared() -> httpx.Request:
+            request = _request(endpoint, self.config.base_url, arguments, self._load(call))
+            headers = dict(request.headers)
+            if call.idempotency_key is not None and endpoint.effect != "read":
+                headers["idempotency-key"] = call.idempotency_key
+            return self._authorized(
+                request.method, request.url, query=request.query, headers=headers, content=request.content
+            )
+
+        # in a thread: the first use of the client imports it, and a handle reads a file
+        response = await self._send(await anyio.to_thread.run_sync(prepared))
+        answer = _response(response)
+        if answer.body is None and answer.text is None and response.content:
+            return await anyio.to_thread.run_sync(self._download, response, call)
+        if endpoint.effect == "read" and answer.body is not None:
+            from enterprise_connectors.openapi.paging import next_page
+
+            answer.next = next_page(endpoint, arguments, response.headers, answer.body)
+            if pick:
+                from enterprise_connectors.projection import project
+
+                answer.body = project(answer.body, pick)
+        return answer
+
+    def _load(self, call: Call) -> Load:
+        def load(handle: str) -> File:
+            if self.files is None:
+                raise NotFound("no files are kept here.")
+            return self.files.get(handle, call.principal)
+
+        return load
+
+    def _download(self, response: httpx.Response, call: Call) -> Response:
+        if self.files is None:
+            return Response(status=response.status_code, text=f"(binary, {len(response.content)} bytes)")
+        from enterprise_connectors.files import File
+
+        kind = response.headers.get("content-type", "application/octet-stream").partition(";")[0].strip()
+        name = _filename(response)
+        handle = self.files.put(File(content=response.content, name=name, media_type=kind), call.principal)
+        download = Download(handle=handle, bytes=len(response.content), media_type=kind, filename=name)
+        return Response(status=response.status_code, file=download)
 
     def _authorized(
         self,
@@ -184,19 +257,31 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         return response
 
 
-def _request(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any]) -> Request:
+def _request(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any], load: Load) -> Request:
     from enterprise_connectors.openapi.request import build
 
-    return build(endpoint, base_url, arguments)
+    return build(endpoint, base_url, arguments, load)
+
+
+def _filename(response: httpx.Response) -> str:
+    """What the answer, or else its address, calls the file; a plain name, never a path."""
+    said = re.search(r'filename="?([^";]+)', response.headers.get("content-disposition", ""))
+    name = said[1] if said else response.request.url.path
+    return re.sub(r"[^\w.() -]", "_", name.replace("\\", "/").rpartition("/")[2]).strip(". ")[:100] or "file"
 
 
 def _preview(request: Request) -> Preview:
-    body = request.content.decode() if request.content else ""
+    body = _shown(request.content) if request.content else ""
     examples = [body if len(body) <= 500 else f"{body[:499]}…"] if body else []
     return Preview(would=f"Send {request.method} {request.target}.", affected=1, examples=examples)
 
 
+def _shown(content: bytes) -> str:
+    return f"(binary, {len(content)} bytes)" if b"\0" in content else content.decode(errors="replace")
+
+
 def _response(response: httpx.Response) -> Response:
+    """The answer as JSON or text; neither where it is content of another kind."""
     if not response.content:
         return Response(status=response.status_code)
     if "json" in response.headers.get("content-type", "").lower():
@@ -204,8 +289,9 @@ def _response(response: httpx.Response) -> Response:
             return Response(status=response.status_code, body=json.loads(response.content))
         except ValueError:
             pass  # it says JSON and is not; the text is what there is
-    if b"\0" in response.content:
-        return Response(status=response.status_code, text=f"(binary, {len(response.content)} bytes)")
+    kind = response.headers.get("content-type", "").lower()
+    if b"\0" in response.content or kind.startswith(_BINARY):
+        return Response(status=response.status_code)
     return Response(status=response.status_code, text=response.text)
 
 

@@ -1,7 +1,8 @@
-"""An OpenAPI document as it lies on the disk: read, and its references followed.
+"""An API description as it lies on the disk: read, and its references followed.
 
-Only references into the document itself are followed. One that leads to another file or to a URL is a
-problem of the operation that uses it and of no other.
+A description may be spread over files. References are followed inside the folder of the description and never
+out of it, nor to a URL: the document of a stranger does not decide what this machine reads or asks for. One that
+leads elsewhere, or to nothing, is a problem of the operation that uses it and of no other.
 """
 
 from __future__ import annotations
@@ -13,11 +14,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from enterprise_connectors.openapi.swagger import as_openapi
 from usrland.errors import InvalidInput
 
 __all__ = ["BadReference", "Document", "prose"]
 
 MAX_HOPS = 32
+MAX_FILES = 2_000
+MAX_FILE_BYTES = 32 * 1024 * 1024
 
 _LINK = re.compile(r"!?\[([^\]]*)\]\([^)\s]*\)")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>")
@@ -34,25 +38,26 @@ class BadReference(Exception):
 
 
 class Document:
-    """One parsed description."""
+    """One parsed description, and the files beside it that it refers to, read when they are asked for."""
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
+    def __init__(self, content: Mapping[str, Any], folder: Path | None = None) -> None:
+        self._folder = folder
+        self._files: dict[str, Any] = {"": content}
         self.content = content
+        if "swagger" in content:
+            self.content = as_openapi(content, self.follow)
 
     @classmethod
     def load(cls, file: Path) -> Document:
-        """Read JSON or YAML; raises `InvalidInput` where it is not an OpenAPI 3 description."""
+        """Read JSON or YAML; raises `InvalidInput` where it is no OpenAPI 3 or Swagger 2 description."""
         try:
             content = _parsed(file.read_text(encoding="utf-8-sig"))
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidInput(f"spec: {file.name!r} cannot be read.") from error
-        version = str(content.get("openapi", "")) if isinstance(content, dict) else ""
-        if not version.startswith("3."):
-            old = " It is Swagger 2.0." if isinstance(content, dict) and "swagger" in content else ""
-            raise InvalidInput(
-                f"spec: {file.name!r} is not an OpenAPI 3 description.{old}", fix="Convert it to OpenAPI 3 first."
-            )
-        return cls(content)
+        version = str(content.get("openapi", content.get("swagger", ""))) if isinstance(content, dict) else ""
+        if not version.startswith(("3.", "2.0")):
+            raise InvalidInput(f"spec: {file.name!r} is not an OpenAPI 3 or Swagger 2.0 description.")
+        return cls(content, file.resolve().parent)
 
     def follow(self, node: Any) -> Any:
         """The node itself, or what its `$ref` leads to."""
@@ -63,16 +68,64 @@ class Document:
         raise BadReference("a reference that leads in a circle")
 
     def _at(self, reference: str) -> Any:
-        if not reference.startswith("#/"):
-            raise BadReference(f"a reference out of the document: {reference[:80]!r}")
-        node: Any = self.content
-        for part in reference[2:].split("/"):
+        file, _, pointer = reference.partition("#")
+        node = self._file(file) if file else self._files[""]
+        if pointer and not pointer.startswith("/"):
+            raise BadReference(f"a reference by name: {reference[:80]!r}")
+        for part in pointer.split("/")[1:]:
             key = unquote(part).replace("~1", "/").replace("~0", "~")
+            # a step on the way may be a reference itself
+            node = self.follow(node)
             try:
                 node = node[int(key)] if isinstance(node, list) else node[key]
             except (KeyError, IndexError, ValueError, TypeError):
                 raise BadReference(f"a reference to nothing: {reference[:80]!r}") from None
         return node
+
+    def _file(self, name: str) -> Any:
+        """A file beside the description, its own references made relative to the description's folder."""
+        if name not in self._files:
+            if self._folder is None or "://" in name or len(self._files) >= MAX_FILES:
+                raise BadReference(f"a reference out of the document: {name[:80]!r}")
+            path = (self._folder / unquote(name)).resolve()
+            if not path.is_relative_to(self._folder):
+                raise BadReference(f"a reference out of the description's folder: {name[:80]!r}")
+            try:
+                if path.stat().st_size > MAX_FILE_BYTES:
+                    raise BadReference(f"a reference to a file that is too large: {name[:80]!r}")
+                content = _parsed(path.read_text(encoding="utf-8-sig"))
+            except (OSError, UnicodeDecodeError, InvalidInput):
+                raise BadReference(f"a reference to a file that cannot be read: {name[:80]!r}") from None
+            self._files[name] = _rebased(content, str(path.relative_to(self._folder)), self._folder)
+        return self._files[name]
+
+
+def _rebased(node: Any, file: str, folder: Path) -> Any:
+    """The same content with every reference written as seen from `folder`."""
+    match node:
+        case dict():
+            return {
+                key: _reference(value, file, folder)
+                if key == "$ref" and isinstance(value, str)
+                else _rebased(value, file, folder)
+                for key, value in node.items()
+            }
+        case list():
+            return [_rebased(item, file, folder) for item in node]
+        case _:
+            return node
+
+
+def _reference(reference: str, file: str, folder: Path) -> str:
+    target, mark, pointer = reference.partition("#")
+    if "://" in target:
+        return reference
+    if not target:
+        return f"{file}{mark}{pointer}"
+    path = (folder / file).parent.joinpath(unquote(target)).resolve()
+    if not path.is_relative_to(folder):
+        return reference if target.startswith("/") else f"../{target}{mark}{pointer}"
+    return f"{path.relative_to(folder)}{mark}{pointer}"
 
 
 def _parsed(text: str) -> Any:

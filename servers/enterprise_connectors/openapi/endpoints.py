@@ -11,7 +11,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, cast
 
 from enterprise_connectors.openapi.document import BadReference, Document, prose
@@ -26,24 +26,55 @@ MAX_DESCRIPTION = 600
 _EFFECTS: Mapping[str, Effect] = {
     "get": "read",
     "head": "read",
+    "options": "read",
     "post": "write",
     "put": "write",
     "patch": "write",
     "delete": "destroy",
 }
-_IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
-# `body` is ours; the others belong to the call path
-_RESERVED = frozenset({"body", "idempotency_key", "dry_run", "confirm_token", "cursor", "max_tokens"})
+_IGNORED_HEADERS = frozenset(
+    # what we say ourselves, and what decides where a request goes, who sends it or where it ends
+    ["accept", "content-type", "authorization", "proxy-authorization", "cookie", "host", "content-length",
+     "content-encoding", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"]
+)  # fmt: skip
+# `body` and `pick` are ours; the others belong to the call path
+_RESERVED = frozenset({"body", "pick", "idempotency_key", "dry_run", "confirm_token", "cursor", "max_tokens"})
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")
 _RANKS = tuple(
     map(
         re.compile,
-        (r"application/json", r".*\+json|\*/\*|application/\*", r".*/x-www-form-urlencoded", r"text/.*|.*xml"),
+        (
+            r"application/json",
+            r".*\+json|\*/\*|application/\*",
+            r".*/x-www-form-urlencoded",
+            r"multipart/.*",
+            r"text/.*|.*xml",
+        ),
     )
 )
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 
-Location = Literal["path", "query", "header"]
+Location = Literal["path", "query", "header", "cookie"]
+
+PICK: Mapping[str, Any] = {
+    "type": "array",
+    "items": {"type": "string"},
+    "description": "Only these parts of the answer, as dotted paths: items.name.",
+}
+FILE: Mapping[str, Any] = {
+    "type": "object",
+    "description": "A file: `handle` of a download, or its content as `text` or `base64`.",
+    "properties": {
+        "handle": {"type": "string"},
+        "text": {"type": "string"},
+        "base64": {"type": "string"},
+        "filename": {"type": "string"},
+        "media_type": {"type": "string"},
+    },
+    "required": [],
+    "additionalProperties": False,
+}
+MULTIPART = "multipart/form-data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,6 +98,10 @@ class Body:
     media_type: str
     required: bool
     schema: Mapping[str, Any]
+    is_file: bool = False
+    """The body is one file and nothing else."""
+    styles: Mapping[str, tuple[str, bool]] = field(default_factory=dict)
+    """Of a form: the style of each field that says one, and whether it explodes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +125,8 @@ class Endpoint:
         if self.body is not None:
             properties["body"] = dict(self.body.schema)
             required += ["body"] if self.body.required else []
+        if self.effect == "read":
+            properties["pick"] = dict(PICK)
         return {"type": "object", "properties": properties, "required": required, "additionalProperties": False}
 
 
@@ -135,10 +172,7 @@ def _endpoint(document: Document, method: str, path: str, item: Mapping[str, Any
     if not isinstance(operation, dict):
         raise _Unusable("it is empty")
     portable = Portable(document)
-    parameters = _parameters(document, portable, item.get("parameters"), operation.get("parameters"))
-    missing = set(_PLACEHOLDER.findall(path)) - {p.name for p in parameters if p.location == "path"}
-    if missing:
-        raise _Unusable(f"the path parameter {sorted(missing)[0]!r} is not described")
+    parameters = _parameters(document, portable, path, item.get("parameters"), operation.get("parameters"))
     summary = _summary(operation) or f"{method.upper()} {path}"
     return Endpoint(
         name=_name(operation.get("operationId"), method, path),
@@ -173,8 +207,11 @@ def _summary(operation: Mapping[str, Any]) -> str:
     return prose(operation.get("summary"), MAX_SUMMARY) or prose(first, MAX_SUMMARY)
 
 
-def _parameters(document: Document, portable: Portable, *lists: Any) -> list[Parameter]:
-    described: dict[tuple[str, str], Mapping[str, Any]] = {}
+def _parameters(document: Document, portable: Portable, path: str, *lists: Any) -> list[Parameter]:
+    # what the path names and nobody describes is an identifier like any other
+    described: dict[tuple[str, str], Mapping[str, Any]] = {
+        ("path", name): {"schema": {"type": "string"}} for name in _PLACEHOLDER.findall(re.split("[?#]", path)[0])
+    }
     for nodes in lists:  # of the path first; the operation's own of the same name replace them
         for node in nodes if isinstance(nodes, list) else ():
             parameter = document.follow(node)
@@ -182,7 +219,7 @@ def _parameters(document: Document, portable: Portable, *lists: Any) -> list[Par
     kept = [
         (location, name, parameter)
         for (location, name), parameter in described.items()
-        if _is_ours(location, name, parameter)
+        if _is_ours(location, name)
     ]
     wanted = Counter(_argument(name) for _, name, _ in kept)
     return [
@@ -191,18 +228,14 @@ def _parameters(document: Document, portable: Portable, *lists: Any) -> list[Par
     ]
 
 
-def _is_ours(location: str, name: str, parameter: Mapping[str, Any]) -> bool:
-    if location == "cookie":
-        if parameter.get("required") is True:
-            raise _Unusable(f"it needs the cookie {name!r}")
-        return False
+def _is_ours(location: str, name: str) -> bool:
     return location != "header" or name.lower() not in _IGNORED_HEADERS
 
 
 def _parameter(
     document: Document, portable: Portable, location: str, name: str, parameter: Mapping[str, Any], *, alone: bool
 ) -> Parameter:
-    if location not in ("path", "query", "header"):
+    if location not in ("path", "query", "header", "cookie"):
         raise _Unusable(f"the parameter {name!r} is in {location!r}")
     content = parameter.get("content")
     schema = parameter.get("schema", {})
@@ -211,7 +244,7 @@ def _parameter(
     converted = portable.convert(schema)
     if parameter.get("description"):
         converted = {**converted, **portable.convert({"description": parameter["description"]})}
-    style = str(parameter.get("style") or ("form" if location == "query" else "simple"))
+    style = str(parameter.get("style") or ("form" if location in ("query", "cookie") else "simple"))
     argument = _argument(name)
     return Parameter(
         argument=argument if alone and argument not in _RESERVED else f"{argument}_{location}",
@@ -235,22 +268,54 @@ def _body(document: Document, portable: Portable, node: Any) -> Body | None:
     if not isinstance(body, dict) or not isinstance(body.get("content"), dict) or not body["content"]:
         return None
     media_type = _chosen(list(body["content"]))
-    if media_type is None:
-        if body.get("required") is not True:
-            return None
-        raise _Unusable(f"its body is {', '.join(map(str, body['content']))}, which is not supported")
     media = body["content"][media_type]
-    schema = portable.convert((media if isinstance(media, dict) else {}).get("schema", {}))
-    if media_type.startswith("text/") or media_type.endswith("xml"):
+    media = media if isinstance(media, dict) else {}
+    schema = portable.convert(media.get("schema", {}))
+    kind, is_file, styles = media_type.partition(";")[0].strip().lower(), False, {}
+    if kind.startswith("text/") or kind.endswith("xml"):
         schema = {"type": "string", "description": f"{media_type}, as text."}
-    return Body(media_type=media_type, required=body.get("required") is True, schema=schema)
+    elif kind.startswith("multipart/"):
+        schema = _with_files(schema)
+    elif _rank(media_type) == len(_RANKS):
+        schema, is_file = dict(FILE), True
+    if kind.endswith("form-urlencoded"):
+        styles = _styles(media.get("encoding"))
+    return Body(
+        media_type=media_type,
+        required=body.get("required") is True,
+        schema=schema,
+        is_file=is_file,
+        styles=styles,
+    )
 
 
-def _chosen(media_types: list[str]) -> str | None:
-    """JSON where there is JSON, then a form, then text; the first of each that is described."""
-    ranked = [(_rank(media_type), number, media_type) for number, media_type in enumerate(media_types)]
-    rank, _, media_type = min(ranked)
-    return media_type if rank < len(_RANKS) else None
+def _with_files(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """A form of parts, where what is binary is given as a file."""
+
+    def part(converted: Mapping[str, Any]) -> dict[str, Any]:
+        if converted.get("format") in ("binary", "byte"):
+            return {**FILE, "description": f"{converted.get('description', '')} {FILE['description']}".strip()}
+        if converted.get("type") == "array" and isinstance(converted.get("items"), dict):
+            return {**converted, "items": part(converted["items"])}
+        return dict(converted)
+
+    parts = {name: part(value) for name, value in schema.get("properties", {}).items()}
+    return {**schema, "type": "object", "properties": parts, "required": list(schema.get("required", []))}
+
+
+def _styles(encoding: Any) -> dict[str, tuple[str, bool]]:
+    if not isinstance(encoding, dict):
+        return {}
+    return {
+        str(name): (str(value["style"]), bool(value.get("explode", value["style"] in ("form", "deepObject"))))
+        for name, value in encoding.items()
+        if isinstance(value, dict) and "style" in value
+    }
+
+
+def _chosen(media_types: list[str]) -> str:
+    """JSON where there is JSON, then a form, then text, then what is left; the first of each that is described."""
+    return min((_rank(media_type), number, media_type) for number, media_type in enumerate(media_types))[2]
 
 
 def _rank(media_type: str) -> int:

@@ -7,17 +7,24 @@ the finished path is held against its template. The base address comes from the 
 
 from __future__ import annotations
 
+import base64
+import binascii
 import json
 import re
-from collections.abc import Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlencode
 
-from enterprise_connectors.openapi.endpoints import Endpoint, Parameter
+from enterprise_connectors.files import File
+from enterprise_connectors.openapi.endpoints import Body, Endpoint, Parameter
 from usrland.errors import InvalidInput
 
-__all__ = ["Request", "build"]
+__all__ = ["Load", "Request", "build"]
+
+Load = Callable[[str], File]
+"""A handle → the file it stands for."""
 
 MAX_DECODINGS = 8
 
@@ -43,7 +50,11 @@ class Request:
         return f"{self.url}?{urlencode(self.query)}" if self.query else self.url
 
 
-def build(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any]) -> Request:
+def _no_files(handle: str) -> File:
+    raise InvalidInput("handle: files cannot be used here.", fix="Give the content as text or base64.")
+
+
+def build(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any], load: Load = _no_files) -> Request:
     """The request; raises `InvalidInput` where a value cannot be sent safely."""
     path, fixed = _split(endpoint.path)
     query = list(fixed)
@@ -57,10 +68,12 @@ def build(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any]) -> Re
             query += _query(parameter, value)
         elif parameter.location == "header":
             headers[parameter.name] = _header(parameter, value)
+    cookies = [_cookie(parameter, value) for parameter, value in given if parameter.location == "cookie"]
+    if cookies:
+        headers["cookie"] = "; ".join(cookies)
     content = None
     if endpoint.body is not None and "body" in arguments:
-        content = _content(endpoint.body.media_type, arguments["body"])
-        headers["content-type"] = _sent_type(endpoint.body.media_type)
+        headers["content-type"], content = _content(endpoint.body, arguments["body"], load)
     return Request(
         method=endpoint.method,
         url=base_url.rstrip("/") + _filled(path, values),
@@ -73,7 +86,7 @@ def build(endpoint: Endpoint, base_url: str, arguments: Mapping[str, Any]) -> Re
 def _split(template: str) -> tuple[str, list[tuple[str, str]]]:
     """Some descriptions tell operations apart by a fixed query (`/{bucket}?acl`) or an imagined fragment."""
     path, _, query = template.partition("#")[0].partition("?")
-    return path, parse_qsl(query, keep_blank_values=True)
+    return path, [pair for pair in parse_qsl(query, keep_blank_values=True) if not _PLACEHOLDER.search(pair[1])]
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
@@ -132,26 +145,106 @@ def _query(parameter: Parameter, value: Any) -> Iterator[tuple[str, str]]:
 
 def _header(parameter: Parameter, value: Any) -> str:
     text = _json(value) if parameter.as_json else _joined(value, explode=parameter.explode)
-    if _CONTROL.search(text) or not text.isascii():
-        raise InvalidInput(f"{parameter.argument}: a header takes one line of plain characters.")
-    return text
+    return _line(parameter.argument, text)
 
 
-def _content(media_type: str, body: Any) -> bytes:
-    kind = _sent_type(media_type)
+def _cookie(parameter: Parameter, value: Any) -> str:
+    return f"{quote(parameter.name, safe='')}={quote(_joined(value, explode=False), safe='')}"
+
+
+def _content(body: Body, value: Any, load: Load) -> tuple[str, bytes]:
+    """The content type and the content of a body."""
+    kind = body.media_type.lower()
+    if body.is_file:
+        file = _file("body", value, load)
+        return (file.media_type if "*" in kind else body.media_type), file.content
     if kind.startswith("application/x-www-form-urlencoded"):
-        if not isinstance(body, dict):
+        if not isinstance(value, dict):
             raise InvalidInput("body: a form is an object.")
-        return urlencode([pair for key, value in body.items() for pair in _nested(str(key), value)]).encode()
-    if "json" in kind:
-        return _json(body).encode()
-    if not isinstance(body, str):
+        pairs = [pair for key, item in value.items() for pair in _field(str(key), item, body.styles.get(str(key)))]
+        return body.media_type, urlencode(pairs).encode()
+    if kind.startswith("multipart/"):
+        if not isinstance(value, dict):
+            raise InvalidInput("body: a form is an object.")
+        return _multipart(kind, value, load)
+    if "json" in kind or "*" in kind:
+        return "application/json" if "*" in kind else body.media_type, _json(value).encode()
+    if not isinstance(value, str):
         raise InvalidInput("body: give it as text.")
-    return body.encode()
+    return body.media_type, value.encode()
 
 
-def _sent_type(media_type: str) -> str:
-    return "application/json" if "*" in media_type else media_type
+def _field(name: str, value: Any, style: tuple[str, bool] | None) -> Iterator[tuple[str, str]]:
+    """One field of a form, in the style that is described for it."""
+    match style, value:
+        case ("deepObject", _), list():
+            for number, item in enumerate(value):
+                yield from _nested(f"{name}[{number}]", item)
+        case (("form", False), list()) | (("spaceDelimited" | "pipeDelimited", _), list()):
+            assert style is not None
+            yield name, _SEPARATORS.get(style[0], ",").join(map(_text, value))
+        case _:
+            yield from _nested(name, value)
+
+
+def _multipart(kind: str, form: Mapping[str, Any], load: Load) -> tuple[str, bytes]:
+    boundary = secrets.token_hex(16)
+    parts = bytearray()
+    for name, value in form.items():
+        for item in value if isinstance(value, list) and all(map(_is_file, value)) else [value]:
+            disposition = f'form-data; name="{_quoted(str(name))}"'
+            if _is_file(item):
+                file = _file(str(name), item, load)
+                disposition += f'; filename="{_quoted(file.name)}"'
+                media_type, content = _line("media_type", file.media_type), file.content
+            elif isinstance(item, dict | list):
+                media_type, content = "application/json", _json(item).encode()
+            else:
+                media_type, content = "text/plain; charset=utf-8", _text(item).encode()
+            parts += f"--{boundary}\r\nContent-Disposition: {disposition}\r\n".encode()
+            parts += f"Content-Type: {media_type}\r\n\r\n".encode() + content + b"\r\n"
+    parts += f"--{boundary}--\r\n".encode()
+    return f"{kind.partition(';')[0].strip()}; boundary={boundary}", bytes(parts)
+
+
+_CONTENTS = ("handle", "text", "base64")
+
+
+def _is_file(value: Any) -> bool:
+    known = (*_CONTENTS, "filename", "media_type")
+    return isinstance(value, dict) and any(key in value for key in _CONTENTS) and value.keys() <= set(known)
+
+
+def _file(argument: str, value: Any, load: Load) -> File:
+    given = [key for key in _CONTENTS if isinstance(value, dict) and key in value]
+    if len(given) != 1:
+        raise InvalidInput(f"{argument}: a file is given by exactly one of {', '.join(_CONTENTS)}.")
+    match given[0]:
+        case "handle":
+            file = load(str(value["handle"]))
+        case "text":
+            file = File(content=str(value["text"]).encode(), name="file.txt", media_type="text/plain")
+        case _:
+            try:
+                file = File(content=base64.b64decode(str(value["base64"]), validate=True))
+            except (binascii.Error, ValueError):
+                raise InvalidInput(f"{argument}: base64 is not valid.") from None
+    return File(
+        content=file.content,
+        name=str(value.get("filename", file.name)),
+        media_type=_line("media_type", str(value.get("media_type", file.media_type))),
+    )
+
+
+def _quoted(text: str) -> str:
+    """A name inside a part's header, as browsers write it."""
+    return re.sub(r'[\x00-\x1f\x7f"]', lambda match: quote(match[0], safe=""), text)
+
+
+def _line(argument: str, text: str) -> str:
+    if _CONTROL.search(text) or not text.isascii():
+        raise InvalidInput(f"{argument}: a header takes one line of plain characters.")
+    return text
 
 
 def _nested(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -177,7 +177,7 @@ class SqlConnector(Connector[SqlConfig]):
         sql: Sql,
         call: Call,
         parameters: Parameters = None,
-        max_rows: Annotated[int, Field(ge=1, description="At once; default as configured.")] = 0,
+        max_rows: Annotated[int | None, Field(ge=1, description="At once; default as configured.")] = None,
     ) -> Rows:
         """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
         limits = self._limits(max_rows, call.offset)
@@ -225,7 +225,7 @@ class SqlConnector(Connector[SqlConfig]):
 
         return await self._work(work)
 
-    def _limits(self, max_rows: int = 0, offset: int = 0) -> Limits:
+    def _limits(self, max_rows: int | None = None, offset: int = 0) -> Limits:
         from enterprise_connectors.sql.engine import Limits
 
         return Limits(

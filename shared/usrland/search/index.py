@@ -162,6 +162,13 @@ class HybridIndex:
             async with self._writing() as tables:
                 await tables.remove("group", groups)
 
+    async def move_groups(self, groups: Collection[str], scope: str) -> None:
+        """Have all rows of these groups found in another scope; they keep their vectors."""
+        if groups:
+            async with self._writing() as tables:
+                await tables.move(groups, scope)
+                await tables.tidy(KEEP_VERSIONS)
+
     async def search(
         self,
         query: str,
