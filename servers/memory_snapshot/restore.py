@@ -38,7 +38,7 @@ def restore(
     """Pack it. The text never costs more than the budget; what did not fit is counted and can be fetched."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
-        if wanted.ref != HEAD:
+        if wanted.ref not in (HEAD, journal.MAIN):
             raise NotFound(f"there is no snapshot {wanted.ref!r}: nothing is remembered yet.")
         return _nothing(kernel)
     state = find_state(session, states, space.id, principal, wanted.ref)
