@@ -71,7 +71,7 @@ def merge(
         raise Conflict(
             f"{len(plan.conflicts)} items were changed on both sides; nothing was written.",
             fix="Decide each and repeat with resolutions=[{id, take}], or choose another strategy.",
-            data=done.model_dump(mode="json", exclude_none=True),
+            details=done.model_dump(mode="json", exclude_none=True),
         )
     if theirs.head is None or theirs.state.newer:
         theirs.commit(drafts.message(f"before the merge into {ours.branch}"), "merge")

@@ -99,7 +99,7 @@ async def test_a_stale_head_on_a_branch_is_told_with_the_head_there_is(desk: Any
 
     with pytest.raises(Conflict) as refused:
         await desk.remember("x", branch="idea", expected_head=first.id)
-    assert refused.value.data == {"branch": "idea", "head": second.id}
+    assert refused.value.details == {"branch": "idea", "head": second.id}
     assert (await desk.remember("x", expected_head=first.id)).head == first.id
 
 
@@ -167,7 +167,7 @@ async def test_a_conflict_is_data_and_writes_nothing(desk: Any) -> None:
     await forked(desk, ROME, OSLO, **HOME)
     with pytest.raises(Conflict) as refused:
         await desk.merge("idea")
-    (conflict,) = refused.value.data["conflicts"]
+    (conflict,) = refused.value.details["conflicts"]
 
     assert (conflict["base"], conflict["ours"], conflict["theirs"]) == ("Paris", "Rome", "Oslo")
     assert (conflict["why"], conflict["key"]) == ("changed on both sides", "home")

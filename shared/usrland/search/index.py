@@ -64,6 +64,8 @@ class IndexRow:
     """Opaque; comes back with a hit."""
     group: str = ""
     """What the row is a part of; rows can be removed and searched by it."""
+    words: str = ""
+    """Also found by these words; no part of what is embedded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +180,11 @@ class HybridIndex:
         mode: Mode = "hybrid",
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
+        candidates: int = CANDIDATES,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
+        They are chosen from so many `candidates` by words, and as many by meaning.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -195,11 +199,11 @@ class HybridIndex:
 
         async def by_words(found: dict[Record, float]) -> None:
             if words:
-                found.update(await tables.match(words, where, CANDIDATES))
+                found.update(await tables.match(words, where, candidates))
 
         async def by_meaning(found: dict[Record, float], embedder: Embedder) -> None:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
-            found.update(await tables.nearest(embedder.generation, vector, where, CANDIDATES))
+            found.update(await tables.nearest(embedder.generation, vector, where, candidates))
 
         async with anyio.create_task_group() as tasks:
             if lexical is not None:
@@ -322,7 +326,7 @@ def _record(row: IndexRow) -> Record:
         group=row.group,
         digest=hashlib.sha256(row.text.encode()).hexdigest(),
         extra=row.extra,
-        terms=terms(row.text),
+        terms=terms(f"{row.text} {row.words}" if row.words else row.text),
         text=row.text,
     )
 
