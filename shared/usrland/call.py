@@ -313,6 +313,7 @@ class CallPath:
             offset=cursor.items,
             max_tokens=max_tokens,
             report=request.channel.progress,
+            erase=self.ledger.erase,
         )
         return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)
 
