@@ -39,6 +39,8 @@ MAX_REPEATED = 1_000
 _RUN_COMMENT = re.compile(r"/\*M?!")
 """MySQL runs what stands in such a comment, and the parser reads over it."""
 
+_FORMATTERS = frozenset({"format", "printf"})
+_WIDE_FORMAT = re.compile(r"\d{4}|\*")
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
 _CHANGES = frozenset({"Insert", "Update", "Delete"})
 _NODES = _QUERIES | named(
@@ -223,6 +225,8 @@ class Guard:
                 f"the function {node.sql_name().lower()!r} takes a plain number here.",
                 fix=f"Write it out, up to {MAX_REPEATED}.",
             )
+        if isinstance(node, exp.Format) or node.name.lower() in _FORMATTERS:
+            self._check_format(node)
         if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
             known = node.name.lower() in NAMES[self.dialect]
         else:
@@ -231,6 +235,15 @@ class Guard:
             name = node.name if isinstance(node, exp.Anonymous) else node.sql_name()
             raise Denied(
                 f"the function {name.lower()!r} is not allowed.", fix="Use functions that compute on values."
+            )
+
+    def _check_format(self, node: exp.Func) -> None:
+        """`format('%999999999s', 'x')` makes a gigabyte; MySQL's `format` takes a number and does not."""
+        given = node.this if isinstance(node.this, exp.Expr) else next(iter(node.expressions), None)
+        plain = isinstance(given, exp.Literal) and given.is_string and not _WIDE_FORMAT.search(given.name)
+        if not plain and self.dialect != "mysql":
+            raise Denied(
+                "a format is written out, with widths of at most three digits.", fix="Use concatenation instead."
             )
 
     def _check_table(self, node: exp.Table) -> None:
