@@ -17,7 +17,7 @@ import anyio
 
 from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
-from usrland.cli.hosts import Host, Places
+from usrland.cli.host import Host, Places
 from usrland.cli.servers import Server, installed_servers
 from usrland.errors import InvalidInput, Unavailable, UsrlandError
 from usrland.probe import Launch, Probe, probe
@@ -202,13 +202,15 @@ def check_host(host: Host, places: Places, servers: list[Server]) -> tuple[list[
     for scope in host.files:
         path = host.file(scope, places)
         try:
-            content = hostfile.read(path)
+            entries = hostfile.read(path, host)
         except (InvalidInput, Unavailable) as error:
             findings.append(Finding(check=host.name, level="error", fact=error.fact.rstrip("."), fix=error.fix))
             continue
-        for name in our_entries(host, content, servers):
-            launch = host.read_entry(content[host.servers_key][name])
-            if launch is not None:
+        for name in our_entries(host, entries, servers):
+            address, launch = host.read_address(entries[name]), host.read_entry(entries[name])
+            if address is not None:
+                findings.append(Finding(check=host.name, level="ok", fact=f"{path} reaches {name} at {address}"))
+            elif launch is not None:
                 launches[name] = launch
                 findings.append(Finding(check=host.name, level="ok", fact=f"{path} starts {name}"))
     return findings, launches
