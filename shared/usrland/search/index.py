@@ -178,11 +178,11 @@ class HybridIndex:
         mode: Mode = "hybrid",
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
-        together: bool = False,
+        neighbours: Callable[[str], Sequence[str]] | None = None,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
-        With `together`, rows of one group are parts of one thing and help each other.
+        `neighbours` says which ids stand beside an id, where rows are passages of documents.
 
         Where there is no model, every mode goes by words, and the answer says so.
         """
@@ -209,7 +209,7 @@ class HybridIndex:
                 tasks.start_soon(by_words, lexical)
             if dense is not None and embedder is not None:
                 tasks.start_soon(by_meaning, dense, embedder)
-        hits = _hits(lexical, dense, len(set(words.split())), floor, together=together)
+        hits = _hits(lexical, dense, len(set(words.split())), floor, neighbours)
         return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
@@ -336,13 +336,11 @@ def _hits(
     dense: Mapping[Record, float] | None,
     words: int,
     floor: float,
-    *,
-    together: bool,
+    neighbours: Callable[[str], Sequence[str]] | None,
 ) -> Sequence[Hit]:
     records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
     by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
     by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
-    groups = {key: record.group for key, record in records.items()} if together else None
     return [
         Hit(
             id=key,
@@ -353,5 +351,5 @@ def _hits(
             extra=records[key].extra,
             group=records[key].group,
         )
-        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor, groups=groups)
+        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor, neighbours=neighbours)
     ]

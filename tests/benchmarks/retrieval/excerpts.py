@@ -2,10 +2,10 @@
 
     python tests/benchmarks/retrieval/excerpts.py DATA/chunking --work /tmp/excerpts
 
-The folder holds `corpora/*.md` and `questions.jsonl` ({question, corpus_id, references: [{start_index,
-end_index}]}, in characters). Passages are taken in their order until they have 4,000 characters; a passage counts as the
-characters it covers in its file. Recall is the share of the referenced characters among them, precision the share
-of the referenced ones among all of them.
+The folder holds `corpora/*.md` and `questions.jsonl`: {question, corpus_id, references: [{start_index,
+end_index}]}, in characters. Passages are taken in their order until they have 4,000 characters; a passage counts
+as those that it covers in its file. Recall is the share of the referenced characters that are among them,
+precision the share of the referenced ones among all of them.
 """
 
 from __future__ import annotations
