@@ -228,5 +228,5 @@ async def test_the_status_says_where_it_stands_and_whether_it_is_sound(desk: Any
     await desk.recall("tea")
     assert (await desk.status()).indexed == status.events
     await desk.unguard()
-    await desk.sql("UPDATE memory_body SET text = 'beer' WHERE text = 'tea'")
+    await desk.sql("UPDATE memory_body SET key = 'beer' WHERE key IS NULL")
     assert (await desk.status(verify=True)).problems
