@@ -15,7 +15,7 @@ takes or gives files has an attribute `files` that is set here.
 Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
 without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
-that the three `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
+that the `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
 large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
 """
 
@@ -60,8 +60,8 @@ ENTRY_POINTS = "usrland.connectors"
 MAX_LISTED = 8
 MAX_LISTED_NAME = 36
 """Characters. Some hosts allow 64 for `mcp__enterprise-connectors__` and the name, and refuse the whole list."""
-MAX_LISTED_CHARACTERS = 5_000
-"""Of names, descriptions and schemas: about half of what a whole listing may cost."""
+MAX_LISTED_CHARACTERS = 4_000
+"""Of names, descriptions and schemas: beside the `sys_` tools, what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
 
 _PLACE = re.compile(r"(.*?)((?:^[A-Z]+ /.*)?)\Z", re.DOTALL | re.MULTILINE)

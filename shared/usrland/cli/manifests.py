@@ -139,8 +139,8 @@ def _of(source: Source, about: ServerSource, service: Service, server: Server) -
     yield "bundle/server.py", BUNDLE_SERVER.format(where=server.where)
     launch = Launch(command="uvx", arguments=("--from", requirement, "usrland", "serve", service.name))
     for host in HOSTS:
-        name = f"hosts/{host.name}{Path(host.files['user']['linux']).suffix}"
-        yield name, hostfile.fragment(host.servers_key, {service.name: host.write_entry(launch)})
+        name = f"hosts/{host.name}{Path(host.files['user']['linux'][0]).suffix}"
+        yield name, hostfile.fragment(host, {service.name: host.write_entry(service.name, launch)})
 
 
 def _registry_entry(source: Source, about: ServerSource, service: Service, server: Server) -> dict[str, Any]:

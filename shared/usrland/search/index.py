@@ -181,10 +181,12 @@ class HybridIndex:
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
         candidates: int = CANDIDATES,
+        together: bool = False,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
-        They are chosen from so many `candidates` by words, and as many by meaning.
+        They are chosen from so many `candidates` by words, and as many by meaning. With `together`, rows of one
+        group are parts of one thing and help each other.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -210,7 +212,8 @@ class HybridIndex:
                 tasks.start_soon(by_words, lexical)
             if dense is not None and embedder is not None:
                 tasks.start_soon(by_meaning, dense, embedder)
-        return SearchAnswer(hits=_hits(lexical, dense, len(set(words.split())), floor)[:k], degraded=degraded)
+        hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, together=together)
+        return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
         tables = await self._open()
@@ -332,11 +335,18 @@ def _record(row: IndexRow) -> Record:
 
 
 def _hits(
-    lexical: Mapping[Record, float] | None, dense: Mapping[Record, float] | None, words: int, floor: float
+    lexical: Mapping[Record, float] | None,
+    dense: Mapping[Record, float] | None,
+    words: int,
+    floor: float,
+    *,
+    candidates: int,
+    together: bool,
 ) -> Sequence[Hit]:
     records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
     by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
     by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
+    groups = {key: record.group for key, record in records.items()} if together else None
     return [
         Hit(
             id=key,
@@ -347,5 +357,7 @@ def _hits(
             extra=records[key].extra,
             group=records[key].group,
         )
-        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor)
+        for key, score, sure in fuse(
+            by_words, by_meaning, words=words, floor=floor, candidates=candidates, groups=groups
+        )
     ]
