@@ -77,8 +77,8 @@ def fuse(
 
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
     was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
-    full the row has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that stands
-    beside another good one is better, and what is far less sure than the surest is left out.
+    full the row has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that
+    stands beside another good one is better, and what is far less sure than the surest is left out.
     """
     by_words, by_meaning = lexical or {}, dense or {}
     surplus = max(max(by_meaning.values(), default=0.0) - SURE_COSINE, 0.0)
