@@ -15,12 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from example_connector.store import Task, TaskStore
 from usrland import Call, Connector, Operation, Page, Preview
-from usrland.settings import Settings
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["ExampleConfig", "ExampleConnector", "default_file"]
+__all__ = ["ExampleConfig", "ExampleConnector"]
 
 PAGE_ITEMS = 200
 """Read at once; the call path cuts what it sends to the caller's token budget."""
@@ -33,12 +32,7 @@ class ExampleConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: Path | None = Field(default=None, description="Where the tasks are. Default: in the usrland home.")
-
-
-def default_file(settings: Settings) -> Path:
-    """Where the tasks are when nobody said otherwise."""
-    return settings.home / "example-connector" / "tasks.sqlite"
+    file: Path = Field(description="Where the tasks are; made at the first use.")
 
 
 class ExampleConnector(Connector[ExampleConfig]):
@@ -49,7 +43,7 @@ class ExampleConnector(Connector[ExampleConfig]):
 
     def __init__(self, config: ExampleConfig, http: httpx.AsyncClient) -> None:
         super().__init__(config, http)  # a system on the network is reached through `self.http` and nothing else
-        self._store = TaskStore(config.file or default_file(Settings.load()))
+        self._store = TaskStore(config.file)
 
     def operations(self) -> Sequence[Operation]:
         return [

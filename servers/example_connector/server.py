@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from example_connector.connector import ExampleConfig, ExampleConnector, default_file
+from example_connector.connector import ExampleConfig, ExampleConnector
 from usrland import Service
 from usrland.outgoing import outgoing
 from usrland.settings import Settings
@@ -21,10 +21,8 @@ NAME = "example-connector"
 
 def service(settings: Settings) -> Service:
     """The server, from the table `[example-connector]` of `usrland.toml`."""
-    config = settings.section(NAME, ExampleConfig)
-    connector = ExampleConnector(
-        config.model_copy(update={"file": config.file or default_file(settings)}), outgoing()
-    )
+    config = settings.section(NAME, ExampleConfig, file=settings.home / NAME / "tasks.sqlite")
+    connector = ExampleConnector(config, outgoing())
 
     @asynccontextmanager
     async def lifespan() -> AsyncIterator[None]:

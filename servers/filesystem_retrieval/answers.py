@@ -4,11 +4,32 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from usrland.schemas.wire import Answer, Citation, Page
 
-__all__ = ["Entry", "FileText", "Found", "Line", "Lines", "Listing", "Passage", "RootStatus", "Status"]
+__all__ = [
+    "Claim",
+    "Entry",
+    "FileText",
+    "Found",
+    "History",
+    "Line",
+    "Lines",
+    "Listing",
+    "Outline",
+    "OutlineEntry",
+    "Passage",
+    "Revision",
+    "RootStatus",
+    "Status",
+    "Verdict",
+    "Verdicts",
+    "Written",
+]
+
+How = Literal["found", "written", "edited", "restored", "moved", "left", "gone"]
+"""`found` and `gone` were done by others; `moved` came from another path, `left` went to one."""
 
 
 class Passage(Citation):
@@ -23,8 +44,6 @@ class Passage(Citation):
 class Found(Page[Passage]):
     """Passages, best first. None means that nothing relevant was found."""
 
-    degraded: str | None = Field(default=None, description="Why more might have been found.")
-
 
 class FileText(Answer):
     """A part of a file, or all of it."""
@@ -33,6 +52,7 @@ class FileText(Answer):
     path: str
     kind: str
     sha256: str = Field(description="Of the whole file's bytes.")
+    version: int | None = Field(default=None, description="This state of the file, for fs_history and fs_undo.")
     total_lines: int
     first_line: int
     last_line: int
@@ -40,6 +60,86 @@ class FileText(Answer):
     pages: int | None = None
     text: str
     note: str | None = Field(default=None, description="What was left out, and how to get it.")
+
+
+class OutlineEntry(BaseModel):
+    """A heading with its section, or a definition."""
+
+    title: str
+    level: int
+    first_line: int
+    last_line: int
+
+
+class Outline(Page[OutlineEntry]):
+    """What a file is made of, in its order."""
+
+    root: str
+    path: str
+    kind: str
+
+
+class Revision(BaseModel):
+    """What stood at a path from then on."""
+
+    version: int
+    at: str
+    how: How
+    path: str
+    other_path: str | None = Field(default=None, description="Where it came from or went to.")
+    by: str | None = None
+    sha256: str | None = Field(default=None, description="None: nothing stood there.")
+    size: int
+
+
+class History(Page[Revision]):
+    """Versions, newest first."""
+
+    diff: str | None = None
+
+
+class Written(Answer):
+    """A change that has happened and has reached the disk."""
+
+    root: str
+    path: str
+    moved_from: str | None = None
+    changed: bool = Field(description="False: it was so already.")
+    version: int | None = None
+    version_before: int | None = Field(default=None, description="fs_undo with it restores what was there.")
+    sha256: str | None = None
+    lines_added: int
+    lines_removed: int
+
+
+class Claim(BaseModel):
+    """A passage as it was cited."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    path: str
+    root: str | None = None
+    sha256: str = Field(description="From fs_search, or from fs_read with the lines.")
+    first_line: int | None = Field(default=None, ge=1)
+    last_line: int | None = Field(default=None, ge=1)
+
+
+class Verdict(BaseModel):
+    """What has become of one citation."""
+
+    state: Literal["same", "moved", "changed", "gone", "unknown"]
+    root: str
+    path: str = Field(description="Where it stands now; where it stood, if it is gone.")
+    first_line: int | None = None
+    last_line: int | None = None
+    version: int | None = Field(default=None, description="The version it was cited from.")
+    then: str | None = None
+    now: str | None = Field(default=None, description="Left out where it is as it was then.")
+    also_at: list[str] | None = Field(default=None, description="Where the old text still stands.")
+
+
+class Verdicts(Page[Verdict]):
+    """One for each citation, in their order."""
 
 
 class Entry(BaseModel):

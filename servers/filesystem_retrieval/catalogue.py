@@ -2,8 +2,9 @@
 index is made from it.
 
 Passages belong to a content and not to a file: a file that is moved or copied brings no new content, so nothing
-is parsed or embedded again. A content is `indexed` once its passages are in the search index, a file is `ok`
-once its content is; whoever dies in between leaves `pending`, and the next scan does that work again.
+is parsed or embedded again. They stay for as long as a version holds the content, and are then `past`. A content
+is `indexed` once its passages are in the search index, a file is `ok` once its content is; whoever dies in
+between leaves `pending`, and the next scan does that work again.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, tuple_
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import Signature
+from filesystem_retrieval.versions import Blob, Cut, Version, cut, keep
 from usrland.database import Database
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "File", "Summary"]
+__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "File", "Summary"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -71,6 +73,8 @@ class Content(SQLModel, table=True):
     content: str = Field(primary_key=True)
     kind: str
     indexed: bool = False
+    past: bool = False
+    """No file holds it any more, only versions do."""
     text: str | None = None
     pages: str | None = None
 
@@ -102,6 +106,18 @@ class Summary:
     failures: Sequence[tuple[str, str]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drift:
+    """Contents that are not where they belong in the search index."""
+
+    over: Sequence[str]
+    """Among the present, although only versions hold them."""
+    lost: Sequence[str]
+    """Past, and not in the index."""
+    unkept: Sequence[str]
+    """Held by nothing."""
+
+
 class Catalogue:
     """Queries by what they are for. Every one names the root: nothing is looked up across roots."""
 
@@ -129,11 +145,12 @@ class Catalogue:
 
         return await self._database.read(work)
 
-    async def indexed(self, root: str) -> set[str]:
-        """Contents whose passages are in the search index."""
+    async def indexed(self, root: str) -> dict[str, bool]:
+        """Contents whose passages are in the search index, and whether they are past."""
 
-        def work(session: Session) -> set[str]:
-            return set(session.exec(select(Content.content).where(Content.root == root, col(Content.indexed))))
+        def work(session: Session) -> dict[str, bool]:
+            query = select(Content.content, Content.past).where(Content.root == root, col(Content.indexed))
+            return dict(session.exec(query).all())
 
         return await self._database.read(work)
 
@@ -150,10 +167,24 @@ class Catalogue:
 
         return await self._database.read(work) if keys else {}
 
+    async def chunks_with(self, root: str, sha256: str) -> Sequence[Chunk]:
+        """Passages of that hash, of whichever contents."""
+
+        def work(session: Session) -> Sequence[Chunk]:
+            return list(session.exec(select(Chunk).where(Chunk.root == root, Chunk.sha256 == sha256)))
+
+        return await self._database.read(work)
+
     async def begin(
-        self, root: str, files: Sequence[File], contents: Sequence[Content], chunks: Sequence[Chunk]
+        self,
+        root: str,
+        files: Sequence[File],
+        contents: Sequence[Content],
+        chunks: Sequence[Chunk],
+        cuts: Sequence[Cut],
+        blobs: Sequence[Blob],
     ) -> None:
-        """Write down what was read, in place of what was known of the same files and contents."""
+        """Write down what was read, in place of what was known of the same files and contents; cut versions."""
 
         def work(session: Session) -> None:
             for part in _parts([content.content for content in contents]):
@@ -164,6 +195,8 @@ class Catalogue:
             for table, rows in ((Content, contents), (Chunk, chunks), (File, files)):
                 if rows:
                     session.execute(insert(table), [row.model_dump() for row in rows])
+            keep(session, root, blobs)
+            cut(session, root, cuts)
 
         await self._database.write(work)
 
@@ -179,19 +212,46 @@ class Catalogue:
 
         await self._database.write(work)
 
-    async def forget_files(self, root: str, paths: Collection[str]) -> None:
+    async def forget_files(self, root: str, gone: Sequence[Cut]) -> None:
         def work(session: Session) -> None:
-            for part in _parts(paths):
+            for part in _parts([each.path for each in gone]):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
+            cut(session, root, gone)
 
         await self._database.write(work)
 
-    async def unused_contents(self, root: str) -> list[str]:
-        """Contents that no file holds any more."""
+    async def drift(self, root: str) -> Drift:
+        """What a scan has to put right, once it knows all files."""
 
-        def work(session: Session) -> list[str]:
-            used = exists().where(col(File.root) == Content.root, col(File.content) == Content.content)
-            return list(session.exec(select(Content.content).where(Content.root == root, ~used)))
+        def work(session: Session) -> Drift:
+            held = exists().where(col(File.root) == Content.root, col(File.content) == Content.content)
+            kept = exists().where(col(Version.root) == Content.root, col(Version.content) == Content.content)
+            past: ColumnElement[bool] = col(Content.past)  # type: ignore[assignment]  # it is one
+
+            def those(*conditions: ColumnElement[bool]) -> list[str]:
+                return list(session.exec(select(Content.content).where(col(Content.root) == root, *conditions)))
+
+            return Drift(
+                over=those(~past, ~held, kept),
+                lost=those(past, ~held, kept, ~col(Content.indexed)),
+                unkept=those(~held, ~kept),
+            )
+
+        return await self._database.read(work)
+
+    async def mark_past(self, root: str, contents: Collection[str], *, past: bool) -> None:
+        def work(session: Session) -> None:
+            for part in _parts(contents):
+                session.exec(update(Content).where(_of(Content, root, part)).values(past=past))
+
+        await self._database.write(work)
+
+    async def chunks_of(self, root: str, content: str) -> Sequence[Chunk]:
+        """All passages of a content, in its order."""
+
+        def work(session: Session) -> Sequence[Chunk]:
+            query = select(Chunk).where(Chunk.root == root, Chunk.content == content)
+            return list(session.exec(query.order_by(col(Chunk.ordinal))))
 
         return await self._database.read(work)
 
@@ -234,7 +294,9 @@ class Catalogue:
         def work(session: Session) -> Summary:
             states = select(File.state, func.count()).where(File.root == root).group_by(File.state)
             failed = select(File).where(File.root == root, File.state == "failed").order_by(col(File.path))
-            chunks = select(func.count()).select_from(Chunk).where(col(Chunk.root) == root)
+            both = and_(col(Content.root) == Chunk.root, col(Content.content) == Chunk.content)
+            chunks = select(func.count()).select_from(Chunk).join(Content, both)
+            chunks = chunks.where(col(Chunk.root) == root, ~col(Content.past))
             return Summary(
                 states=dict(session.exec(states).all()),
                 chunks=int(session.exec(chunks).one()),

@@ -25,6 +25,8 @@ class RootTable(BaseModel):
 
     folder: str
     tenant: str = "local"
+    writable: bool = False
+    """Whether callers with the scope `fs:write` may change files in it."""
 
     @field_validator("folder")
     @classmethod
@@ -44,6 +46,8 @@ class Table(BaseModel):
     """Of text. Larger files are listed and can be read in parts, but are not searched."""
     max_document_bytes: int = Field(default=50 * 1024 * 1024, gt=0)
     """Of PDF, DOCX and other formats that need a parser."""
+    keep_days: float = Field(default=30, gt=0)
+    """How long a version is kept after another has taken its place."""
     embedding: str = "minilm"
     database: str = ""
     """Default: a SQLite file in the server's own folder."""

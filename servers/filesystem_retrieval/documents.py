@@ -3,6 +3,9 @@
 Parsers of such formats are large and their input is hostile, so each document gets a process with limits on
 memory, processor time and wall time, no environment, and the bytes on standard input: it is never told a path.
 It is not cut off from the network; the parser is configured to need none.
+
+The parser unpacks its PDF library into a folder of a fixed name below the temporary folder and loads it from
+there. Each process is given a temporary folder of its own, so that nobody else can have put a library there.
 """
 
 from __future__ import annotations
@@ -41,13 +44,19 @@ async def extract(path: str, content: bytes) -> Text:
     """The text of a document; the name decides which parser. Cancelling kills the parser."""
     mime_type = _MIME_TYPES[PurePosixPath(path).suffix.lower()]
     command = [sys.executable, "-I", "-m", "filesystem_retrieval.extract", mime_type]
-    try:
-        with anyio.fail_after(WALL_SECONDS):
-            done = await anyio.run_process(
-                command, input=content, stderr=subprocess.DEVNULL, check=False, env={}, cwd="/"
-            )
-    except TimeoutError:
-        raise Unreadable(f"its parser took longer than {WALL_SECONDS:.0f} seconds") from None
+    async with anyio.TemporaryDirectory(prefix="usrland-parser-", ignore_cleanup_errors=True) as folder:
+        try:
+            with anyio.fail_after(WALL_SECONDS):
+                done = await anyio.run_process(
+                    command,
+                    input=content,
+                    stderr=subprocess.DEVNULL,
+                    check=False,
+                    env={"TMPDIR": folder},
+                    cwd=folder,
+                )
+        except TimeoutError:
+            raise Unreadable(f"its parser took longer than {WALL_SECONDS:.0f} seconds") from None
     if done.returncode != 0 or len(done.stdout) > MAX_TEXT_BYTES:
         raise Unreadable("its parser ran out of memory or time, or crashed")
     answer = json.loads(done.stdout)

@@ -11,6 +11,8 @@ import sys
 
 MEMORY_BYTES = 3 << 30
 CPU_SECONDS = 120
+FILE_BYTES = 32 << 20
+"""For the library that the parser unpacks into the temporary folder."""
 PAGED = ("application/pdf", "application/vnd.openxmlformats-officedocument.presentationml.presentation")
 
 
@@ -41,7 +43,7 @@ def _limit() -> None:
         return
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 

@@ -5,17 +5,19 @@ in by batches: written down as pending, put into the index, acknowledged. It may
 the next scan does what is left. Words come first, for all files; vectors follow in the background. There is no
 watcher: one needs a reconciling scan anyway, and a walk over twenty thousand files costs a tenth of a second.
 
-One process at a time indexes a home, by a lock file that is held only while there is work.
+One process at a time reads files into a home's index, by a lock file that is held only while it does; another
+lock is for the one that makes vectors, which takes longer and must not keep new files from being found.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,6 +26,7 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from filesystem_retrieval.answers import How
 from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
 from filesystem_retrieval.chunking import embedded, passages
@@ -34,21 +37,29 @@ from filesystem_retrieval.reading import (
     Text,
     content_key,
     decode,
+    is_current,
     kind_of,
     read_all,
     sha256_of,
 )
+from filesystem_retrieval.renames import MAX_FILES, renames
 from filesystem_retrieval.roots import Found, Root
+from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound
-from usrland.search import HybridIndex, IndexRow
+from usrland.search import Hit, HybridIndex, IndexRow
 
-__all__ = ["Indexer", "Progress", "Scan", "group_of"]
+__all__ = ["Indexer", "Progress", "Scan", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
+BATCH_BYTES = 16 << 20
+PRUNE_SECONDS = 3600.0
+DAY_NS = 24 * 3600 * 10**9
 RESCAN_SECONDS = 2.0
+FIRST_TRY_SECONDS, LAST_TRY_SECONDS = 0.02, 0.5
+"""Between two tries for a lock that another process holds; each pause is twice the one before."""
 
 Progress = Callable[[str, int, int], Awaitable[None]]
 """Called with what is being done (`files` or `vectors`), how many are done, and of how many."""
@@ -83,6 +94,7 @@ class _Reading:
     chunks: Sequence[Chunk] = ()
     document: bytes = b""
     """Still to be parsed, elsewhere."""
+    blob: Blob | None = None
 
 
 class Indexer:
@@ -93,48 +105,72 @@ class Indexer:
         roots: Sequence[Root],
         catalogue: Catalogue,
         index: HybridIndex,
-        lock: Path,
+        versions: Versions,
+        locks: Path,
         *,
         max_file_bytes: int,
         max_document_bytes: int,
+        keep_days: float,
     ) -> None:
         self._roots = roots
         self._catalogue = catalogue
         self._index = index
-        self._lock = FileLock(lock, thread_local=False)  # one object: the process may take it more than once
+        self._versions = versions
+        self._keep_ns = int(keep_days * DAY_NS)
+        self._pruned_at = float("-inf")
+        # one object each: the process may take it more than once
+        self._reading = FileLock(locks / "indexing.lock", thread_local=False)
+        self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
         self._turn = anyio.Lock()
         self._limits = {"text": max_file_bytes, "document": max_document_bytes}
         self._scanned_at = float("-inf")
         self._checked = False
         self.last = Scan()
 
-    async def scan(self, progress: Progress | None = None, *, unless_within_seconds: float = 0.0) -> Scan:
-        """Bring catalogue and word index up to date with the disk; returns at once where that is recent."""
+    async def scan(
+        self,
+        progress: Progress | None = None,
+        *,
+        unless_within_seconds: float = 0.0,
+        patience_seconds: float = 0.0,
+    ) -> Scan:
+        """Bring catalogue and word index up to date with the disk; returns at once where that is recent.
+
+        Waits so long at most for another process that does the same.
+        """
         async with self._turn:
             if time.monotonic() - self._scanned_at < unless_within_seconds:
                 return self.last
-            with self._indexing() as leading:
+            async with _held(self._reading, patience_seconds) as leading:
                 if not leading:
                     return Scan(elsewhere=True)
                 self.last = await self._scan(progress)
             self._scanned_at = time.monotonic()
             return self.last
 
+    def expect_change(self) -> None:
+        """The next scan is due at once."""
+        self._scanned_at = float("-inf")
+
     async def embed(self, progress: Progress | None = None) -> int:
-        """Give every passage its vector; how many had none. Loads the model where it is not loaded."""
+        """Give every passage its vector; how many had none. Loads the model where it is not loaded.
+
+        Takes its turn after other processes: what they do not know of is then still to be done.
+        """
 
         async def tell(done: int, total: int) -> None:
             if progress is not None:
                 await progress("vectors", done, total)
 
-        with self._indexing() as leading:
-            return await self._index.embed_pending(tell) if leading else 0
+        async with _held(self._embedding, math.inf):
+            return await self._index.embed_pending(tell)
 
     async def _scan(self, progress: Progress | None) -> Scan:
         scan = Scan()
         if not self._checked:
             await self._check_index()
             await self._forget_roots()
+        await self._prune()
         for root in self._roots:
             try:
                 await self._scan_root(root, scan, progress)
@@ -151,10 +187,22 @@ class Indexer:
 
     async def _forget_roots(self) -> None:
         for key in await self._catalogue.roots() - {root.key for root in self._roots}:
-            await self._catalogue.forget_files(key, await self._catalogue.files(key))
-            await self._forget_unused(key)
+            now_ns = time.time_ns()
+            files = await self._catalogue.files(key)
+            await self._catalogue.forget_files(key, [_gone(file, now_ns) for file in files.values()])
+            await self._settle(key)
+
+    async def _prune(self) -> None:
+        """Let go of versions whose time is over, now and then."""
+        if time.monotonic() - self._pruned_at < PRUNE_SECONDS:
+            return
+        self._pruned_at = time.monotonic()
+        if await self._versions.prune(time.time_ns() - self._keep_ns):
+            for key in await self._catalogue.roots():
+                await self._settle(key)
 
     async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
+        begun_ns = time.time_ns()
         found = await anyio.to_thread.run_sync(_files_of, root)
         known = await self._catalogue.files(root.key)
         indexed = await self._catalogue.indexed(root.key)
@@ -163,44 +211,89 @@ class Indexer:
             await self._take(root, changed[start : start + BATCH_FILES], indexed, scan)
             if progress is not None:
                 await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
-        gone = known.keys() - {file.path for file in found}
-        await self._catalogue.forget_files(root.key, gone)
+        gone = [known[path] for path in known.keys() - {file.path for file in found}]
+        if gone:
+            to = await self._renamed(root, gone, known) if changed else {}
+            await self._catalogue.forget_files(
+                root.key, [_gone(file, begun_ns, to.get(file.path)) for file in gone]
+            )
         scan.forgotten += len(gone)
-        await self._forget_unused(root.key)
+        if changed or gone or not self._checked:
+            await self._settle(root.key)
 
-    async def _take(self, root: Root, files: Sequence[Found], indexed: set[str], scan: Scan) -> None:
+    async def _renamed(self, root: Root, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+        """Where files went that are gone, by their contents."""
+        files = await self._catalogue.files(root.key)
+        new = [file for path, file in files.items() if path not in known and file.sha256]
+        arrived = {file.sha256: file.path for file in new}
+        found = {file.path: arrived[file.sha256] for file in gone if file.sha256 in arrived}
+        others = [file for file in gone if file.path not in found and file.sha256]
+        new = [file for file in new if file.path not in found.values()]
+        if others and new and len(others) + len(new) <= MAX_FILES:
+            before, after = await self._contents(root, others), await self._contents(root, new)
+            found.update(await anyio.to_thread.run_sync(renames, before, after))
+        return found
+
+    async def _contents(self, root: Root, files: Sequence[File]) -> Mapping[str, bytes]:
+        found = {file.path: await self._versions.content(root.key, file.sha256) for file in files}
+        return {path: content for path, content in found.items() if content is not None}
+
+    async def _settle(self, key: str) -> None:
+        """Have every content found where it belongs: among the present, among the past, or not at all.
+
+        The index goes first: what the catalogue still lists is looked for again.
+        """
+        drift = await self._catalogue.drift(key)
+        await self._move(key, drift.over, past=True)
+        for content in drift.lost:
+            chunks = await self._catalogue.chunks_of(key, content)
+            rows = [_row(scope_of(key, past=True), chunk) for chunk in chunks]
+            await self._index.upsert(rows, embed=False)
+            await self._catalogue.finish(key, [content], [])
+        await self._index.delete_groups([group_of(key, content) for content in drift.unkept])
+        await self._catalogue.forget_contents(key, drift.unkept)
+
+    async def _move(self, key: str, contents: Sequence[str], *, past: bool) -> None:
+        """To the past, or back from it."""
+        await self._index.move_groups([group_of(key, content) for content in contents], scope_of(key, past=past))
+        await self._catalogue.mark_past(key, contents, past=past)
+
+    async def _take(self, root: Root, files: Sequence[Found], indexed: dict[str, bool], scan: Scan) -> None:
         batch: list[_Reading] = []
         for found in files:
             reading = await anyio.to_thread.run_sync(self._read, root, found, indexed)
             if reading.document:
                 reading = await _parsed(reading)
             if reading.content is not None:
-                indexed.add(reading.content.content)  # a copy in the same batch brings nothing new
+                indexed[reading.content.content] = False  # a copy in the same batch brings nothing new
             batch.append(reading)
-            if sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
-                await self._bring_in(root, batch)
+            size = sum(len(earlier.blob.data) for earlier in batch if earlier.blob is not None)
+            if size >= BATCH_BYTES or sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
+                await self._bring_in(root, batch, indexed)
                 batch = []
             scan.read += 1
             scan.passages += len(reading.chunks)
-        await self._bring_in(root, batch)
+        await self._bring_in(root, batch, indexed)
 
-    async def _bring_in(self, root: Root, batch: Sequence[_Reading]) -> None:
+    async def _bring_in(self, root: Root, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
         if not batch:
             return
+        files = [reading.file for reading in batch]
         contents = [reading.content for reading in batch if reading.content is not None]
         chunks = [chunk for reading in batch for chunk in reading.chunks]
-        await self._catalogue.begin(root.key, [reading.file for reading in batch], contents, chunks)
-        await self._index.upsert([_row(root, chunk) for chunk in chunks], embed=False)
-        paths = [reading.file.path for reading in batch]
-        await self._catalogue.finish(root.key, [content.content for content in contents], paths)
+        blobs = [reading.blob for reading in batch if reading.blob is not None]
+        await self._catalogue.begin(
+            root.key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
+        )
+        await self._index.upsert([_row(root.key, chunk) for chunk in chunks], embed=False)
+        back = {file.content for file in files if indexed.get(file.content)}
+        await self._move(root.key, sorted(back), past=False)
+        indexed.update(dict.fromkeys(back, False))
+        await self._catalogue.finish(
+            root.key, [content.content for content in contents], [file.path for file in files]
+        )
 
-    async def _forget_unused(self, key: str) -> None:
-        """Passages leave the index first: what the catalogue still lists is looked for again."""
-        unused = await self._catalogue.unused_contents(key)
-        await self._index.delete_groups([group_of(key, content) for content in unused])
-        await self._catalogue.forget_contents(key, unused)
-
-    def _read(self, root: Root, found: Found, indexed: set[str]) -> _Reading:
+    def _read(self, root: Root, found: Found, indexed: Mapping[str, bool]) -> _Reading:
         row = File(
             root=root.key,
             path=found.path,
@@ -221,7 +314,7 @@ class Indexer:
             row.reason = f"reading it failed: {type(error).__name__}"
         return _Reading(file=row)
 
-    def _read_open(self, row: File, file: Opened, indexed: set[str]) -> _Reading:
+    def _read_open(self, row: File, file: Opened, indexed: Mapping[str, bool]) -> _Reading:
         row.size, row.mtime_ns, row.ctime_ns = (
             file.signature.size,
             file.signature.mtime_ns,
@@ -240,26 +333,38 @@ class Indexer:
         row.sha256 = sha256_of(data)
         row.content = content_key(row.sha256, kind)
         row.state = "ok"
-        if row.content in indexed:
-            return _Reading(file=row)
+        blob = packed(row.root, row.sha256, data)
+        if indexed.get(row.content) is False:
+            return _Reading(file=row, blob=blob)
         row.state = "pending"
+        if row.content in indexed:
+            return _Reading(file=row, blob=blob)
         content = Content(root=row.root, content=row.content, kind=kind)
         if kind == "document":
-            return _Reading(file=row, content=content, document=data)
-        return _Reading(file=row, content=content, chunks=_chunks(content, Text(text=decode(data)), kind))
+            return _Reading(file=row, content=content, document=data, blob=blob)
+        chunks = _chunks(content, Text(text=decode(data)), kind)
+        return _Reading(file=row, content=content, chunks=chunks, blob=blob)
 
-    @contextmanager
-    def _indexing(self) -> Iterator[bool]:
-        """Whether this process may index now."""
+
+@asynccontextmanager
+async def _held(lock: FileLock, patience_seconds: float) -> AsyncIterator[bool]:
+    """Whether this process has the lock, now or within that time."""
+    deadline = time.monotonic() + patience_seconds
+    pause = FIRST_TRY_SECONDS
+    while True:
         try:
-            self._lock.acquire(timeout=0)
+            lock.acquire(timeout=0)
+            break
         except LockTimeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            self._lock.release()
+            if time.monotonic() >= deadline:
+                yield False
+                return
+        await anyio.sleep(pause)
+        pause = min(2 * pause, LAST_TRY_SECONDS)
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def group_of(key: str, content: str) -> str:
@@ -267,11 +372,38 @@ def group_of(key: str, content: str) -> str:
     return f"{key}:{content}"
 
 
-def _row(root: Root, chunk: Chunk) -> IndexRow:
+def key_of(hit: Hit) -> tuple[str, str, int]:
+    """Root, content and ordinal of a passage that was found."""
+    root, content, ordinal = json.loads(hit.extra)
+    return root, content, ordinal
+
+
+def scope_of(key: str, *, past: bool) -> str:
+    """Where the passages of a root are looked for: those of its files, or those that only versions hold."""
+    return f"{key}@past" if past else key
+
+
+def _seen(file: File) -> Cut:
+    return Cut(
+        path=file.path,
+        sha256=file.sha256,
+        content=file.content,
+        kind=file.kind,
+        size=file.size,
+        at_ns=file.read_ns,
+    )
+
+
+def _gone(file: File, at_ns: int, to: str | None = None) -> Cut:
+    how: How = "left" if to is not None else "gone"
+    return Cut(path=file.path, sha256="", kind=file.kind, size=0, at_ns=at_ns, how=how, other_path=to)
+
+
+def _row(scope: str, chunk: Chunk) -> IndexRow:
     return IndexRow(
-        id=f"{group_of(root.key, chunk.content)}:{chunk.ordinal}",
-        scope=root.key,
-        group=group_of(root.key, chunk.content),
+        id=f"{group_of(chunk.root, chunk.content)}:{chunk.ordinal}",
+        scope=scope,
+        group=group_of(chunk.root, chunk.content),
         text=embedded(chunk.heading, chunk.text),
         extra=json.dumps([chunk.root, chunk.content, chunk.ordinal]),
     )
@@ -303,7 +435,7 @@ async def _parsed(reading: _Reading) -> _Reading:
         text = await extract(reading.file.path, reading.document)
     except Unreadable as error:
         reading.file.state, reading.file.reason, reading.file.content = "failed", str(error), ""
-        return _Reading(file=reading.file)
+        return _Reading(file=reading.file, blob=reading.blob)
     content.text = text.text
     content.pages = json.dumps([[page.number, page.first_line] for page in text.pages])
     chunks = await anyio.to_thread.run_sync(_chunks, content, text, "document")
@@ -316,6 +448,8 @@ def _files_of(root: Root) -> list[Found]:
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
     if known is None or known.state == "pending" or not known.is_like(found.signature):
+        return True
+    if not is_current(known.content):
         return True
     # too large, or not to be opened; the limits or the rights may have changed since
     return retry and known.state == "failed" and not known.sha256

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ import anyio
 
 from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
+from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.versions import Versions
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -29,6 +32,8 @@ logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
 """How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
+PATIENCE_SECONDS = 1.0
+"""How long of that for another process that is doing so."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +62,9 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(table, data.parent)
         self.model = model
-        self.catalogue = Catalogue(Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS]))
+        database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
+        self.catalogue = Catalogue(database)
+        self.versions = Versions(database)
         self.index = HybridIndex(data / "index", model)
         self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
         self.max_document_bytes = table.max_document_bytes
@@ -65,10 +72,17 @@ class Library:
             self.roots,
             self.catalogue,
             self.index,
-            data / "indexing.lock",
+            self.versions,
+            data,
             max_file_bytes=table.max_file_bytes,
             max_document_bytes=table.max_document_bytes,
+            keep_days=table.keep_days,
         )
+        self.changes = Changes(
+            self.roots, self.versions, data / "changing.lock", max_bytes=table.max_document_bytes
+        )
+        self.keep_days = table.keep_days
+        self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
 
     @classmethod
@@ -118,7 +132,7 @@ class Library:
     async def refresh(self) -> str | None:
         """Look the folders over, for a moment at most; returns what an answer now may lack."""
         with anyio.move_on_after(REFRESH_SECONDS):
-            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
                 self._wake.set()  # new passages want vectors
             if scan.elsewhere:
@@ -131,7 +145,7 @@ class Library:
 
     async def index_once(self, progress: Progress | None = None) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
-        scan = await self.indexer.scan(progress)
+        scan = await self.indexer.scan(progress, patience_seconds=math.inf)
         vectors = await self.indexer.embed(progress)
         return Counts(
             files=scan.read,
@@ -146,6 +160,7 @@ class Library:
         while True:
             self._wake = anyio.Event()
             try:
+                await anyio.to_thread.run_sync(self.changes.settle)
                 await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
@@ -169,7 +184,14 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
     status = home.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
     return [
-        Root(name=name, folder=Path(root.folder).expanduser(), tenant=root.tenant, rules=rules, private=private)
+        Root(
+            name=name,
+            folder=Path(root.folder).expanduser(),
+            tenant=root.tenant,
+            writable=root.writable,
+            rules=rules,
+            private=private,
+        )
         for name, root in sorted(table.roots.items())
     ]
 

@@ -13,10 +13,12 @@ from pathspec import GitIgnoreSpec
 
 from usrland.errors import InvalidInput
 
-__all__ = ["IGNORE_FILES", "Glob", "Rules", "compiled"]
+__all__ = ["DRAFT", "IGNORE_FILES", "Glob", "Rules", "compiled"]
 
 IGNORE_FILES = (".gitignore", ".usrlandignore")
 """In this order: a later file overrides an earlier one of the same folder."""
+DRAFT = ".usrland-draft-"
+"""How the name of a file begins that is being written and has not got its own name yet."""
 ALWAYS = frozenset({".git", ".hg", ".svn", "node_modules", "__pycache__", ".venv"})
 MAX_GLOB_CHARS = 500
 
@@ -37,7 +39,8 @@ class Rules:
 
     def hides(self, path: str, *, folder: bool) -> bool:
         """Whether this child of the folder is ignored. An ignored folder hides all that is in it."""
-        if path.rpartition("/")[2] in ALWAYS:
+        name = path.rpartition("/")[2]
+        if name in ALWAYS or name.startswith(DRAFT):
             return True
         subject = f"{path}/" if folder else path
         if self.operator.check_file(subject).include:

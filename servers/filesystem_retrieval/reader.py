@@ -14,6 +14,7 @@ import anyio.to_thread
 from filesystem_retrieval.answers import Entry, FileText, Listing
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.library import Library, Place
+from filesystem_retrieval.parts import named, parts
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import (
     SNIFF_BYTES,
@@ -26,11 +27,14 @@ from filesystem_retrieval.reading import (
     read_all,
     sha256_of,
 )
+from filesystem_retrieval.roots import Root
+from filesystem_retrieval.versions import Version
 from usrland import tokens
 from usrland.connector import Call
-from usrland.errors import InvalidInput
+from usrland.errors import InvalidInput, NotFound
+from usrland.parameters import closest
 
-__all__ = ["list_files", "read_file"]
+__all__ = ["Raw", "list_files", "raw_version", "read_file", "read_raw", "text_of"]
 
 OVERHEAD_TOKENS = 250
 """What an answer costs besides the text in it."""
@@ -40,7 +44,7 @@ LISTING_PAGE = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Raw:
+class Raw:
     """A file's bytes and where they are from."""
 
     place: Place
@@ -61,24 +65,35 @@ async def read_file(
     first_line: int | None,
     last_line: int | None,
     page: int | None,
+    symbol: str | None,
+    version: int | None,
 ) -> FileText:
-    """Lines of a file as far as they fit the budget; of a document, of its text."""
-    place = await anyio.to_thread.run_sync(lambda: library.place(call.principal, path, root))
-    raw = await anyio.to_thread.run_sync(_read, library, place)
-    text = await _text(library, raw)
+    """Lines of a file, or of one of its versions, as far as they fit the budget; of a document, of its text."""
+    if version is None:
+        place = await anyio.to_thread.run_sync(lambda: library.place(call.principal, path, root))
+        raw = await anyio.to_thread.run_sync(read_raw, library, place)
+        version = await _version_of(library, raw)
+    else:
+        raw = await _raw_version(library, call, version, path, root)
+    text = await text_of(library, raw)
     lines = text.text.split("\n")
     if len(lines) > 1 and not lines[-1]:
         lines.pop()  # the text ends with its last line's newline
+    if symbol is not None:
+        if first_line is not None or last_line is not None or page is not None:
+            raise InvalidInput("symbol: not together with lines or a page.", fix="Give one of them.")
+        first_line, last_line = await anyio.to_thread.run_sync(_lines_of, text, raw.kind, symbol)
     first, last = _range(lines, text.pages, first_line, last_line, page)
     budget = int((call.max_tokens - OVERHEAD_TOKENS) * JSON_SHARE)
     shown = await anyio.to_thread.run_sync(_fitting, lines[first - 1 : last], budget)
     end = first - 1 + len(shown)
     note = f"cut at line {end} of {last}; read on with first_line={end + 1}." if end < last else None
     return FileText(
-        root=place.root.name,
+        root=raw.place.root.name,
         path=raw.place.path,
         kind=raw.kind,
         sha256=raw.sha256,
+        version=version,
         total_lines=len(lines),
         first_line=first,
         last_line=end,
@@ -120,19 +135,55 @@ async def list_files(
     return Listing(items=items[:LISTING_PAGE], more=len(items) > LISTING_PAGE)
 
 
-def _read(library: Library, place: Place) -> _Raw:
+async def _version_of(library: Library, raw: Raw) -> int | None:
+    """The version that this is, where it has been cut already."""
+    last = await library.versions.last(raw.place.root.key, raw.place.path)
+    return last.id if last is not None and last.sha256 == raw.sha256 else None
+
+
+async def _raw_version(library: Library, call: Call, number: int, path: str, root: str | None) -> Raw:
+    """The bytes of a version of this very path, so that nothing is read by its number alone."""
+    for each in library.visible(call.principal, root):
+        version = await library.versions.get(each.key, number)
+        if version is None or path not in (version.path, f"{each.name}/{version.path}"):
+            continue
+        if not version.sha256:
+            raise NotFound(f"version {number} says that nothing stood there.", fix="Choose an earlier one.")
+        return await raw_version(library, each, version)
+    raise NotFound(f"{path!r} has no version {number}.", fix="fs_history lists its versions.")
+
+
+async def raw_version(library: Library, root: Root, version: Version) -> Raw:
+    """The bytes of a version that may be read now."""
+    hidden = await anyio.to_thread.run_sync(root.hides, version.path)
+    content = None if hidden else await library.versions.content(root.key, version.sha256)
+    if content is None:
+        raise NotFound(f"the content of version {version.id} is not kept any more.")
+    kind = kind_of(version.path, content[:SNIFF_BYTES])
+    if kind == "binary":
+        raise _not_text(version.path)
+    return Raw(place=Place(root=root, path=version.path), kind=kind, content=content)
+
+
+def read_raw(library: Library, place: Place) -> Raw:
+    """What stands there now; raises `InvalidInput` for what is not text or too large."""
     with place.root.open(place.path) as file:
         kind = kind_of(file.path, os.pread(file.fd, SNIFF_BYTES, 0))
         if kind == "binary":
-            raise InvalidInput(f"{file.path!r} is not text.", fix="Only text and documents can be read.")
+            raise _not_text(file.path)
         limit = library.max_document_bytes if kind == "document" else library.max_read_bytes
         content = read_all(file.fd, limit)
         if content is None:
             raise InvalidInput(f"{file.path!r} is larger than {limit} bytes.", fix="Search it with fs_grep.")
-        return _Raw(place=replace(place, path=file.path), kind=kind, content=content)
+        return Raw(place=replace(place, path=file.path), kind=kind, content=content)
 
 
-async def _text(library: Library, raw: _Raw) -> Text:
+def _not_text(path: str) -> InvalidInput:
+    return InvalidInput(f"{path!r} is not text.", fix="Only text and documents can be read.")
+
+
+async def text_of(library: Library, raw: Raw) -> Text:
+    """What it says; of a document, as its parser said it before or says it now."""
     if raw.kind != "document":
         return Text(text=await anyio.to_thread.run_sync(decode, raw.content))
     known = await library.catalogue.content(raw.place.root.key, content_key(raw.sha256, raw.kind))
@@ -160,6 +211,24 @@ def _range(
     if not 1 <= first <= max(last, 1):
         raise InvalidInput(f"first_line: there is no line {first} to read.", fix=f"It has {len(lines)} lines.")
     return first, last
+
+
+def _lines_of(text: Text, kind: Kind, symbol: str) -> tuple[int, int]:
+    """The lines of a definition or a section."""
+    found = parts(text, kind)
+    chosen = named(found, symbol)
+    if not chosen:
+        near = closest(symbol, [part.name for part in found])
+        raise NotFound(
+            f"symbol: there is no {symbol!r} in it.",
+            fix=f"Did you mean {near[0]!r}?" if near else "fs_outline lists what there is.",
+        )
+    if len(chosen) > 1:
+        lines = ", ".join(f"{part.first_line}-{part.last_line}" for part in chosen[:10])
+        raise InvalidInput(
+            f"symbol: {symbol!r} is defined in lines {lines}.", fix="Read one of them by its lines."
+        )
+    return chosen[0].first_line, chosen[0].last_line
 
 
 def _page_at(pages: Sequence[Page], line: int) -> int | None:

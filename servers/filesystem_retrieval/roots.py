@@ -38,6 +38,7 @@ class Root:
     folder: Path
     tenant: str
     rules: Rules
+    writable: bool = False
     private: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of folders never to be entered: our own data, where a root holds it."""
 
@@ -50,7 +51,7 @@ class Root:
     def open(self, path: str, *, folder: bool = False) -> Iterator[Opened]:
         """Open a file or folder that is not ignored; raises `NotFound` for everything else."""
         with opened(self.folder, path, folder=folder) as file:
-            if file.path and self._hides(file.path, folder=folder):
+            if file.path and self.hides(file.path, folder=folder):
                 raise absent(path)
             yield file
 
@@ -102,7 +103,8 @@ class Root:
                     children.append(Found(path=path, signature=Signature.of(status), folder=is_folder))
         return sorted(children, key=lambda found: found.path)
 
-    def _hides(self, path: str, *, folder: bool) -> bool:
+    def hides(self, path: str, *, folder: bool = False) -> bool:
+        """Whether this path is ignored, or beneath a folder that is; of what is not there, by the rules."""
         rules = self._rules_of("")
         parts = path.split("/")
         for end in range(1, len(parts)):
@@ -115,8 +117,11 @@ class Root:
     def _is_private(self, folder: str) -> bool:
         if not self.private:
             return False
-        with opened(self.folder, folder, folder=True) as here:
-            return (here.status.st_dev, here.status.st_ino) in self.private
+        try:
+            with opened(self.folder, folder, folder=True) as here:
+                return (here.status.st_dev, here.status.st_ino) in self.private
+        except NotFound:
+            return False
 
     def _rules_of(self, folder: str) -> Rules:
         rules = self.rules.within("", self._ignore_lines(""))

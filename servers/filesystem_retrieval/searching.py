@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 
 import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.catalogue import Chunk, File
-from filesystem_retrieval.indexer import group_of
+from filesystem_retrieval.indexer import group_of, key_of
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import read_all, sha256_of
@@ -34,7 +33,9 @@ async def search(
     behind = await library.refresh()
     groups = await _groups(library, roots, selected) if selected else None
     wanted = call.offset + limit
-    answer = await library.index.search(query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups)
+    answer = await library.index.search(
+        query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups, together=True
+    )
     passages = await _passages(library, roots, answer.hits, selected, wanted + 1)
     page = passages[call.offset : wanted]
     reasons = [reason for reason in (behind, answer.degraded) if reason]
@@ -57,7 +58,7 @@ async def _groups(library: Library, roots: Mapping[str, Root], glob: Glob) -> Co
 async def _passages(
     library: Library, roots: Mapping[str, Root], hits: Sequence[Hit], glob: Glob | None, most: int
 ) -> list[Passage]:
-    keys = {hit.id: _key(hit) for hit in hits}
+    keys = {hit.id: key_of(hit) for hit in hits}
     chunks = await library.catalogue.chunks(list(keys.values()))
     files: dict[tuple[str, str], Sequence[File]] = {}
     for key, root in roots.items():
@@ -72,11 +73,6 @@ async def _passages(
         if chunk is not None and holders:
             passages.append(_passage(roots[key], chunk, holders, hit))
     return passages[:most]
-
-
-def _key(hit: Hit) -> tuple[str, str, int]:
-    root, content, ordinal = json.loads(hit.extra)
-    return root, content, ordinal
 
 
 def _fresh(root: Root, files: Sequence[File]) -> Sequence[File]:

@@ -2,7 +2,7 @@
 
 Objects have sorted keys, no spaces and no floats, and leave out what is absent, so that a field added later
 changes no hash made before it. A commitment is salted, because what people remember is short enough to be
-guessed from a plain hash, and a commitment stays in the journal after its text was erased.
+guessed from a plain hash, and a commitment stays in the journal after what it commits to was erased.
 """
 
 from __future__ import annotations
@@ -15,7 +15,17 @@ from typing import Any
 
 from usrland.errors import InvalidInput
 
-__all__ = ["NO_HASH", "canonical", "commitment", "digest", "moment", "parse_moment", "short"]
+__all__ = [
+    "NO_HASH",
+    "SHORT_ID",
+    "canonical",
+    "commitment",
+    "digest",
+    "hex_range",
+    "moment",
+    "parse_moment",
+    "short",
+]
 
 NO_HASH = "0" * 64
 """Stands before the first event of a journal."""
@@ -48,13 +58,18 @@ def digest(text: str | bytes) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text).hexdigest()
 
 
-def commitment(salt: bytes, text: str) -> str:
-    """What the journal keeps of a text: proves it while the salt is there, says nothing once it is gone."""
-    return digest(salt + text.encode())
+def commitment(salt: str, said: Mapping[str, Any]) -> str:
+    """What the journal keeps of what was said: proves it while the salt is there, says nothing once it is gone."""
+    return digest(bytes.fromhex(salt) + canonical(said).encode())
 
 
 def short(identifier: str) -> str:
     return identifier[:SHORT_ID]
+
+
+def hex_range(prefix: str, characters: int) -> tuple[str, str]:
+    """The first and the last identifier that begin so."""
+    return prefix.ljust(characters, "0"), prefix.ljust(characters, "f")
 
 
 def moment(when: datetime) -> str:

@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from sqlmodel import Session, col, select
 
-from memory_snapshot.index import NOW, PAST, scope
+from memory_snapshot.index import PAST, row_id, scope
 from memory_snapshot.items import load
-from memory_snapshot.state import in_batches, predecessors
-from memory_snapshot.tables import IndexPosition, ItemVersion, Lineage, Space
+from memory_snapshot.journal import said
+from memory_snapshot.state import predecessors, successors
+from memory_snapshot.tables import Event, IndexPosition, ItemVersion, Space
 from usrland.search import IndexRow
 
-__all__ = ["advance", "next_rows", "position"]
+__all__ = ["Batch", "advance", "next_batch", "position"]
+
+
+@dataclass(slots=True)
+class Batch:
+    """Rows to add, ids of rows to remove for good, and the positions that are reached with them, by space."""
+
+    rows: list[IndexRow] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
+    positions: dict[int, int] = field(default_factory=dict)
 
 
 def position(session: Session, name: str | None, space_id: int) -> int:
@@ -21,19 +32,21 @@ def position(session: Session, name: str | None, space_id: int) -> int:
     return found.seq if found else 0
 
 
-def next_rows(session: Session, name: str, events: int) -> tuple[list[IndexRow], dict[int, int]]:
-    """Rows of the next events, and the positions that are reached with them, by space."""
-    rows: list[IndexRow] = []
-    positions: dict[int, int] = {}
+def next_batch(session: Session, name: str, events: int) -> Batch:
+    """What the next events of every space brought and took away."""
+    batch = Batch()
     for space in session.exec(select(Space).order_by(col(Space.id))):
         assert space.id is not None
         first = position(session, name, space.id)
-        query = select(ItemVersion.seq).where(ItemVersion.space_id == space.id, ItemVersion.seq > first)
-        reached = session.exec(query.distinct().order_by(col(ItemVersion.seq)).limit(events)).all()
-        if reached:
-            positions[space.id] = reached[-1]
-            rows += _rows(session, space, first, reached[-1])
-    return rows, positions
+        query = select(Event).where(Event.space_id == space.id, Event.seq > first).order_by(col(Event.seq))
+        read = session.exec(query.limit(events)).all()
+        if not read:
+            continue
+        batch.positions[space.id] = read[-1].seq
+        batch.rows += _rows(session, space, first, read[-1].seq)
+        gone = [oid for event in read if event.op == "erase" for oid in said(event)["erased"]]
+        batch.erased += [row_id(space.id, oid) for oid in gone]
+    return batch
 
 
 def _rows(session: Session, space: Space, first: int, last: int) -> list[IndexRow]:
@@ -41,30 +54,20 @@ def _rows(session: Session, space: Space, first: int, last: int) -> list[IndexRo
     query = select(ItemVersion.oid).where(
         ItemVersion.space_id == space.id, ItemVersion.seq > first, ItemVersion.seq <= last
     )
-    oids = session.exec(query).all()
-    superseded = {oid for found in predecessors(session, space.id, oids).values() for oid in found}
-    items = load(session, space.id, superseded.union(oids))
-    past = superseded | _superseded(session, space.id, oids)
+    new = session.exec(query).all()
+    replaced = {oid for found in predecessors(session, space.id, new).values() for oid in found}
+    items = load(session, space.id, list({*new, *replaced}))
+    past = replaced | successors(session, space.id, new).keys()
     return [
         IndexRow(
-            id=item.oid,
+            id=row_id(space.id, item.oid),
             scope=scope(space.tenant, space.name),
-            text=item.findable,
-            group=PAST if item.oid in past else NOW,
+            text=item.said.findable,
+            group=PAST + item.kind if item.oid in past else item.kind,
         )
         for item in items.values()
-        if item.text is not None
+        if item.said is not None
     ]
-
-
-def _superseded(session: Session, space_id: int, oids: Collection[str]) -> set[str]:
-    found: set[str] = set()
-    for some in in_batches(oids):
-        query = select(Lineage.target).where(
-            Lineage.space_id == space_id, Lineage.relation == "supersedes", col(Lineage.target).in_(some)
-        )
-        found.update(session.exec(query))
-    return found
 
 
 def advance(session: Session, name: str, positions: Mapping[int, int]) -> None:

@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,34 +23,36 @@ from filelock import Timeout as LockTimeout
 from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
-from usrland.search import HybridIndex, IndexRow, SearchAnswer
+from usrland.search import HybridIndex, SearchAnswer
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["NOW", "PAST", "Index", "scope"]
+    from memory_snapshot.feeding import Batch
+
+__all__ = ["PAST", "Index", "row_id", "scope"]
 
 logger = logging.getLogger(__name__)
 
-NOW, PAST = "now", "past"
-"""Groups of rows: past are those that something superseded. A hint to look at fewer, never an answer."""
+PAST = "past/"
+"""Before the kind of a row that something superseded: a hint to look at fewer, never an answer."""
 EVENTS_PER_BATCH = 64
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
+FEED_WAIT_SECONDS = 2.0
 REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
 """A burst of writes is one batch: every batch is a version of the tables on the disk."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Batch:
-    rows: Sequence[IndexRow]
-    positions: dict[int, int]
-
-
 def scope(tenant: str, name: str) -> str:
     """A space as the index knows it; no two spaces share one, whatever characters their names hold."""
     return f"{len(tenant)}:{tenant}/{name}"
+
+
+def row_id(space_id: int, oid: str) -> str:
+    """A version as the index knows it; two spaces may hold the same one."""
+    return f"{space_id}/{oid}"
 
 
 class Index:
@@ -60,7 +61,6 @@ class Index:
     def __init__(self, folder: Path, database: Database, embedder: Embedder | None) -> None:
         self._folder = folder
         self._database = database
-        self._embedder = embedder
         self._tables = HybridIndex(folder, embedder)
         self._written = anyio.Event()
         self._wordy = True
@@ -74,12 +74,15 @@ class Index:
         except FileNotFoundError:
             return None
 
-    async def search(self, query: str, *, scope: str, groups: Collection[str] | None, k: int) -> SearchAnswer:
+    async def search(self, query: str, *, scope: str, kinds: Collection[str], past: bool, k: int) -> SearchAnswer:
+        """`kinds` as in the rows; with `past`, also what was superseded."""
+        groups = [*kinds, *([PAST + kind for kind in kinds] if past else [])]
         return await self._tables.search(query, scopes=[scope], groups=groups, k=k)
 
     async def feed(self) -> None:
-        """Index what is new; does nothing while another process does it."""
-        async with self._turn() as mine:
+        """Index what is new. Waits a moment for others that do so; what they leave is searched directly."""
+        await self._tables.model()  # not while others wait
+        async with self._turn(wait_seconds=FEED_WAIT_SECONDS) as mine:
             if mine:
                 await self._feed()
 
@@ -119,7 +122,10 @@ class Index:
             batch = await self._database.read(partial(_next_batch, name=name))
             if not batch.positions:
                 return
-            at_once = len(batch.rows) <= EMBED_AT_ONCE and self._embedder is not None and self._embedder.ready
+            if batch.erased:
+                await self._tables.delete(batch.erased)
+                await self._tables.optimise(forget=True)
+            at_once = len(batch.rows) <= EMBED_AT_ONCE and await self._tables.model() is not None
             self._wordy = self._wordy or not at_once
             await self._tables.upsert(batch.rows, embed=at_once)
             await self._database.write(partial(_advance, name=name, positions=batch.positions))
@@ -135,7 +141,7 @@ class Index:
         return name
 
     @asynccontextmanager
-    async def _turn(self, wait_seconds: float = 0.0) -> AsyncIterator[bool]:
+    async def _turn(self, wait_seconds: float) -> AsyncIterator[bool]:
         lock = FileLock(self._folder / "feed.lock", thread_local=False)
 
         def acquire() -> bool:
@@ -154,11 +160,10 @@ class Index:
                 lock.release()
 
 
-def _next_batch(session: Session, *, name: str) -> _Batch:
+def _next_batch(session: Session, *, name: str) -> Batch:
     from memory_snapshot import feeding
 
-    rows, positions = feeding.next_rows(session, name, EVENTS_PER_BATCH)
-    return _Batch(rows=rows, positions=positions)
+    return feeding.next_batch(session, name, EVENTS_PER_BATCH)
 
 
 def _advance(session: Session, *, name: str, positions: dict[int, int]) -> None:

@@ -2,17 +2,23 @@
 
 A space is locked from the first look until the commit, so `seq` has no gaps, time never runs backwards in
 it, and whoever reads up to a `seq` has read all there will ever be up to it. What a bare chain cannot show
-is a log cut off at its end or replaced as a whole: compare `Head`s that were kept somewhere else for that.
+is a log cut off at its end or replaced as a whole: compare heads that were kept somewhere else for that.
+
+An event says what changed on its branch: it may `put` versions (oids; each in place of what stood for its
+item) and `drop` items. Over that: `snapshot` names the snapshot that was taken then, `branch` begins a line at
+the `snapshot` it names, and what an `erase` event lists under `erased` stands on no branch from then on.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from memory_snapshot.canonical import NO_HASH, canonical, digest, moment
 from memory_snapshot.tables import Event, Space
@@ -20,22 +26,19 @@ from usrland import Principal
 
 __all__ = [
     "MAIN",
-    "MOVES",
     "append",
     "event_hash",
     "find_space",
+    "has_turned",
     "last_event",
     "last_seq_at",
     "lock_space",
     "now_after",
+    "said",
 ]
 
 MAIN = "main"
-"""The branch that everybody is on."""
-
-MOVES = ("snapshot",)
-"""Operations whose payload names a `snapshot` and its `root`, which the branch then stands on. All others
-`put` versions of items in place (pairs of item id and oid, in order) and then `drop` items."""
+"""The branch that is there from the beginning."""
 
 
 def find_space(session: Session, principal: Principal) -> Space | None:
@@ -68,13 +71,30 @@ def last_event(session: Session, space_id: int) -> Event | None:
 
 def last_seq_at(session: Session, space_id: int, at: str) -> int:
     """The last event up to a moment; 0 where there is none."""
-    return session.exec(select(func.max(Event.seq)).where(Event.space_id == space_id, Event.at <= at)).one() or 0
+    query = select(Event.seq).where(Event.space_id == space_id, Event.at <= at).order_by(col(Event.seq).desc())
+    return session.exec(query.limit(1)).first() or 0
+
+
+TURNS = "op IN ('branch', 'rollback', 'merge', 'import')"
+"""What can make an older version stand again. As in the index of the migration, or it would not be used."""
+
+
+def has_turned(session: Session, space_id: int) -> bool:
+    """Whether time always ran forwards in this space."""
+    query = select(Event.seq).where(Event.space_id == space_id, text(TURNS)).limit(1)
+    return session.exec(query).first() is not None
 
 
 def now_after(last: Event | None) -> str:
     """The present, or the last event's moment where a clock was set back."""
     now = moment(datetime.now(UTC))
     return max(now, last.at) if last else now
+
+
+def said(event: Event) -> dict[str, Any]:
+    """The payload."""
+    payload: dict[str, Any] = json.loads(event.payload)
+    return payload
 
 
 def append(
@@ -90,38 +110,23 @@ def append(
 ) -> Event:
     """Add one event behind `last`; the space is locked by the caller."""
     assert space.id is not None
-    text = canonical(payload)
     event = Event(
         space_id=space.id,
         seq=last.seq + 1 if last else 1,
-        prev_hash=last.hash if last else NO_HASH,
-        hash="",
+        hash=NO_HASH,
         op=op,
         branch=branch,
         actor=actor,
-        payload=text,
-        payload_hash=digest(text),
+        payload=canonical(payload),
         at=at,
     )
-    event.hash = event_hash(space, event)
+    event.hash = event_hash(space, last.hash if last else NO_HASH, event)
     session.add(event)
     session.flush()
     return event
 
 
-def event_hash(space: Space, event: Event) -> str:
+def event_hash(space: Space, before: str, event: Event) -> str:
     """What `hash` has to be. The space is part of it, so that a chain cannot be moved to another tenant."""
-    return digest(
-        canonical(
-            {
-                "space": [space.tenant, space.name],
-                "seq": event.seq,
-                "prev_hash": event.prev_hash,
-                "op": event.op,
-                "branch": event.branch,
-                "actor": event.actor,
-                "payload_hash": event.payload_hash,
-                "at": event.at,
-            }
-        )
-    )
+    fields = event.model_dump(exclude={"space_id", "hash"})
+    return digest(canonical({"space": [space.tenant, space.name], "before": before, **fields}))

@@ -62,6 +62,7 @@ class Memory:
         self,
         items: list[Item],
         call: Call,
+        branch: str | None = None,
         expected_head: ExpectedHead = None,
     ) -> Remembered:
         """Store what is worth keeping beyond this conversation, as soon as it is known: facts, decisions, tasks,
@@ -70,7 +71,7 @@ class Memory:
             raise InvalidInput("items is empty.", fix="Give at least one item.")
         checked = await anyio.to_thread.run_sync(drafts, items)
         store = await self.store()
-        return await store.remember(call.principal, checked, expected_head=expected_head)
+        return await store.remember(call.principal, checked, branch=branch, expected_head=expected_head)
 
     async def memory_snapshot(
         self,
@@ -78,7 +79,8 @@ class Memory:
         call: Call,
         items: Annotated[list[Item], Field(description="Still unsaved: remembered in the same step.")] = [],  # noqa: B006
         reason: Reason = "manual",
-        pin: Annotated[bool, Field(description="Never compact it away.")] = False,
+        pin: Annotated[bool, Field(description="Name it for good.")] = False,
+        branch: str | None = None,
         expected_head: ExpectedHead = None,
     ) -> SnapshotTaken:
         """Commit all that is remembered as one state that can be restored. Call it before your window fills or is
@@ -86,7 +88,13 @@ class Memory:
         checked = await anyio.to_thread.run_sync(drafts, items)
         store = await self.store()
         return await store.take(
-            call.principal, checked, message=message, reason=reason, pin=pin, expected_head=expected_head
+            call.principal,
+            checked,
+            message=message,
+            reason=reason,
+            pin=pin,
+            branch=branch,
+            expected_head=expected_head,
         )
 
     async def memory_recall(

@@ -10,7 +10,6 @@ itself off as another item or as a heading.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,9 +20,8 @@ from memory_snapshot.items import Remembrance
 from memory_snapshot.wire import Mode
 from usrland import tokens
 
-__all__ = ["CORE_KINDS", "Packed", "pack"]
+__all__ = ["Packed", "pack"]
 
-CORE_KINDS = ("instruction", "preference")
 CORE_SHARE = 0.5
 """Of the budget, while something else is waiting for it."""
 KEYS_CHARS = 60
@@ -96,18 +94,19 @@ def _fill(
 
 
 def _line(item: Remembrance, usual: tuple[str, str] | None, mode: Mode, *, dated: bool) -> str:
-    assert item.text is not None
+    assert item.said is not None
     facts = [item.day] if dated else []
     if item.valid_from:
         facts.append(f"from {_brief(item.valid_from)}")
     if item.valid_to:
         facts.append(f"until {_brief(item.valid_to)}")
-    source = json.loads(item.source)
-    if (item.actor, item.trust) != usual or "uri" in source:
-        facts += [item.actor, item.trust, *([_one_line(source["uri"])] if "uri" in source else [])]
+    uri = item.said.uri
+    if (item.actor, item.trust) != usual or uri:
+        facts += [item.actor, item.trust, *([_one_line(uri)] if uri else [])]
     name = f" {_one_line(item.key)}" if item.key else ""
+    speaker = f"{_one_line(item.said.speaker)}: " if item.said.speaker else ""
     about = f" ({', '.join(facts)})" if facts else ""
-    return f"[{short(item.item_id)}] {item.kind}{name}{about}: {_quoted(item.text, mode)}"
+    return f"[{short(item.item_id)}] {item.kind}{name}{about}: {speaker}{_quoted(item.said.text, mode)}"
 
 
 def _brief(moment: str) -> str:

@@ -10,7 +10,7 @@ from memory_snapshot.wire import Mode
 __all__ = ["HEAD", "Asked", "Found", "Wanted"]
 
 HEAD = "HEAD"
-"""Everything that was acknowledged, in a snapshot or not."""
+"""Everything that was acknowledged on the caller's branch, in a snapshot or not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,20 +1,24 @@
-"""Paging memory back in: the state that was asked for, packed into the budget."""
+"""Paging memory back in: the state that was asked for, packed into the budget.
+
+Costs what the budget holds and not what the memory holds: the newest versions are read from the end of the
+journal until there are enough of them, and the rest is only counted.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 
-from sqlmodel import Session
+from sqlmodel import Session, col, select
 
 from memory_snapshot import journal
 from memory_snapshot.canonical import short
-from memory_snapshot.items import Remembrance, load, load_texts
+from memory_snapshot.items import CORE_KINDS, Remembrance, load
 from memory_snapshot.kernels import KernelProfile
-from memory_snapshot.packing import CORE_KINDS, Packed, pack
-from memory_snapshot.questions import HEAD, Found, Wanted
+from memory_snapshot.packing import Packed, pack
+from memory_snapshot.questions import HEAD, Wanted
 from memory_snapshot.snapshots import find_state
-from memory_snapshot.state import State, States, in_force
+from memory_snapshot.state import Shown, States, in_force
+from memory_snapshot.tables import ItemVersion
 from memory_snapshot.wire import LeftOut, Restored
 from usrland import NotFound, Principal
 
@@ -22,6 +26,9 @@ __all__ = ["restore"]
 
 MAX_BUDGET = 20_000
 IDS_LEFT_OUT = 12
+KEYS_TOKENS = 12
+"""Of a line that shows the first words only."""
+CHUNK = 200
 NOTHING_RELEVANT = "Nothing relevant to the query is remembered; this is what always applies."
 
 
@@ -34,55 +41,17 @@ def restore(
         if wanted.ref != HEAD:
             raise NotFound(f"there is no snapshot {wanted.ref!r}: nothing is remembered yet.")
         return _nothing(kernel)
-    state = find_state(session, states, space.id, wanted.ref)
-    at = state.at or journal.now_after(journal.last_event(session, space.id))
-    known = load(session, space.id, in_force(session, space.id, state.standing, at), texts=False)
-    core = sorted((item for item in known.values() if _is_core(item)), key=_core_order)
-    rest = _rest(known, wanted)
-    fitting = _could_fit([*core, *rest], wanted)
-    texts = load_texts(session, space.id, fitting)
-    packed = pack(_with(texts, core), _with(texts, rest), budget=wanted.budget, mode=wanted.mode)
-    return _answer(packed, state, wanted, kernel)
-
-
-def _is_core(item: Remembrance) -> bool:
-    return item.pinned or item.kind in CORE_KINDS
-
-
-def _core_order(item: Remembrance) -> tuple[bool, int, int, int]:
-    kind = CORE_KINDS.index(item.kind) if item.kind in CORE_KINDS else len(CORE_KINDS)
-    return (not item.pinned, kind, -item.seq, -item.place)
-
-
-def _rest(known: Mapping[str, Remembrance], wanted: Wanted) -> list[Remembrance]:
-    """All that is not core, strongest first."""
+    state = find_state(session, states, space.id, principal, wanted.ref)
+    now = journal.now_after(journal.last_event(session, space.id))
+    shown = in_force(session, space.id, state, state.at or now, now)
+    core = _core(session, space.id, shown)
     if wanted.found is None:
-        found: Iterable[Remembrance] = sorted(known.values(), key=lambda item: item.order, reverse=True)
+        rest = _newest(session, space.id, shown, state.seq, wanted)
+        items, tokens = len(shown), states.tokens(session, space.id, state)
     else:
-        found = (known[oid] for oid in wanted.found.hits if oid in known)
-    return [item for item in found if not _is_core(item)]
-
-
-def _could_fit(items: Sequence[Remembrance], wanted: Wanted) -> list[str]:
-    """Those whose texts are worth reading: twice what the budget holds, so that gaps can be filled."""
-    room = 2 * wanted.budget
-    fitting: list[str] = []
-    for item in items:
-        cost = 12 if wanted.mode == "keys" else item.tokens
-        if cost > wanted.budget:
-            continue
-        fitting.append(item.oid)
-        room -= cost
-        if room < 0:
-            break
-    return fitting
-
-
-def _with(texts: Mapping[str, str], items: Iterable[Remembrance]) -> list[Remembrance]:
-    return [replace(item, text=texts[item.oid]) if item.oid in texts else item for item in items]
-
-
-def _answer(packed: Packed, state: State, wanted: Wanted, kernel: KernelProfile) -> Restored:
+        rest = _found(session, space.id, shown, wanted.found.hits)
+        items, tokens = len(core) + len(rest), sum(item.tokens for item in (*core, *rest))
+    packed = pack(core, rest, budget=wanted.budget, mode=wanted.mode)
     return Restored(
         text=packed.text,
         snapshot=state.snapshot,
@@ -91,23 +60,62 @@ def _answer(packed: Packed, state: State, wanted: Wanted, kernel: KernelProfile)
         used=packed.tokens,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
-        left_out=_left_out(packed, wanted) if packed.left_out else None,
-        note=_note(wanted.found),
+        left_out=_left_out(packed, items, tokens, wanted),
+        note=NOTHING_RELEVANT if wanted.found is not None and not wanted.found.hits else None,
+        degraded=wanted.found.degraded if wanted.found is not None else None,
     )
 
 
-def _note(found: Found | None) -> str | None:
-    if found is None:
+def _core(session: Session, space_id: int, shown: Shown) -> list[Remembrance]:
+    """Pinned, instructions, preferences: in this order, the newest of each first."""
+    query = select(ItemVersion.item_id, ItemVersion.oid).where(ItemVersion.space_id == space_id, ItemVersion.core)
+    standing = [oid for item_id, oid in session.exec(query) if (item_id, oid) in shown]
+    return sorted(load(session, space_id, standing).values(), key=_core_order)
+
+
+def _core_order(item: Remembrance) -> tuple[bool, int, int, int]:
+    kind = CORE_KINDS.index(item.kind) if item.kind in CORE_KINDS else len(CORE_KINDS)
+    return (not item.pinned, kind, -item.seq, -item.place)
+
+
+def _newest(session: Session, space_id: int, shown: Shown, seq: int, wanted: Wanted) -> list[Remembrance]:
+    """Twice what the budget holds, so that gaps can be filled, and some to name what is left out."""
+    room, spare = 2 * wanted.budget, IDS_LEFT_OUT
+    query = (
+        select(ItemVersion.item_id, ItemVersion.oid, ItemVersion.tokens)
+        .where(ItemVersion.space_id == space_id, ItemVersion.seq <= seq, ~col(ItemVersion.core))
+        .order_by(col(ItemVersion.seq).desc(), col(ItemVersion.place).desc())
+        .execution_options(yield_per=CHUNK)
+    )
+    chosen: list[str] = []
+    for item_id, oid, tokens in session.exec(query):
+        if (item_id, oid) not in shown:
+            continue
+        chosen.append(oid)
+        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens
+        if room >= 0:
+            room -= cost if cost <= wanted.budget else 0
+        else:
+            spare -= 1
+        if spare < 0:
+            break
+    return list(load(session, space_id, chosen).values())
+
+
+def _found(session: Session, space_id: int, shown: Shown, hits: Iterable[str]) -> list[Remembrance]:
+    items = load(session, space_id, list(hits)).values()
+    return [item for item in items if (item.item_id, item.oid) in shown and not item.core]
+
+
+def _left_out(packed: Packed, items: int, tokens: int, wanted: Wanted) -> LeftOut | None:
+    items -= len(packed.packed)
+    tokens -= sum(item.tokens for item in packed.packed)
+    if items <= 0:
         return None
-    return " ".join(part for part in (None if found.hits else NOTHING_RELEVANT, found.degraded) if part) or None
-
-
-def _left_out(packed: Packed, wanted: Wanted) -> LeftOut:
-    tokens = sum(item.tokens for item in packed.left_out)
-    all_of_it = min(MAX_BUDGET, packed.tokens + tokens + 20 * len(packed.left_out))
+    all_of_it = min(MAX_BUDGET, packed.tokens + tokens + 20 * items)
     ref = "" if wanted.ref == HEAD else f'ref="{wanted.ref}", '
     return LeftOut(
-        items=len(packed.left_out),
+        items=items,
         tokens=tokens,
         ids=[short(item.item_id) for item in packed.left_out[:IDS_LEFT_OUT]],
         fetch=f'memory_history(item_id="…") for one; memory_restore({ref}budget_tokens={all_of_it}) for more',

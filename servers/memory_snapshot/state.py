@@ -1,47 +1,46 @@
 """What stands: the items of a branch at one point of the journal.
 
-A state is the manifest of the branch's last snapshot with the events after it folded in. Only the newest
-version of an item is in it, and none that another item superseded; older ones are reached from there, by
-lineage, when somebody asks what was true at an earlier time.
+A state is the last stored manifest of its branch with the events after it folded in. Only the newest version
+of an item is in it, and none that another item superseded; older ones are reached from there, by lineage,
+when somebody asks what was true at an earlier time.
 """
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from sqlmodel import Session, col, or_, select
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, and_, col, func, or_, select
 
-from memory_snapshot import manifest
 from memory_snapshot.canonical import NO_HASH
-from memory_snapshot.journal import MOVES
-from memory_snapshot.manifest import Manifest
+from memory_snapshot.items import in_batches
+from memory_snapshot.journal import said
+from memory_snapshot.manifest import EMPTY, Manifest
 from memory_snapshot.tables import Event, ItemVersion, Lineage, Page, Snapshot
 
-__all__ = ["State", "States", "in_batches", "in_force", "predecessors"]
+__all__ = ["Shown", "State", "States", "in_force", "item_ids", "predecessors", "successors"]
 
-BATCH = 500
-"""Values in one IN (…): databases have limits."""
 KEPT_STATES = 64
-KEPT_MANIFESTS = 16
+KEPT_MANIFESTS = 64
+WHOLE_SCAN = 2_000
+"""More versions than this are cheaper to read all together than by name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """`standing` is the manifest as of event `seq`; `newer` counts what changed since `snapshot`.
-
-    `at` is the moment that was asked for, where it was a moment.
-    """
+    """`standing` is the manifest as of event `seq`; `newer` counts what changed since `snapshot`, and `changes`
+    what changed since a manifest was stored. `at` is the moment that was asked for, where it was a moment."""
 
     seq: int = 0
     hash: str = NO_HASH
     snapshot: str | None = None
-    standing: Manifest
+    standing: Manifest = EMPTY
     newer: int = 0
+    changes: int = 0
     at: str | None = None
 
 
@@ -53,11 +52,11 @@ class States:
 
     def __init__(self) -> None:
         self._current: OrderedDict[tuple[int, str], State] = OrderedDict()
-        self._manifests: OrderedDict[tuple[int, str], Manifest] = OrderedDict()
+        self._snapshots: OrderedDict[tuple[int, str], State] = OrderedDict()
         self._lock = Lock()
 
     def current(self, session: Session, space_id: int, branch: str) -> State:
-        """All that was committed."""
+        """All that was committed on a branch."""
         known = self._known(session, space_id, branch)
         state = (
             self._fold(session, space_id, branch, known, None)
@@ -70,19 +69,27 @@ class States:
 
     def at(self, session: Session, space_id: int, branch: str, seq: int | None) -> State:
         """Up to and with event `seq`."""
-        query = select(Event).where(Event.space_id == space_id, Event.branch == branch, col(Event.op).in_(MOVES))
-        if seq is not None:
-            query = query.where(Event.seq <= seq)
-        base = session.exec(query.order_by(col(Event.seq).desc()).limit(1)).first()
-        start = (
-            State(standing={}) if base is None else self._moved(session, space_id, base, json.loads(base.payload))
-        )
-        return self._fold(session, space_id, branch, start, seq)
+        return self._fold(session, space_id, branch, self._start(session, space_id, branch, seq), seq)
 
     def of_snapshot(self, session: Session, snapshot: Snapshot) -> State:
         """Exactly what was committed, and nothing after it."""
-        standing = self._manifest(session, snapshot.space_id, snapshot.root)
-        return State(seq=snapshot.log_seq, snapshot=snapshot.id, standing=standing)
+        key = (snapshot.space_id, snapshot.id)
+        with self._lock:
+            known = self._snapshots.get(key)
+        if known is None:
+            known = self.at(session, snapshot.space_id, snapshot.branch, snapshot.seq)
+            with self._lock:
+                _keep(self._snapshots, key, known, KEPT_MANIFESTS)
+        return known
+
+    def tokens(self, session: Session, space_id: int, state: State) -> int:
+        """Of all that stands: those of the last snapshot, and what changed since."""
+        head = session.get(Snapshot, (space_id, state.snapshot)) if state.snapshot else None
+        before = self.of_snapshot(session, head).standing if head else EMPTY
+        changes = before.changes_to(state.standing)
+        gone = _tokens(session, space_id, [before[item_id] for item_id in changes if item_id in before])
+        come = _tokens(session, space_id, [oid for oid in changes.values() if oid is not None])
+        return (head.tokens if head else 0) - gone + come
 
     def _known(self, session: Session, space_id: int, branch: str) -> State | None:
         with self._lock:
@@ -92,50 +99,107 @@ class States:
         found = session.exec(select(Event.hash).where(Event.space_id == space_id, Event.seq == known.seq)).first()
         return known if found == known.hash else None  # another hash: the database was replaced by another one
 
+    def _start(self, session: Session, space_id: int, branch: str, until: int | None) -> State:
+        """The nearest state that need not be folded from events."""
+        limit = until if until is not None else 2**31 - 1
+        begun = session.exec(
+            select(Event)
+            .where(Event.space_id == space_id, Event.branch == branch, Event.op == "branch", Event.seq <= limit)
+            .order_by(col(Event.seq).desc())
+            .limit(1)
+        ).first()
+        stored = session.exec(
+            select(Snapshot)
+            .where(
+                Snapshot.space_id == space_id,
+                Snapshot.branch == branch,
+                Snapshot.paged,
+                Snapshot.seq <= limit,
+                Snapshot.seq > (begun.seq if begun else 0),
+            )
+            .order_by(col(Snapshot.seq).desc())
+            .limit(1)
+        ).first()
+        if stored is not None:
+            return State(
+                seq=stored.seq,
+                hash=_hash(session, space_id, stored.seq),
+                snapshot=stored.id,
+                standing=_read_pages(session, space_id, stored.root),
+            )
+        if begun is not None:
+            base = session.get(Snapshot, (space_id, said(begun)["snapshot"]))
+            assert base is not None
+            state = self.of_snapshot(session, base)
+            return replace(state, seq=begun.seq, hash=begun.hash, newer=0)
+        return State()
+
     def _fold(self, session: Session, space_id: int, branch: str, state: State, until: int | None) -> State:
-        query = select(Event).where(Event.space_id == space_id, Event.branch == branch, Event.seq > state.seq)
+        query = select(Event).where(
+            Event.space_id == space_id,
+            or_(col(Event.branch) == branch, col(Event.op) == "erase"),
+            Event.seq > state.seq,
+        )
         if until is not None:
             query = query.where(Event.seq <= until)
-        standing = dict(state.standing)
-        for event in session.exec(query.order_by(col(Event.seq))):
-            payload = json.loads(event.payload)
-            if event.op in MOVES:
-                state = self._moved(session, space_id, event, payload)
-                standing = dict(state.standing)
-                continue
-            standing.update(payload["put"])
-            for item_id in payload["drop"]:
-                standing.pop(item_id, None)
-            changes = len(payload["put"]) + len(payload["drop"])
-            state = replace(state, seq=event.seq, hash=event.hash, newer=state.newer + changes)
-        return replace(state, standing=standing)
+        events = [(event, said(event)) for event in session.exec(query.order_by(col(Event.seq)))]
+        named = {oid for _, payload in events for oid in (*payload.get("put", ()), *payload.get("erased", ()))}
+        items = item_ids(session, space_id, named)
+        changes: dict[str, str | None] = {}
+        for event, payload in events:
+            if event.op == "branch":  # the line was begun anew since: the last beginning counts
+                return self._fold(session, space_id, branch, self._start(session, space_id, branch, until), until)
+            puts, drops = payload.get("put", ()), list(payload.get("drop", ()))
+            changes.update({items[oid]: oid for oid in puts})
+            for oid in payload.get("erased", ()):
+                item_id = items[oid]
+                if changes.get(item_id, state.standing.get(item_id)) == oid:
+                    drops.append(item_id)
+            changes.update(dict.fromkeys(drops))
+            count = len(puts) + len(drops)
+            state = replace(
+                state, seq=event.seq, hash=event.hash, newer=state.newer + count, changes=state.changes + count
+            )
+            if event.op == "snapshot":
+                changes_since = 0 if payload.get("paged") else state.changes
+                state = replace(state, snapshot=payload["snapshot"], newer=0, changes=changes_since)
+        return replace(state, standing=state.standing.changed(changes))
 
-    def _moved(self, session: Session, space_id: int, event: Event, payload: Mapping[str, Any]) -> State:
-        """Such an event makes a snapshot what stands, whatever stood before."""
-        standing = self._manifest(session, space_id, payload["root"])
-        return State(seq=event.seq, hash=event.hash, snapshot=payload["snapshot"], standing=standing)
 
-    def learn(self, space_id: int, root: bytes, standing: Manifest) -> None:
-        """Spare the next reader the pages; what a root stands for can never change."""
-        with self._lock:
-            _keep(self._manifests, (space_id, root.hex()), standing, KEPT_MANIFESTS)
+def item_ids(session: Session, space_id: int, oids: Collection[str]) -> dict[str, str]:
+    """oid → the item it is a version of."""
+    query = select(ItemVersion.oid, ItemVersion.item_id).where(ItemVersion.space_id == space_id)
+    if len(oids) > WHOLE_SCAN:
+        return dict(session.exec(query).all())
+    found: dict[str, str] = {}
+    for some in in_batches(oids):
+        found.update(session.exec(query.where(col(ItemVersion.oid).in_(some))).all())
+    return found
 
-    def _manifest(self, session: Session, space_id: int, root: str) -> Manifest:
-        with self._lock:
-            known = self._manifests.get((space_id, root))
-        if known is not None:
-            return known
 
-        def fetch(names: Iterable[bytes]) -> dict[bytes, bytes]:
-            found: dict[bytes, bytes] = {}
-            for some in in_batches(names):
-                query = select(Page.hash, Page.entries).where(Page.space_id == space_id, col(Page.hash).in_(some))
-                found.update(session.exec(query).all())
-            return found
+def _tokens(session: Session, space_id: int, oids: Collection[str]) -> int:
+    total = 0
+    for some in in_batches(oids):
+        query = select(func.sum(ItemVersion.tokens)).where(
+            ItemVersion.space_id == space_id, col(ItemVersion.oid).in_(some)
+        )
+        total += int(session.exec(query).one() or 0)
+    return total
 
-        standing = manifest.read(bytes.fromhex(root), fetch)
-        self.learn(space_id, bytes.fromhex(root), standing)
-        return standing
+
+def _hash(session: Session, space_id: int, seq: int) -> str:
+    return session.exec(select(Event.hash).where(Event.space_id == space_id, Event.seq == seq)).one()
+
+
+def _read_pages(session: Session, space_id: int, root: str) -> Manifest:
+    def fetch(names: Iterable[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        for some in in_batches(names):
+            query = select(Page.hash, Page.content).where(Page.space_id == space_id, col(Page.hash).in_(some))
+            found.update(session.exec(query).all())
+        return found
+
+    return Manifest.read(root, fetch)
 
 
 def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
@@ -145,65 +209,137 @@ def _keep(kept: OrderedDict[Any, Any], key: Any, value: Any, most: int) -> None:
         kept.popitem(last=False)
 
 
-def in_batches(values: Iterable[Any]) -> Iterable[list[Any]]:
-    """Slices short enough for one query."""
-    whole = list(values)
-    return (whole[start : start + BATCH] for start in range(0, len(whole), BATCH))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """What is true of a state at a moment: what stands but for `hidden`, and `revealed` (oids) instead of it."""
+
+    standing: Manifest
+    hidden: frozenset[str]
+    revealed: frozenset[str]
+
+    def __contains__(self, version: tuple[str, str]) -> bool:
+        """Whether this version (item id, oid) may be shown."""
+        item_id, oid = version
+        return oid in self.revealed or (oid not in self.hidden and self.standing.get(item_id) == oid)
+
+    def __len__(self) -> int:
+        return len(self.standing) - len(self.hidden) + len(self.revealed)
 
 
-def in_force(session: Session, space_id: int, standing: Manifest, at: str) -> set[str]:
-    """The versions (oids) that are true at a moment, by what is known in this state.
+def in_force(session: Session, space_id: int, state: State, at: str, now: str) -> Shown:
+    """The versions that are true at a moment, by what is known in this state.
 
     A version begins at its `valid_from`; without one, a correction begins when it was recorded, and until
-    then what it superseded is in force. A first statement without `valid_from` was always true.
+    then what it superseded is in force. A first statement without `valid_from` was always true. What was to be
+    kept until a moment (`retention`) is not shown any more, whatever moment is asked for.
     """
-    chosen = set(standing.values())
-    exceptions = _exceptions(session, space_id, at)
-    waiting = [oid for oid in chosen if oid in exceptions]
+    exceptions = _exceptions(session, space_id, at, now)
+    waiting = [oid for oid, found in exceptions.items() if state.standing.get(found.item_id) == oid]
+    hidden, revealed = set(waiting), set[str]()
     while waiting:
-        before = predecessors(session, space_id, waiting)
+        before = predecessors(session, space_id, [oid for oid in waiting if exceptions[oid].begins])
         reached: list[str] = []
         for oid in waiting:
-            begins, ended = exceptions[oid]
-            earlier = before.get(oid, [])
-            not_begun = begins == "stated" or (begins == "recorded" and bool(earlier))
-            if not_begun or ended:
-                chosen.discard(oid)
-            if not_begun:
-                chosen.update(earlier)
+            found, earlier = exceptions[oid], before.get(oid, [])
+            if not found.ended and found.begins == "recorded" and not earlier:
+                hidden.discard(oid)  # a first statement was always true
+                continue
+            revealed.discard(oid)
+            if found.begins:
+                revealed.update(earlier)
                 reached.extend(earlier)
         waiting = [oid for oid in reached if oid in exceptions]
-    return chosen
+    return Shown(standing=state.standing, hidden=frozenset(hidden), revealed=frozenset(revealed))
 
 
-def _exceptions(session: Session, space_id: int, at: str) -> dict[str, tuple[str, bool]]:
-    """Versions that may not be in force: oid → (how its beginning lies after `at`, whether it has ended)."""
-    query = select(ItemVersion.oid, ItemVersion.valid_from, ItemVersion.valid_to, ItemVersion.recorded_at).where(
-        ItemVersion.space_id == space_id,
-        or_(
-            col(ItemVersion.valid_from) > at,
-            col(ItemVersion.valid_to) <= at,
-            col(ItemVersion.recorded_at) > at,
-        ),
-    )
-    found: dict[str, tuple[str, bool]] = {}
-    for oid, valid_from, valid_to, recorded_at in session.exec(query):
-        begins = ""
-        if valid_from is not None:
-            begins = "stated" if valid_from > at else ""
-        elif recorded_at > at:
-            begins = "recorded"
-        found[oid] = (begins, valid_to is not None and valid_to <= at)
+@dataclass(frozen=True, slots=True)
+class _Exception:
+    """Why a version may not be in force: how its beginning lies after the moment, whether it has ended."""
+
+    item_id: str
+    begins: str
+    ended: bool
+
+
+def _exceptions(session: Session, space_id: int, at: str, now: str) -> dict[str, _Exception]:
+    # one query for each reason: each has an index that holds little else, and together they have none
+    reasons = [
+        col(ItemVersion.valid_from) > at,
+        col(ItemVersion.valid_to) <= at,
+        col(ItemVersion.retention) <= now,
+    ]
+    late = _first_event_after(session, space_id, at)
+    if late is not None:
+        reasons.append(col(ItemVersion.seq) >= late)
+    found: dict[str, _Exception] = {}
+    for reason in reasons:
+        query = select(ItemVersion).where(ItemVersion.space_id == space_id, reason)
+        for version in session.exec(query):
+            begins = ""
+            if version.valid_from is not None:
+                begins = "stated" if version.valid_from > at else ""
+            elif version.recorded_at > at:
+                begins = "recorded"
+            ended = (version.valid_to or "~") <= at or (version.retention or "~") <= now
+            if begins or ended:
+                found[version.oid] = _Exception(version.item_id, begins, ended)
     return found
 
 
-def predecessors(session: Session, space_id: int, oids: Iterable[str]) -> dict[str, list[str]]:
-    """oid → what it superseded."""
+def _first_event_after(session: Session, space_id: int, at: str) -> int | None:
+    events = select(Event).where(Event.space_id == space_id)
+    last = session.exec(events.order_by(col(Event.seq).desc()).limit(1)).first()
+    if last is None or last.at <= at:
+        return None
+    return session.exec(events.where(Event.at > at).order_by(col(Event.seq)).limit(1)).one().seq
+
+
+def predecessors(
+    session: Session, space_id: int, oids: Iterable[str], relation: str = "supersedes"
+) -> dict[str, list[str]]:
+    """oid → what it superseded, or was derived from."""
+    newer, older = aliased(ItemVersion), aliased(ItemVersion)
+    return _pairs(session, space_id, oids, relation, newer, older, key=newer, value=older)
+
+
+def successors(
+    session: Session, space_id: int, oids: Iterable[str], relation: str = "supersedes"
+) -> dict[str, list[str]]:
+    """oid → what superseded it, or was derived from it."""
+    newer, older = aliased(ItemVersion), aliased(ItemVersion)
+    return _pairs(session, space_id, oids, relation, newer, older, key=older, value=newer)
+
+
+def _pairs(
+    session: Session,
+    space_id: int,
+    oids: Iterable[str],
+    relation: str,
+    newer: Any,
+    older: Any,
+    *,
+    key: Any,
+    value: Any,
+) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for some in in_batches(oids):
-        query = select(Lineage.oid, Lineage.target).where(
-            Lineage.space_id == space_id, Lineage.relation == "supersedes", col(Lineage.oid).in_(some)
+        query = (
+            select(key.oid, value.oid)
+            .select_from(Lineage)
+            .join(
+                newer,
+                and_(newer.space_id == Lineage.space_id, newer.seq == Lineage.seq, newer.place == Lineage.place),
+            )
+            .join(
+                older,
+                and_(
+                    older.space_id == Lineage.space_id,
+                    older.seq == Lineage.target_seq,
+                    older.place == Lineage.target_place,
+                ),
+            )
+            .where(Lineage.space_id == space_id, Lineage.relation == relation, key.oid.in_(some))
         )
-        for oid, target in session.exec(query.order_by(col(Lineage.oid), col(Lineage.target))):
-            found.setdefault(oid, []).append(target)
+        for one, other in session.execute(query.order_by(key.oid, value.oid)):
+            found.setdefault(one, []).append(other)
     return found

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any, TypeVar
 
 from sqlmodel import Session
 
@@ -17,12 +17,14 @@ from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
 from memory_snapshot.state import States
-from memory_snapshot.wire import HistoryEntry, RecallHit, Remembered, Restored, SnapshotTaken, Source
+from memory_snapshot.wire import HistoryEntry, RecallHit, Remembered, Restored, SnapshotTaken
 from usrland import Page, Principal
 from usrland.database import Database
 from usrland.embedding import embedder
 
 __all__ = ["Store"]
+
+ResultT = TypeVar("ResultT")
 
 NOTHING = "Nothing relevant is remembered."
 
@@ -36,14 +38,11 @@ class Store:
         self.index = Index(index_folder, database, embedder(embedding))
 
     async def remember(
-        self, principal: Principal, items: Sequence[Draft], *, expected_head: str | None
+        self, principal: Principal, items: Sequence[Draft], *, branch: str | None, expected_head: str | None
     ) -> Remembered:
-        work = partial(
-            remember.remember, states=self._states, principal=principal, items=items, expected_head=expected_head
+        return await self._write(
+            remember.remember, principal, items=items, branch=branch, expected_head=expected_head
         )
-        done = await self._database.write(work)
-        self.index.wake()
-        return done
 
     async def take(
         self,
@@ -53,21 +52,19 @@ class Store:
         message: str,
         reason: str,
         pin: bool,
+        branch: str | None,
         expected_head: str | None,
     ) -> SnapshotTaken:
-        work = partial(
+        return await self._write(
             snapshots.take,
-            states=self._states,
-            principal=principal,
+            principal,
             items=items,
             message=message,
             reason=reason,
             pin=pin,
+            branch=branch,
             expected_head=expected_head,
         )
-        taken = await self._database.write(work)
-        self.index.wake()
-        return taken
 
     async def find(self, principal: Principal, query: str, asked: Asked) -> Found:
         return await recall.find(self._database, self._states, self.index, principal, query, asked)
@@ -78,37 +75,34 @@ class Store:
         found = await self.find(principal, query, asked)
         chosen = list(found.hits)[:limit]
         items = await self._database.read(partial(_load, principal=principal, oids=chosen[offset:]))
-        note = " ".join(part for part in (None if chosen else NOTHING, found.degraded) if part)
         return Page(
             items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
             total=len(chosen),
-            note=note or None,
+            note=None if chosen else NOTHING,
+            degraded=found.degraded,
         )
 
     async def restore(self, principal: Principal, wanted: Wanted, kernel: KernelProfile) -> Restored:
-        work = partial(restore.restore, states=self._states, principal=principal, wanted=wanted, kernel=kernel)
-        return await self._database.read(work)
+        return await self._read(restore.restore, principal, wanted=wanted, kernel=kernel)
 
     async def log(self, principal: Principal, ref: str, *, offset: int, limit: int) -> Page[HistoryEntry]:
-        work = partial(history.log, states=self._states, principal=principal, ref=ref, offset=offset, limit=limit)
-        return await self._database.read(work)
+        return await self._read(history.log, principal, ref=ref, offset=offset, limit=limit)
 
     async def lineage(
         self, principal: Principal, *, item_id: str | None, key: str | None, offset: int, limit: int
     ) -> Page[HistoryEntry]:
-        work = partial(
-            history.lineage,
-            states=self._states,
-            principal=principal,
-            item_id=item_id,
-            key=key,
-            offset=offset,
-            limit=limit,
-        )
-        return await self._database.read(work)
+        return await self._read(history.lineage, principal, item_id=item_id, key=key, offset=offset, limit=limit)
 
     async def verify(self, principal: Principal) -> verify.Verification:
         return await self._database.read(partial(verify.verify, principal=principal))
+
+    async def _read(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
+        return await self._database.read(partial(work, states=self._states, principal=principal, **arguments))
+
+    async def _write(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
+        done = await self._database.write(partial(work, states=self._states, principal=principal, **arguments))
+        self.index.wake()
+        return done
 
 
 def _load(session: Session, *, principal: Principal, oids: Sequence[str]) -> dict[str, Remembrance]:
@@ -123,11 +117,12 @@ def _hit(item: Remembrance, confidence: float) -> RecallHit:
         text=item.text or "",
         recorded_at=item.recorded_at,
         actor=item.actor,
-        source=Source.model_validate(json.loads(item.source)),
+        source=item.source,
         trust=item.trust,
         confidence=round(confidence, 3),
         key=item.key,
         valid_from=item.valid_from,
         valid_to=item.valid_to,
-        tags=item.tag_list or None,
+        speaker=item.said.speaker if item.said else None,
+        tags=list(item.said.tags) or None if item.said else None,
     )

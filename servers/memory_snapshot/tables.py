@@ -1,24 +1,55 @@
-"""The tables. Whoever imports this module loads SQLModel, so it is imported where a database is first used.
+"""The tables (their indexes and triggers are in the migrations). Whoever imports this module loads SQLModel, so
+it is imported where a database is first used.
 
 Truth is the journal (`event`), the versions of items it names, and the snapshots over them. Rows of these
-are written once and never changed; only `ref` moves, and only `body` can be emptied. Every hash that a row
-is found by covers the whole row, so an edit anywhere is found by `verify`. Lists and objects are stored as
-canonical JSON text: what was hashed is what is stored.
+are written once and never changed; only `ref` and `seat` move, and only `body` can be emptied.
+
+What people said (texts, keys, tags, sources, messages) is in `body` alone. Everything else holds a salted
+commitment to it, so that a body can be deleted while every event, version and snapshot still verifies, and
+what is left says nothing about it. Versions and snapshots are found by their place in the journal, (`seq`,
+`place`), which is eight bytes where a hash would be thirty-two.
 """
 
 from __future__ import annotations
 
-from sqlalchemy import Index, UniqueConstraint
+from typing import Any
+
+from sqlalchemy import LargeBinary
+from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
-__all__ = ["Body", "Event", "IndexPosition", "ItemVersion", "Lineage", "Page", "Ref", "Snapshot", "Space"]
+__all__ = [
+    "Body",
+    "Event",
+    "Hex",
+    "IndexPosition",
+    "ItemVersion",
+    "Lineage",
+    "Page",
+    "Ref",
+    "Seat",
+    "Snapshot",
+    "Space",
+]
+
+
+class Hex(TypeDecorator[str]):
+    """Hexadecimal in Python, half as many bytes in the database."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> bytes | None:
+        return None if value is None else bytes.fromhex(value)
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> str | None:
+        return None if value is None else bytes(value).hex()
 
 
 class Space(SQLModel, table=True):
     """What a principal can reach: its tenant and namespace. Every write locks it: journals have no gaps."""
 
     __tablename__ = "memory_space"
-    __table_args__ = (UniqueConstraint("tenant", "name"),)
 
     id: int | None = Field(default=None, primary_key=True)
     tenant: str
@@ -26,111 +57,113 @@ class Space(SQLModel, table=True):
 
 
 class Event(SQLModel, table=True):
-    """One entry of the journal, chained by hash to the one before it. Triggers refuse any change.
+    """One entry of the journal. `hash` covers it and the hash before it. Triggers refuse any change.
 
-    `payload` holds ids and hashes, never text, so that nothing in the chain ever has to be erased.
+    `payload` holds ids and hashes, never what people said, so that nothing in the chain has to be erased.
     """
 
     __tablename__ = "memory_event"
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
     seq: int = Field(primary_key=True)
-    prev_hash: str
-    hash: str
+    hash: str = Field(sa_type=Hex)
     op: str
     branch: str
     actor: str
     payload: str
-    payload_hash: str
     at: str
 
 
 class ItemVersion(SQLModel, table=True):
-    """What was said about one item at one time. `oid` is the hash of everything but where the journal has it:
-    in event `seq`, in the `place`th place."""
+    """What was said about one item at one time. `oid` is the hash of everything but its place."""
 
     __tablename__ = "memory_item_version"
-    __table_args__ = (
-        Index("memory_item_version_item", "space_id", "item_id"),
-        Index("memory_item_version_key", "space_id", "key"),
-        Index("memory_item_version_seq", "space_id", "seq"),
-    )
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
-    oid: str = Field(primary_key=True)
-    item_id: str
-    key: str | None = None
+    seq: int = Field(primary_key=True)
+    place: int = Field(primary_key=True)
+    oid: str = Field(sa_type=Hex)
+    item_id: str = Field(sa_type=Hex)
     kind: str
     actor: str
-    host: str | None = None
-    model: str | None = None
-    source: str
+    origin: str
     trust: str
-    body_commitment: str
+    commitment: str = Field(sa_type=Hex)
     valid_from: str | None = None
     valid_to: str | None = None
-    recorded_at: str
-    tags: str
-    pinned: bool
     retention: str | None = None
+    recorded_at: str
+    pinned: bool
+    core: bool
     tokens: int
-    seq: int
-    place: int
 
 
 class Lineage(SQLModel, table=True):
     """A version `supersedes` or is `derived_from` another; part of what its oid covers."""
 
     __tablename__ = "memory_lineage"
-    __table_args__ = (Index("memory_lineage_target", "space_id", "target"),)
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
-    oid: str = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    place: int = Field(primary_key=True)
     relation: str = Field(primary_key=True)
-    target: str = Field(primary_key=True)
+    target_seq: int = Field(primary_key=True)
+    target_place: int = Field(primary_key=True)
 
 
 class Body(SQLModel, table=True):
-    """The text of a version, apart from it, so that it can be erased while every hash still verifies.
+    """What was said at one place of the journal: an item, or the message of a snapshot.
 
     `digest` finds exact duplicates; it is unsalted and therefore leaves together with the text.
     """
 
     __tablename__ = "memory_body"
-    __table_args__ = (Index("memory_body_digest", "space_id", "digest"),)
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
-    oid: str = Field(primary_key=True)
-    salt: bytes
+    seq: int = Field(primary_key=True)
+    place: int = Field(primary_key=True)
+    salt: str = Field(sa_type=Hex)
+    digest: str = Field(sa_type=Hex)
     text: str
-    digest: str
+    key: str | None = None
+    tags: str | None = None
+    speaker: str | None = None
+    uri: str | None = None
+    span: str | None = None
 
 
 class Page(SQLModel, table=True):
-    """A piece of a manifest, found by its hash and shared by all snapshots that contain it."""
+    """A piece of a manifest, found by its hash and shared by all manifests that contain it."""
 
     __tablename__ = "memory_page"
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
     hash: bytes = Field(primary_key=True)
-    entries: bytes
+    content: bytes
 
 
 class Snapshot(SQLModel, table=True):
-    """A committed state. `id` is the hash of everything but `log_seq`, which is where this journal stood."""
+    """A committed state. `id` is the hash of what it says: root, parents, author, message, reason, moment, size.
+
+    `seq` is its event in this journal, `branch` the line it was taken on; neither is part of the id, so the
+    same snapshot in another store has the same one. `paged`: its manifest is stored as pages; that of others
+    is the last such one with the events since folded in.
+    """
 
     __tablename__ = "memory_snapshot"
-    __table_args__ = (Index("memory_snapshot_taken", "space_id", "taken_at"),)
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
-    id: str = Field(primary_key=True)
-    root: str
+    id: str = Field(primary_key=True, sa_type=Hex)
+    seq: int
+    branch: str
+    paged: bool
+    root: str = Field(sa_type=Hex)
     parents: str
     author: str
-    message: str
+    commitment: str = Field(sa_type=Hex)
     reason: str
-    working_set: str
-    log_seq: int
+    items: int
+    tokens: int
     taken_at: str
 
 
@@ -141,8 +174,18 @@ class Ref(SQLModel, table=True):
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
     name: str = Field(primary_key=True)
-    snapshot: str
+    snapshot: str = Field(sa_type=Hex)
     generation: int
+
+
+class Seat(SQLModel, table=True):
+    """The branch that a subject works on, where it is not `main`."""
+
+    __tablename__ = "memory_seat"
+
+    space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
+    subject: str = Field(primary_key=True)
+    branch: str
 
 
 class IndexPosition(SQLModel, table=True):

@@ -8,23 +8,25 @@ for that, keep the `head` of a verification somewhere else and compare.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlmodel import Session, col, select
 
 from memory_snapshot import journal
-from memory_snapshot.canonical import NO_HASH, commitment, digest
+from memory_snapshot.canonical import NO_HASH, commitment
 from memory_snapshot.drafts import words
-from memory_snapshot.items import version_oid
-from memory_snapshot.journal import MOVES
-from memory_snapshot.manifest import children, entries
-from memory_snapshot.snapshots import PIN, snapshot_id
+from memory_snapshot.items import CORE_KINDS, said_in, version_oid
+from memory_snapshot.journal import MAIN, said
+from memory_snapshot.manifest import EMPTY, Manifest, children, entries
+from memory_snapshot.snapshots import PIN
 from memory_snapshot.tables import Body, Event, ItemVersion, Lineage, Page, Ref, Snapshot, Space
+from memory_snapshot.writing import snapshot_id
 from usrland import Principal
 
 __all__ = ["Verification", "verify"]
+
+_Place = tuple[int, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,38 +41,46 @@ class Verification:
     snapshots: int
 
 
+@dataclass(slots=True, kw_only=True)
+class _Replay:
+    """The journal as told by its events alone."""
+
+    branches: dict[str, Manifest] = field(default_factory=dict)
+    heads: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Snapshot → (seq, root) as it has to be."""
+    places: dict[str, int] = field(default_factory=dict)
+    """oid → the event that first put it."""
+    erased: set[str] = field(default_factory=set)
+    problems: list[str] = field(default_factory=list)
+
+
 def verify(session: Session, *, principal: Principal) -> Verification:
     """Check the principal's space; costs one look at every row of it."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
         return Verification(problems=[], head=(0, NO_HASH), events=0, versions=0, erased=0, snapshots=0)
     events = session.exec(select(Event).where(Event.space_id == space.id).order_by(col(Event.seq))).all()
-    placed: dict[str, tuple[str, int, int]] = {}
-    committed: dict[str, Mapping[str, object]] = {}
-    for event in events:
-        payload = json.loads(event.payload)
-        if event.op in MOVES:
-            committed[payload["snapshot"]] = payload
-        else:
-            for place, (item_id, oid) in enumerate(payload["put"]):
-                placed[oid] = (item_id, event.seq, place)
     versions = {row.oid: row for row in session.exec(select(ItemVersion).where(ItemVersion.space_id == space.id))}
-    bodies = {row.oid: row for row in session.exec(select(Body).where(Body.space_id == space.id))}
+    bodies = {(row.seq, row.place): row for row in session.exec(select(Body).where(Body.space_id == space.id))}
     snapshots = {row.id: row for row in session.exec(select(Snapshot).where(Snapshot.space_id == space.id))}
+    replay = _replay(events, versions)
     problems = [
         *_chain(space, events),
-        *_versions(session, space.id, versions, placed),
-        *_bodies(bodies, versions),
-        *_snapshots(session, space.id, snapshots, committed, versions),
-        *_refs(session, space.id, events, snapshots),
+        *replay.problems,
+        *_versions(session, space.id, versions, replay),
+        *_bodies(bodies, versions, snapshots, replay),
+        *_snapshots(snapshots, replay),
+        *_pages(session, space.id, snapshots, versions),
+        *_refs(session, space.id, replay, snapshots),
     ]
-    head = (events[-1].seq, events[-1].hash) if events else (0, NO_HASH)
+    places = {(version.seq, version.place) for version in versions.values()}
     return Verification(
         problems=problems,
-        head=head,
+        head=(events[-1].seq, events[-1].hash) if events else (0, NO_HASH),
         events=len(events),
         versions=len(versions),
-        erased=len(versions.keys() - bodies.keys()),
+        erased=len(places - bodies.keys()),
         snapshots=len(snapshots),
     )
 
@@ -81,49 +91,99 @@ def _chain(space: Space, events: Sequence[Event]) -> Iterator[str]:
         if event.seq != expected:
             yield f"event {expected} is missing"
             return
-        if event.prev_hash != before or event.hash != journal.event_hash(space, event):
+        if event.hash != journal.event_hash(space, before, event):
             yield f"event {event.seq} was changed"
-        if digest(event.payload) != event.payload_hash:
-            yield f"the payload of event {event.seq} was changed"
         before = event.hash
 
 
+def _replay(events: Sequence[Event], versions: Mapping[str, ItemVersion]) -> _Replay:
+    """Fold the whole journal, branch by branch, as `state` folds a part of it."""
+    replay = _Replay(branches={MAIN: EMPTY})
+    taken: dict[str, Manifest] = {}
+    for event in events:
+        payload = said(event)
+        if event.op == "branch":
+            replay.branches[event.branch] = taken.get(payload["snapshot"], EMPTY)
+            replay.heads[event.branch] = payload["snapshot"]
+        if event.op == "unbranch":
+            replay.branches.pop(event.branch, None)
+            replay.heads.pop(event.branch, None)
+            continue
+        erased = payload.get("erased", [])
+        replay.erased.update(erased)
+        named = [*payload.get("put", []), *erased]
+        if missing := [oid for oid in named if oid not in versions]:
+            replay.problems += [f"version {oid} is missing" for oid in missing]
+            continue
+        for oid in payload.get("put", []):
+            replay.places.setdefault(oid, event.seq)
+        changes: dict[str, str | None] = {versions[oid].item_id: oid for oid in payload.get("put", [])}
+        changes.update(dict.fromkeys(payload.get("drop", [])))
+        standing = replay.branches.get(event.branch, EMPTY).changed(changes)
+        replay.branches[event.branch] = standing
+        if erased:
+            for branch, manifest in replay.branches.items():
+                gone = [versions[oid].item_id for oid in erased if manifest.get(versions[oid].item_id) == oid]
+                replay.branches[branch] = manifest.changed(dict.fromkeys(gone))
+        if event.op == "snapshot":
+            taken[payload["snapshot"]] = standing
+            replay.heads[event.branch] = payload["snapshot"]
+            replay.roots[payload["snapshot"]] = (event.seq, standing.root)
+            if payload["root"] != standing.root:
+                replay.problems.append(f"snapshot {payload['snapshot']} is not what its journal says")
+    return replay
+
+
 def _versions(
-    session: Session,
-    space_id: int,
-    versions: Mapping[str, ItemVersion],
-    placed: Mapping[str, tuple[str, int, int]],
+    session: Session, space_id: int, versions: Mapping[str, ItemVersion], replay: _Replay
 ) -> Iterator[str]:
-    lineage: dict[str, dict[str, list[str]]] = {}
+    by_place = {(version.seq, version.place): version.oid for version in versions.values()}
+    lineage: dict[_Place, dict[str, list[str]]] = {}
     for row in session.exec(select(Lineage).where(Lineage.space_id == space_id)):
-        lineage.setdefault(row.oid, {}).setdefault(row.relation, []).append(row.target)
+        target = by_place.get((row.target_seq, row.target_place), "missing")
+        lineage.setdefault((row.seq, row.place), {}).setdefault(row.relation, []).append(target)
     for oid, version in versions.items():
-        before = lineage.pop(oid, {})
+        before = lineage.pop((version.seq, version.place), {})
+        core = version.pinned or version.kind in CORE_KINDS
         if version_oid(version, before.pop("supersedes", []), before.pop("derived_from", [])) != oid or before:
             yield f"version {oid} was changed"
-        if placed.get(oid) != (version.item_id, version.seq, version.place):
+        if replay.places.get(oid, version.seq) != version.seq or version.core != core:
             yield f"version {oid} is not the one its event names"
-    yield from (f"lineage of {oid} belongs to nothing" for oid in lineage)
-    yield from (f"version {oid} is missing" for oid in placed.keys() - versions.keys())
+    yield from (f"lineage at {place} belongs to nothing" for place in lineage)
 
 
-def _bodies(bodies: Mapping[str, Body], versions: Mapping[str, ItemVersion]) -> Iterator[str]:
-    for oid, body in bodies.items():
-        version = versions.get(oid)
-        if version is None or commitment(body.salt, body.text) != version.body_commitment:
-            yield f"the text of version {oid} was changed"
-        elif body.digest != words(version.kind, body.text):
-            yield f"the digest of version {oid} was changed"
-
-
-def _snapshots(
-    session: Session,
-    space_id: int,
-    snapshots: Mapping[str, Snapshot],
-    committed: Mapping[str, Mapping[str, object]],
+def _bodies(
+    bodies: Mapping[_Place, Body],
     versions: Mapping[str, ItemVersion],
+    snapshots: Mapping[str, Snapshot],
+    replay: _Replay,
 ) -> Iterator[str]:
-    pages = {row.hash: row.entries for row in session.exec(select(Page).where(Page.space_id == space_id))}
+    committed = {(version.seq, version.place): (version.commitment, version.kind) for version in versions.values()}
+    committed.update({(taken.seq, 0): (taken.commitment, "snapshot") for taken in snapshots.values()})
+    for place, body in bodies.items():
+        expected, kind = committed.get(place, ("", ""))
+        if commitment(body.salt, said_in(body).committed) != expected:
+            yield f"what was said at {place} was changed"
+        elif body.digest != words(kind, body.text):
+            yield f"the digest at {place} was changed"
+    for oid, version in versions.items():
+        if ((version.seq, version.place) in bodies) == (oid in replay.erased):
+            yield f"the text of version {oid} is {'still there' if oid in replay.erased else 'missing'}"
+
+
+def _snapshots(snapshots: Mapping[str, Snapshot], replay: _Replay) -> Iterator[str]:
+    for name, snapshot in snapshots.items():
+        if snapshot_id(snapshot) != name:
+            yield f"snapshot {name} was changed"
+        elif replay.roots.get(name) != (snapshot.seq, snapshot.root):
+            yield f"snapshot {name} is not the one its event names"
+    yield from (f"snapshot {name} is missing" for name in replay.roots.keys() - snapshots.keys())
+
+
+def _pages(
+    session: Session, space_id: int, snapshots: Mapping[str, Snapshot], versions: Mapping[str, ItemVersion]
+) -> Iterator[str]:
+    pages = {row.hash: row.content for row in session.exec(select(Page).where(Page.space_id == space_id))}
     for page, content in pages.items():
         if hashlib.sha256(content).digest() != page:
             yield f"page {page.hex()} was changed"
@@ -131,26 +191,17 @@ def _snapshots(
             yield f"a page under {page.hex()} is missing"
         elif any(oid not in versions for oid in entries(content).values()):
             yield f"page {page.hex()} names a version that is missing"
-    for name, snapshot in snapshots.items():
-        said = committed.get(name)
-        if snapshot_id(snapshot) != name:
-            yield f"snapshot {name} was changed"
-        elif said is None or (said["root"], said["log_seq"]) != (snapshot.root, snapshot.log_seq):
-            yield f"snapshot {name} is not the one its event names"
-        elif bytes.fromhex(snapshot.root) not in pages:
-            yield f"the root page of snapshot {name} is missing"
-    yield from (f"snapshot {name} is missing" for name in committed.keys() - snapshots.keys())
+    for snapshot in snapshots.values():
+        if snapshot.paged and bytes.fromhex(snapshot.root) not in pages:
+            yield f"the root page of snapshot {snapshot.id} is missing"
 
 
-def _refs(
-    session: Session, space_id: int, events: Sequence[Event], snapshots: Mapping[str, Snapshot]
-) -> Iterator[str]:
-    last = {event.branch: json.loads(event.payload)["snapshot"] for event in events if event.op in MOVES}
+def _refs(session: Session, space_id: int, replay: _Replay, snapshots: Mapping[str, Snapshot]) -> Iterator[str]:
     refs = {row.name: row.snapshot for row in session.exec(select(Ref).where(Ref.space_id == space_id))}
     for name, snapshot in refs.items():
         if name.startswith(PIN):
             if snapshot not in snapshots:
                 yield f"{name} keeps a snapshot that is missing"
-        elif last.get(name) != snapshot:
+        elif replay.heads.get(name) != snapshot:
             yield f"branch {name} does not point to its last snapshot"
-    yield from (f"branch {name} is missing" for name in last.keys() - refs.keys())
+    yield from (f"branch {name} is missing" for name in replay.heads.keys() - refs.keys())

@@ -55,7 +55,10 @@ class Item(BaseModel):
     key: str | None = Field(default=None, description="Stable name; the same key again supersedes.")
     valid_from: str | None = Field(default=None, description="ISO; true from then on.")
     valid_to: str | None = Field(default=None, description="ISO; no longer true from then on.")
+    keep_until: str | None = Field(default=None, description="ISO; forgotten then.")
     supersedes: list[str] = Field(default=[], description="Item ids this replaces.")
+    derived_from: list[str] = Field(default=[], description="Item ids it was made from.")
+    speaker: str | None = None
     source: Source | None = None
     tags: list[str] = []
     pin: bool = Field(default=False, description="Restore it always.")
@@ -75,6 +78,7 @@ class Remembered(Answer):
 
 class SnapshotTaken(Answer):
     id: str
+    branch: str
     parent: str | None = None
     items: int
     tokens: int = Field(description="Of all items together.")
@@ -94,6 +98,7 @@ class RecallHit(Answer):
     key: str | None = None
     valid_from: str | None = None
     valid_to: str | None = None
+    speaker: str | None = None
     tags: list[str] | None = None
 
 
@@ -114,6 +119,7 @@ class Restored(Answer):
     advertised: int = Field(description="Tokens this kernel claims.")
     left_out: LeftOut | None = None
     note: str | None = None
+    degraded: str | None = None
 
 
 class HistoryEntry(Answer):
@@ -135,4 +141,5 @@ class HistoryEntry(Answer):
     valid_from: str | None = None
     valid_to: str | None = None
     supersedes: list[str] | None = None
+    derived_from: list[str] | None = None
     current: bool | None = Field(default=None, description="Not superseded since.")

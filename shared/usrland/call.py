@@ -26,6 +26,7 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 import anyio
+import anyio.to_thread
 from pydantic import BaseModel
 
 from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
@@ -118,6 +119,7 @@ class _Request:
             tenant=self.principal.tenant,
             namespace=self.principal.namespace,
             source=self.principal.source,
+            client=self.principal.client,
             arguments=self.commitment,
             duration_ms=int((time.monotonic() - self.begun) * 1000),
             **facts,
@@ -187,7 +189,7 @@ class CallPath:
             )
         with self._counted(principal):
             try:
-                request = self._admit(operation, arguments, principal, channel, call_id, begun, whole=whole)
+                request = await self._admit(operation, arguments, principal, channel, call_id, begun, whole=whole)
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
@@ -199,7 +201,7 @@ class CallPath:
 
     # -- admit
 
-    def _admit(
+    async def _admit(
         self,
         operation: Operation,
         arguments: dict[str, Any],
@@ -216,7 +218,8 @@ class CallPath:
         via = ""
         if operation.delegate is not None:
             via = operation.name
-            operation, passed = operation.delegate(values)
+            # it may have to read a catalogue first, and others must be answered meanwhile
+            operation, passed = await anyio.to_thread.run_sync(operation.delegate, values)
             self._require(operation, principal)
             own = dict(passed)
             values = self.parameters(operation).check(own)

@@ -23,6 +23,7 @@ from pydantic import BaseModel
 
 from usrland.errors import InvalidInput
 from usrland.schemas.principal import Principal
+from usrland.visible import visible_text
 
 if TYPE_CHECKING:
     import httpx
@@ -115,13 +116,17 @@ class Operation:
     """Listed as a tool of its own. Others are reached through a `delegate`."""
     delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]] | None = None
     """For an operation that only passes on (`sys_call`): its arguments → the operation meant and that one's
-    arguments. The call path then admits, asks, runs and records the operation meant."""
+    arguments. The call path then admits, asks, runs and records the operation meant. Called in a thread; may
+    block."""
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__  # the dataclass is frozen; these are its own defaults
         set_field(self, "name", self.name or getattr(self.call, "__name__", ""))
         set_field(self, "description", inspect.cleandoc(self.description or self.call.__doc__ or ""))
         set_field(self, "title", self.title or self.name.replace("_", " ").capitalize())
+        if self.parameters is not None:  # generated, in the words of another system's document
+            for text in ("title", "description"):
+                set_field(self, text, visible_text(getattr(self, text)))
         if self.effect not in ("read", "write", "destroy"):
             raise ValueError(
                 f"operation {self.name!r}: effect must be read, write or destroy, not {self.effect!r}"

@@ -3,14 +3,21 @@
 A bearer token is checked here on every request, before the protocol sees it. The older eras name no
 operation in their headers, so the check here is a courtesy that earns the standard 403 challenge; the call
 path checks again and is the one that counts.
+
+Every server is an OAuth protected resource of its own, found through its metadata (RFC 9728) and named by its
+address: a token for one is refused by the others.
 """
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
 from mcp.server.transport_security import TransportSecuritySettings
@@ -21,15 +28,18 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from usrland.errors import InvalidInput
+from usrland.errors import InvalidInput, UsrlandError
 from usrland.host import PRINCIPAL_KEY, Host
-from usrland.identity import TokenFile, local_principal
+from usrland.identity import OAuth, TokenFile, Verifier, local_principal
+from usrland.identity.tokens import PREFIX
 from usrland.schemas.principal import Principal
-from usrland.settings import Settings
+from usrland.settings import ServerTable, Settings
 
 __all__ = ["Edge", "mount"]
 
 logger = logging.getLogger(__name__)
+
+METADATA = "/.well-known/oauth-protected-resource"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,28 +47,99 @@ class Edge:
     """Who may come in: holders of a token, or (on loopback, while there are no tokens) everyone here."""
 
     tokens: TokenFile
+    verifier: Verifier | None
     everyone: Principal | None
+    base: str
+    """The address clients use, without a path."""
 
     @classmethod
-    def of(cls, settings: Settings, *, loopback: bool) -> Edge:
-        """Raises `InvalidInput` where strangers could come in."""
+    def of(cls, settings: Settings, *, loopback: bool, address: str) -> Edge:
+        """`address` is the base address where the settings name none. Raises `InvalidInput` where strangers
+        could come in."""
         tokens = TokenFile.of(settings.home)
-        if tokens.tokens():
-            return cls(tokens, None)
+        base = (settings.section("server", ServerTable).public_url or address).rstrip("/")
+        config = settings.section("oauth", OAuth)
+        verifier = Verifier(config) if config.issuer else None
+        if verifier is not None or tokens.tokens():
+            return cls(tokens, verifier, None, base)
         if not loopback:
             raise InvalidInput(
                 "this address can be reached from outside, and there are no tokens.",
-                fix="Make one with: usrland token add NAME --scopes …, or bind 127.0.0.1.",
+                fix="Make one with: usrland token add NAME --scopes …, name an authorization server under [oauth] "
+                "in usrland.toml, or bind 127.0.0.1.",
             )
         logger.warning("no tokens: every program on this machine may call, as you. See: usrland token add")
-        return cls(tokens, local_principal(settings))
+        return cls(tokens, None, local_principal(settings), base)
 
-    def principal(self, headers: Headers) -> Principal | None:
+    async def principal(self, token: str, audience: Collection[str]) -> Principal | None:
         if self.everyone is not None:
             return self.everyone
-        given = headers.getlist("authorization")
-        kind, _, token = given[0].partition(" ") if len(given) == 1 else ("", "", "")
-        return self.tokens.principal(token.strip()) if kind.lower() == "bearer" else None
+        if self.verifier is None or token.startswith(PREFIX):
+            return self.tokens.principal(token)
+        return await self.verifier.principal(token, audience=audience)
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """One server, as OAuth sees it."""
+
+    host: Host
+    edge: Edge
+    path: str
+    """Below the base; empty where it is alone."""
+
+    @property
+    def addresses(self) -> Sequence[str]:
+        """By which a token may be meant for it; the first is its name."""
+        return [f"{self.edge.base}{self.path}/{door}" for door in ("mcp", "sse")]
+
+    @property
+    def metadata_path(self) -> str:
+        return f"{METADATA}{urlsplit(self.addresses[0]).path}"
+
+    async def metadata(self, _: Request) -> Response:
+        assert self.edge.verifier is not None
+        return JSONResponse(
+            {
+                "resource": self.addresses[0],
+                "resource_name": self.host.service.title,
+                "authorization_servers": [self.edge.verifier.config.issuer],
+                "scopes_supported": sorted(self.scopes),
+                "bearer_methods_supported": ["header"],
+            },
+            headers={"access-control-allow-origin": "*"},
+        )
+
+    @property
+    def scopes(self) -> frozenset[str]:
+        """What reading takes: who needs more is told which at the call."""
+        return frozenset(
+            scope
+            for operation in self.host.path.operations
+            if operation.effect == "read"
+            for scope in operation.scopes
+        )
+
+    def challenge(self, status: int, error: str, scopes: frozenset[str]) -> Response:
+        text = {
+            400: "[invalid_input] several Authorization headers. Send one.",
+            401: "[denied] no valid token. Send 'Authorization: Bearer …'; make one with: usrland token add.",
+            403: f"[denied] missing scope: {', '.join(sorted(scopes))}. Ask the operator to grant it.",
+        }[status]
+        facts = {"error": error, "scope": " ".join(sorted(scopes))}
+        if self.edge.verifier is not None:
+            facts["resource_metadata"] = f"{_origin(self.edge.base)}{self.metadata_path}"
+        challenge = ", ".join(f'{name}="{value}"' for name, value in facts.items() if value)
+        return JSONResponse(
+            {"error": error or "unauthorized", "error_description": text},
+            status_code=status,
+            headers={"WWW-Authenticate": f"Bearer {challenge}"},
+        )
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,20 +147,42 @@ class _Guarded:
     """An ASGI application behind the edge. A class, because a `Route` takes a function for a view."""
 
     app: ASGIApp
-    edge: Edge
-    host: Host
+    resource: _Resource
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
-        principal = self.edge.principal(headers)
+        answer = await self._refusal(headers, scope)
+        await (answer or self.app)(scope, receive, send)
+
+    async def _refusal(self, headers: Headers, scope: Scope) -> Response | None:
+        """What is answered in place of the application; else the caller is in the scope now."""
+        resource = self.resource
+        given = headers.getlist("authorization")
+        if len(given) > 1:
+            return resource.challenge(400, "invalid_request", frozenset())
+        kind, _, token = given[0].partition(" ") if given else ("", "", "")
+        try:
+            principal = await resource.edge.principal(
+                token.strip() if kind.lower() == "bearer" else "", resource.addresses
+            )
+        except UsrlandError as error:  # the file of tokens is damaged: nobody comes in until it is mended
+            logger.error("nobody can be let in: %s", error)
+            return JSONResponse({"error": "temporarily_unavailable"}, status_code=503)
         if principal is None:
-            await _challenge(401, "invalid_token", _scopes(self.host))(scope, receive, send)
-            return
-        missing = _missing(self.host, principal, headers)
+            return resource.challenge(401, "invalid_token" if given else "", resource.scopes)
+        missing = _missing(resource.host, principal, headers)
         if missing:
-            await _challenge(403, "insufficient_scope", missing)(scope, receive, send)
-            return
-        await self.app({**scope, PRINCIPAL_KEY: principal}, receive, send)
+            logger.info("%s lacks %s", principal.subject, ", ".join(sorted(missing)))
+            return resource.challenge(403, "insufficient_scope", missing)
+        scope[PRINCIPAL_KEY] = principal
+        scope["user"] = _user(principal)
+        return None
+
+
+def _user(principal: Principal) -> AuthenticatedUser:
+    """The caller, as the SDK compares those who send to a stream with the one who opened it."""
+    owner = json.dumps([principal.source, principal.tenant, principal.namespace, principal.subject])
+    return AuthenticatedUser(AccessToken(token="", client_id=principal.client or owner, scopes=[], subject=owner))
 
 
 def _missing(host: Host, principal: Principal, headers: Headers) -> frozenset[str]:
@@ -89,25 +192,6 @@ def _missing(host: Host, principal: Principal, headers: Headers) -> frozenset[st
     name = headers.get("mcp-name", "")
     needed = [op.scopes for op in host.service.operations if op.name == name]
     return principal.missing(needed[0]) if needed else frozenset()
-
-
-def _scopes(host: Host) -> frozenset[str]:
-    return frozenset(
-        scope for operation in host.path.operations if operation.effect == "read" for scope in operation.scopes
-    )
-
-
-def _challenge(status: int, error: str, scopes: frozenset[str]) -> Response:
-    text = {
-        401: "[denied] no valid token. Send 'Authorization: Bearer …'; make one with: usrland token add.",
-        403: f"[denied] missing scope: {', '.join(sorted(scopes))}. Ask the operator to grant it.",
-    }[status]
-    challenge = f'Bearer error="{error}", scope="{" ".join(sorted(scopes))}"'
-    return JSONResponse(
-        {"error": error, "error_description": text},
-        status_code=status,
-        headers={"WWW-Authenticate": challenge},
-    )
 
 
 def mount(
@@ -122,16 +206,20 @@ def mount(
     routes: list[BaseRoute] = [Route("/healthz", _healthz)]
     managers: list[StreamableHTTPSessionManager] = []
     for name, host in hosts.items():
-        inner = _sse_routes(host, edge, security, prefix="" if alone else f"/{name}")
+        resource = _Resource(host, edge, "" if alone else f"/{name}")
+        inner = _sse_routes(resource, security)
         if not sse_only:
             manager = StreamableHTTPSessionManager(app=host.server, stateless=True, security_settings=security)
             managers.append(manager)
-            inner.insert(0, Route("/mcp", _Guarded(StreamableHTTPASGIApp(manager), edge, host)))
+            inner.insert(0, Route("/mcp", _Guarded(StreamableHTTPASGIApp(manager), resource)))
+        if edge.verifier is not None:
+            routes.append(Route(resource.metadata_path, resource.metadata))
         routes += inner if alone else [Mount(f"/{name}", routes=inner)]
     return Starlette(routes=routes), managers
 
 
-def _sse_routes(host: Host, edge: Edge, security: TransportSecuritySettings, *, prefix: str) -> list[BaseRoute]:
+def _sse_routes(resource: _Resource, security: TransportSecuritySettings) -> list[BaseRoute]:
+    host = resource.host
     transport = SseServerTransport("/messages/", security_settings=security)
 
     async def connect(scope: Scope, receive: Receive, send: Send) -> None:
@@ -139,8 +227,8 @@ def _sse_routes(host: Host, edge: Edge, security: TransportSecuritySettings, *, 
             await host.server.run(read, write, host.server.create_initialization_options())
 
     return [
-        Route("/sse", _Guarded(connect, edge, host), methods=["GET"]),
-        Mount("/messages", _Guarded(transport.handle_post_message, edge, host)),
+        Route("/sse", _Guarded(connect, resource), methods=["GET"]),
+        Mount("/messages", _Guarded(transport.handle_post_message, resource)),
     ]
 
 

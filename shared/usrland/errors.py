@@ -19,7 +19,8 @@ something went wrong inside.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 __all__ = [
     "Conflict",
@@ -40,11 +41,20 @@ class UsrlandError(Exception):
     code: ClassVar[str] = "error"
     default_fix: ClassVar[str] = ""
 
-    def __init__(self, fact: str, *, fix: str = "", retry_after_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        fact: str,
+        *,
+        fix: str = "",
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`details`: the same fact in parts, as JSON values, for who goes on from it by program."""
         super().__init__(fact)
         self.fact = fact
         self.fix = fix or self.default_fix
         self.retry_after_seconds = retry_after_seconds
+        self.details = dict(details or {})
 
     def __str__(self) -> str:
         text = f"[{self.code}] {self.fact}"

@@ -98,9 +98,12 @@ class Settings:
     def file(self) -> Path:
         return self.home / FILE_NAME
 
-    def section(self, name: str, model: type[SectionT]) -> SectionT:
-        """One table, checked; raises `InvalidInput` naming every wrong or unknown key."""
-        values = dict(self.tables.get(name, {}))
+    def section(self, name: str, model: type[SectionT], **defaults: object) -> SectionT:
+        """One table, checked; raises `InvalidInput` naming every wrong or unknown key.
+
+        `defaults` are for what only a home can tell, such as a path in it.
+        """
+        values = {**defaults, **self.tables.get(name, {})}
         prefix = f"USRLAND_{name.upper().replace('-', '_')}_"
         for field_name in model.model_fields:
             text = self.environment.get(prefix + field_name.upper())

@@ -160,7 +160,7 @@ async def application(
 
     table = settings.section("server", ServerTable)
     address, port = listener.getsockname()[:2]
-    edge = Edge.of(settings, loopback=address in LOOPBACK)
+    edge = Edge.of(settings, loopback=address in LOOPBACK, address=f"http://{_place(address, port)}")
     security = TransportSecuritySettings(
         enable_dns_rebinding_protection=True,
         allowed_hosts=_hosts(table, address, port),
@@ -195,9 +195,13 @@ def _origins(table: ServerTable, address: str, port: int) -> list[str]:
     return [*(local if address in LOOPBACK else []), *table.allowed_origins]
 
 
+def _place(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+
+
 def _announce(hosts: Mapping[str, Host], address: str, port: int, *, sse_only: bool, alone: bool) -> None:
     """Say on stderr where everything is. Tests and people read the same lines."""
-    where = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    where = _place(address, port)
     for name in hosts:
         base = f"http://{where}" if alone else f"http://{where}/{name}"
         if not sse_only:

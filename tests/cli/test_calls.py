@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from usrland.audit import VerifyingKey, opened
+from usrland.audit.merkle import leaf_hash, proves_inclusion
 from usrland.probe import Launch, ServerProcess
 
 TASKS = "example-connector"
@@ -63,9 +66,25 @@ def test_the_last_calls_can_be_had_as_json(called: Any) -> None:
 
 def test_an_unbroken_log_is_verified_also_against_a_head_kept_elsewhere(called: Any) -> None:
     head = called.run("audit", "head")
-    assert json.loads(head)["chain"] == TASKS
+    assert head.splitlines()[0].endswith(f"/{TASKS}")
+    key = called.home / "key"
+    key.write_text(called.run("audit", "key"), encoding="utf-8")
 
     assert f"{TASKS}: 4 entries, unbroken" in called.run("audit", "verify", "--head", "-", text=head)
+    said = called.run("audit", "verify", "--head", "-", "--key", str(key), text=head)
+    assert f"{TASKS}: 4 entries, unbroken" in said
+    key.write_text("somebody+00000000+AAAA\n", encoding="utf-8")
+    called.run("audit", "verify", "--head", "-", "--key", str(key), exit_code=1, text=head)
+
+
+def test_one_call_is_proven_to_somebody_who_has_only_the_key(called: Any) -> None:
+    proof = called.run_json("audit", "prove", TASKS, "1")
+
+    (checkpoint,) = opened(proof["checkpoint"], [VerifyingKey.parse(called.run("audit", "key"))])
+    path = [base64.b64decode(each) for each in proof["path"]]
+    entry = proof["entry"].encode()
+    assert json.loads(entry)["operation"] == "task_add"
+    assert proves_inclusion(leaf_hash(entry), proof["index"], checkpoint.size, path, checkpoint.root)
 
 
 def test_an_edited_log_is_found(copied: Any) -> None:

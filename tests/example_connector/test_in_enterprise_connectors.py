@@ -24,8 +24,9 @@ async def test_a_table_of_connectors_toml_is_all_it_takes(tmp_path: Path) -> Non
     assert (found.structured_content or {})["items"] == [added.structured_content]
 
 
-def test_a_kind_alone_is_enough_to_be_listed_and_only_to_read(tmp_path: Path) -> None:
-    (tmp_path / "connectors.toml").write_text('[tasks]\nkind = "example"\n', encoding="utf-8")
+def test_without_a_grant_it_is_listed_only_to_read(tmp_path: Path) -> None:
+    table = '[tasks]\nkind = "example"\nfile = "tasks.sqlite"\n'
+    (tmp_path / "connectors.toml").write_text(table, encoding="utf-8")
 
     names = [operation.name for operation in service(Settings.load(tmp_path, environment={})).operations]
 

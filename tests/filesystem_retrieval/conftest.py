@@ -64,6 +64,10 @@ class Desk:
     async def found(self, query: str, **arguments: Any) -> list[str]:
         return [passage.path for passage in (await self.search(query, **arguments)).items]
 
+    async def scan(self) -> None:
+        """Have the server see what is on the disk now."""
+        await self.server.state["index_once"]()
+
     async def use(self, tool: str, *arguments: Any, **named: Any) -> Any:
         """Call a tool as the server declares it."""
         return await self.server.operation(tool).call(*arguments, call=self.call, **named)
@@ -78,6 +82,12 @@ def make_desk(tmp_path: Path, minilm: Embedder) -> Callable[..., Desk]:
         return Desk(home=tmp_path / "home", folder=folder, table=table, model=Counting(minilm))
 
     return make
+
+
+@pytest.fixture
+def writable(make_desk: Callable[..., Desk], tmp_path: Path) -> Desk:
+    """A desk whose root may be written to."""
+    return make_desk(roots={"docs": {"folder": str(tmp_path / "docs"), "writable": True}})
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import hashlib
 import io
 import zipfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -192,6 +193,22 @@ async def test_a_pdf_is_found_and_read_by_page(desk: Any) -> None:
     assert (second.text.strip(), second.page, second.pages) == ("The walrus swims north.", 2, 2)
     with pytest.raises(InvalidInput, match="no page 3"):
         await desk.use("fs_read", "report.pdf", page=3)
+
+
+async def test_a_library_planted_in_the_temporary_folder_is_not_loaded(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "temporary"
+    planted = shared / "kreuzberg-pdfium" / "libpdfium.so"
+    planted.parent.mkdir(parents=True)
+    planted.write_bytes(b"not ours")
+    monkeypatch.setattr("tempfile.tempdir", str(shared))
+    desk.write("report.pdf", pdf(["The walrus swims north."]))
+
+    read = await desk.use("fs_read", "report.pdf")
+
+    assert read.text.strip() == "The walrus swims north."
+    assert (planted.read_bytes(), len(list(shared.rglob("*")))) == (b"not ours", 2)
 
 
 async def test_a_word_document_is_found_under_its_heading(desk: Any) -> None:

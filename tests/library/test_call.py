@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
 import pytest
 import toy
 
-from usrland import Call, Principal
+from usrland import Call, Operation, Principal
 from usrland.audit import Entry
 from usrland.call import CallPath, Consent
 from usrland.errors import (
@@ -114,6 +115,23 @@ async def test_a_delegate_is_admitted_as_the_operation_meant(
 
     recorded = [(entry["operation"], entry.get("via"), entry["phase"]) for entry in await entries(path)]
     assert ("add", "pass_on", "read") in recorded
+
+
+async def test_others_are_answered_while_a_delegate_looks_its_operation_up(path: CallPath, notes: toy.Toy) -> None:
+    (add,) = (operation for operation in notes.operations() if operation.name == "add")
+    looked_up = threading.Event()
+
+    def meant(arguments: Mapping[str, Any]) -> tuple[Operation, Mapping[str, Any]]:
+        assert looked_up.wait(30)
+        return add, {"left": 1}
+
+    slow = Operation(call=notes.pass_on, effect="read", scopes=toy.READ, delegate=meant)
+    path = CallPath([slow, add], path.ledger)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(lambda: path.run("pass_on", {"name": "add"}, principal=OWNER))
+        await anyio.wait_all_tasks_blocked()
+        assert (await path.run("add", {"left": 1}, principal=OWNER)).structured == {"value": 3}
+        looked_up.set()
 
 
 async def test_one_principal_cannot_take_all_the_places(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
+from sqlmodel import Session
 
 from usrland.database import Database
 from usrland.errors import InvalidInput, Unavailable
@@ -44,6 +45,21 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def names(database: Database) -> list[str]:
     return sorted(database.read_now(lambda s: s.execute(text("SELECT name FROM thing")).scalars().all()))
+
+
+async def test_a_read_sees_one_state_whatever_others_write_meanwhile(url: str, migrations: Path) -> None:
+    database = Database(url, [migrations])
+    await database.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('first')")))
+
+    def twice(session: Session) -> tuple[int, int]:
+        count = text("SELECT count(*) FROM thing")
+        before = session.execute(count).scalar_one()
+        database.write_now(lambda s: s.execute(text("INSERT INTO thing VALUES ('second')")))
+        return before, session.execute(count).scalar_one()
+
+    assert await database.read(twice) == (1, 1)
+    assert names(database) == ["first", "second"]
+    database.close()
 
 
 async def test_a_write_is_all_or_nothing_and_a_read_changes_nothing(url: str, migrations: Path) -> None:

@@ -250,9 +250,11 @@ def test_with_tokens_only_their_holders_come_in_and_a_missing_scope_is_challenge
         sent = [*{**headers, "mcp-name": name}.items(), *(("authorization", value) for value in authorization)]
         return httpx.post(f"{url}/mcp", headers=sent, json=body)
 
-    for response in (post(), post("Bearer wrong"), post(f"Basic {token}"), post(f"Bearer {token}", "Bearer x")):
+    for response in (post("Bearer wrong"), post(f"Basic {token}")):
         assert response.status_code == 401
         assert 'error="invalid_token", scope="toy:read"' in response.headers["www-authenticate"]
+    assert post().headers["www-authenticate"] == 'Bearer scope="toy:read"'
+    assert post(f"Bearer {token}", "Bearer x").status_code == 400
     refused = post(f"Bearer {token}")
     assert refused.status_code == 403
     assert 'error="insufficient_scope", scope="toy:write"' in refused.headers["www-authenticate"]

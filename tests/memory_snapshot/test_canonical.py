@@ -19,8 +19,8 @@ def test_a_float_is_refused_wherever_it_stands(value: object) -> None:
 
 
 def test_a_commitment_needs_its_salt() -> None:
-    assert commitment(b"one", "yes") == commitment(b"one", "yes")
-    assert commitment(b"one", "yes") != commitment(b"two", "yes")
+    assert commitment("01", {"text": "yes"}) == commitment("01", {"text": "yes", "key": None})
+    assert commitment("01", {"text": "yes"}) != commitment("02", {"text": "yes"})
 
 
 @pytest.mark.parametrize(

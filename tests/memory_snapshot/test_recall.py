@@ -10,6 +10,7 @@ import pytest
 from filelock import FileLock
 
 from memory_snapshot import index as index_module
+from memory_snapshot.recall import UNREAD
 from memory_snapshot.scan import scan
 from memory_snapshot.wire import Item
 from usrland import InvalidInput
@@ -38,7 +39,23 @@ async def test_while_another_process_feeds_the_index_the_journal_is_searched(des
     folder = desk.settings.data("memory-snapshot") / "index"
     with FileLock(folder / "feed.lock"):
         await desk.remember("the second zebra")
-        assert sorted(await desk.recalled("zebra")) == ["the first zebra", "the second zebra"]
+        page = await desk.recall("zebra")
+
+    assert sorted(hit.text for hit in page.items) == ["the first zebra", "the second zebra"]
+    assert "no embedding model" in page.degraded
+
+
+async def test_what_the_index_has_not_read_is_said_to_be_found_by_words(sit: Callable[..., Any]) -> None:
+    desk = sit(embedding="minilm")
+    await desk.remember("the first zebra")
+    assert (await desk.recall("zebra")).degraded is None
+    with FileLock(desk.settings.data("memory-snapshot") / "index" / "feed.lock"):
+        await desk.remember("the second zebra")
+        page = await desk.recall("zebra")
+
+    assert len(page.items) == 2
+    assert page.degraded == UNREAD
+    assert (await desk.recall("zebra")).degraded is None
 
 
 async def test_an_index_that_was_lost_is_made_again(sit: Callable[..., Any]) -> None:
@@ -57,7 +74,7 @@ async def test_an_index_that_cannot_be_used_is_said_and_done_without(desk: Any) 
     page = await desk.recall("zebra")
 
     assert [hit.text for hit in page.items] == ["the zebra"]
-    assert "index cannot be used" in page.note
+    assert "index cannot be used" in page.degraded
 
 
 async def test_a_rebuilt_index_answers_as_before(desk: Any) -> None:
@@ -160,7 +177,7 @@ async def test_an_empty_store_answers_too(desk: Any) -> None:
 async def test_an_answer_by_words_alone_says_so(desk: Any) -> None:
     await desk.remember("the zebra")
 
-    assert BY_WORDS in (await desk.recall("zebra")).note
+    assert BY_WORDS in (await desk.recall("zebra")).degraded
 
 
 async def test_keys_and_tags_are_found(desk: Any) -> None:
@@ -204,7 +221,7 @@ async def test_meaning_is_found_where_no_word_matches(
     page = await desk.recall("Which medicine did the doctor give?")
 
     assert [hit.text for hit in page.items] == ["The physician prescribed new pills"]
-    assert page.note is None
+    assert page.degraded is None
     assert (await desk.recall("the history of the Ottoman empire")).items == []
 
 

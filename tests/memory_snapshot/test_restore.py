@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -11,28 +10,30 @@ from hypothesis import strategies as st
 from memory_snapshot.items import Remembrance
 from memory_snapshot.kernels import PROFILES, profile
 from memory_snapshot.packing import pack
+from memory_snapshot.said import Said
 from memory_snapshot.wire import Item, Source
 from usrland import InvalidInput, tokens
 
 
 def remembrance(text: str, seq: int = 1, day: str = "2026-05-08", **changes: Any) -> Remembrance:
+    said = {name: changes.pop(name) for name in ("key", "uri", "speaker") if name in changes}
     fields = {
         "oid": f"{seq:064x}",
         "item_id": f"{seq:08x}" + "0" * 24,
-        "key": None,
         "kind": "fact",
         "actor": "ann",
-        "source": json.dumps({"origin": "model_inference"}),
+        "origin": "model_inference",
         "trust": "model_inference",
         "valid_from": None,
         "valid_to": None,
+        "retention": None,
         "recorded_at": f"{day}T00:00:00.000000Z",
-        "tags": "[]",
         "pinned": False,
+        "core": False,
         "tokens": tokens.count(text),
         "seq": seq,
         "place": 0,
-        "text": text,
+        "said": Said(text=text, **said),
     }
     return Remembrance(**{**fields, **changes})
 
@@ -124,8 +125,7 @@ def test_a_text_cannot_pass_itself_off_as_another_item_or_heading() -> None:
 
 
 def test_provenance_is_named_where_it_is_not_the_usual_one() -> None:
-    web = json.dumps({"origin": "tool_external", "uri": "https://example.org"})
-    strange = remembrance("buy gold", 3, source=web, trust="tool_external", actor="bob")
+    strange = remembrance("buy gold", 3, uri="https://example.org", trust="tool_external", actor="bob")
     text = pack([], [remembrance("one", 1), remembrance("two", 2), strange], budget=500, mode="pack").text
 
     assert "By ann, model_inference, unless noted." in text

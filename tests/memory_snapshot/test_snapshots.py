@@ -6,9 +6,9 @@ from typing import Any
 import anyio
 import pytest
 
-from memory_snapshot import snapshots
 from memory_snapshot.tables import Snapshot
 from memory_snapshot.wire import Item
+from memory_snapshot.writing import snapshot_id
 from usrland import Conflict, InvalidInput, NotFound, Principal
 
 
@@ -16,27 +16,34 @@ def snapshot(**changes: Any) -> Snapshot:
     fields = {
         "space_id": 1,
         "id": "",
+        "seq": 1,
+        "branch": "main",
+        "paged": False,
         "root": "ab" * 32,
         "parents": "[]",
         "author": '{"subject":"ann"}',
-        "message": "first",
+        "commitment": "cd" * 32,
         "reason": "manual",
-        "working_set": '{"items":1,"tokens":2}',
-        "log_seq": 1,
+        "items": 1,
+        "tokens": 2,
         "taken_at": "2026-01-01T00:00:00.000000Z",
     }
     return Snapshot(**{**fields, **changes})
 
 
 def test_the_same_content_has_the_same_id_in_any_space_and_journal() -> None:
-    elsewhere = snapshot(space_id=7, log_seq=90)
+    elsewhere = snapshot(space_id=7, seq=90, branch="other", paged=True)
 
-    assert snapshots.snapshot_id(snapshot()) == snapshots.snapshot_id(elsewhere)
+    assert snapshot_id(snapshot()) == snapshot_id(elsewhere)
 
 
-@pytest.mark.parametrize("field", ["root", "parents", "author", "message", "reason", "working_set", "taken_at"])
+@pytest.mark.parametrize(
+    "field", ["root", "parents", "author", "commitment", "reason", "items", "tokens", "taken_at"]
+)
 def test_every_part_of_a_snapshot_is_in_its_id(field: str) -> None:
-    assert snapshots.snapshot_id(snapshot(**{field: "other"})) != snapshots.snapshot_id(snapshot())
+    other = 7 if field in ("items", "tokens") else "other"
+
+    assert snapshot_id(snapshot(**{field: other})) != snapshot_id(snapshot())
 
 
 async def test_items_are_remembered_and_committed_in_one_call(desk: Any) -> None:
@@ -55,13 +62,17 @@ async def test_snapshots_follow_each_other(desk: Any) -> None:
     assert second.parent == first.id
 
 
-async def test_the_same_items_share_all_their_pages(desk: Any) -> None:
-    await desk.snapshot("first", *[f"note {number}" for number in range(60)])
-    before = await desk.ask("SELECT count(*) FROM memory_page")
-    await desk.snapshot("second")
+async def test_a_manifest_is_stored_once_enough_has_changed_and_is_read_back(sit: Callable[..., Any]) -> None:
+    desk = sit()
+    for batch in range(8):
+        notes = [f"note {batch}/{number}" for number in range(80)]
+        taken = await desk.snapshot(f"batch {batch}", *notes)
 
-    assert await desk.ask("SELECT count(*) FROM memory_page") == before
-    assert len(set(await desk.ask("SELECT root FROM memory_snapshot"))) == 1
+    assert await desk.ask("SELECT count(*) FROM memory_snapshot WHERE paged") == [1]
+    assert 0 < (await desk.ask("SELECT count(*) FROM memory_page"))[0] < 300
+    cold = await sit().restore(ref=taken.id)
+    assert cold.items + cold.left_out.items == 640
+    assert (await desk.verify()).problems == []
 
 
 async def test_a_stale_expected_head_conflicts_and_names_the_new_one(desk: Any) -> None:
@@ -98,12 +109,12 @@ async def test_the_head_moves_only_from_where_it_was_seen(desk: Any) -> None:
     store = await desk.memory.store()
 
     def move_behind_its_back(session: Any) -> None:
-        from memory_snapshot import remember
+        from memory_snapshot import drafts, writing
 
-        writing = remember.begin(session, store._states, Principal(subject="ann"), None)
-        writing.ref.generation += 1
-        session.expunge(writing.ref)
-        snapshots._move(writing, "ab" * 32)
+        found = writing.begin(session, store._states, Principal(subject="ann"))
+        session.expunge(found.ref)
+        found.ref.generation += 1
+        found.commit(drafts.message("second"), "manual")
 
     with pytest.raises(Conflict, match="no longer"):
         await desk.database.write(move_behind_its_back)
@@ -121,7 +132,8 @@ async def test_a_pin_is_a_name_that_stays_with_its_snapshot(desk: Any) -> None:
     pinned = await desk.snapshot("keep", pin=True)
     await desk.snapshot("next")
 
-    assert await desk.ask("SELECT snapshot FROM memory_ref WHERE name LIKE 'pin/%'") == [pinned.id]
+    assert await desk.ask("SELECT name FROM memory_ref WHERE name LIKE 'pin/%'") == [f"pin/{pinned.id[:8]}"]
+    assert (await desk.restore(ref=f"pin/{pinned.id[:8]}")).snapshot == pinned.id
 
 
 async def test_restoring_a_snapshot_brings_what_it_held_and_nothing_newer(desk: Any) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Protocol
 
 import anyio
 import pytest
+from counting import Counting
 from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -33,15 +35,39 @@ def rows(scope: str = "main") -> list[IndexRow]:
     return [IndexRow(id=f"{scope}/{key}", scope=scope, text=text, extra=key) for key, text in TEXTS.items()]
 
 
-async def test_words_find_what_they_name_before_there_is_any_model(index: HybridIndex, model: Model) -> None:
+async def test_words_find_what_they_name_while_the_model_is_loading(tmp_path: Path, minilm: Embedder) -> None:
+    come = threading.Event()
+
+    class Late:
+        generation = "late"
+        dimensions = 384
+        ready = False
+        documents = minilm.documents
+        query = minilm.query
+
+        def load(self) -> None:
+            come.wait(60)
+
+    index = HybridIndex(tmp_path, Late(), model_seconds=0.01)
     await index.upsert(rows())
 
     answer = await index.search("http request", scopes=["main"])
+    come.set()
 
     assert [hit.extra for hit in answer.hits] == ["parser"]
-    assert answer.degraded is not None
-    assert "still loading" in answer.degraded
-    assert model.embedded == []
+    assert answer.degraded == "the embedding model is still loading: these are matches by words alone."
+
+
+async def test_the_first_search_of_a_process_waits_for_the_model(
+    index: HybridIndex, model: Model, tmp_path: Path
+) -> None:
+    await index.upsert(rows())
+    await index.embed_pending()
+    anew = HybridIndex(tmp_path / "index", Counting(model))
+
+    answer = await anew.search("How do I get my money back?", scopes=["main"])
+
+    assert (answer.hits[0].extra, answer.degraded) == ("refund", None)
 
 
 async def test_meaning_finds_a_paraphrase_that_words_miss(index: HybridIndex) -> None:

@@ -1,4 +1,4 @@
-"""The journal, the versions it names, and the snapshots over them.
+"""The journal, the versions it names, what was said in them, and the snapshots over them.
 
 Revision ID: memory_0001
 """
@@ -13,8 +13,8 @@ down_revision = None
 branch_labels = ("memory_snapshot",)
 depends_on = None
 
-WRITTEN_ONCE = ("memory_item_version", "memory_lineage", "memory_page", "memory_snapshot")
-"""Never updated. They may be deleted from: a compaction drops what no snapshot needs."""
+WRITTEN_ONCE = ("memory_item_version", "memory_lineage", "memory_page", "memory_snapshot", "memory_body")
+"""Never updated. They may be deleted from: an erasure empties bodies."""
 
 
 def upgrade() -> None:
@@ -28,59 +28,80 @@ def upgrade() -> None:
     op.create_table(
         "memory_event",
         _space(),
-        sa.Column("seq", sa.BigInteger, primary_key=True, autoincrement=False),
-        *_texts("prev_hash", "hash", "op", "branch", "actor", "payload", "payload_hash", "at"),
+        _place("seq"),
+        *_bytes("hash"),
+        *_texts("op", "branch", "actor", "payload", "at"),
     )
+    _partial_index("memory_event", "turns", ["seq"], "op IN ('branch', 'rollback', 'merge', 'import')")
     op.create_table(
         "memory_item_version",
         _space(),
-        sa.Column("oid", sa.Text, primary_key=True),
-        *_texts("item_id", "kind", "actor", "source", "trust", "body_commitment", "recorded_at", "tags"),
-        *_optional_texts("key", "host", "model", "valid_from", "valid_to", "retention"),
-        sa.Column("pinned", sa.Boolean, nullable=False),
+        _place("seq"),
+        _place("place"),
+        *_bytes("oid", "item_id", "commitment"),
+        *_texts("kind", "actor", "origin", "trust", "recorded_at"),
+        *_optional_texts("valid_from", "valid_to", "retention"),
+        *(sa.Column(name, sa.Boolean, nullable=False) for name in ("pinned", "core")),
         sa.Column("tokens", sa.Integer, nullable=False),
-        sa.Column("seq", sa.BigInteger, nullable=False),
-        sa.Column("place", sa.Integer, nullable=False),
+        sqlite_with_rowid=False,
     )
+    op.create_index("memory_item_version_oid", "memory_item_version", ["space_id", "oid"], unique=True)
     op.create_index("memory_item_version_item", "memory_item_version", ["space_id", "item_id"])
-    op.create_index("memory_item_version_key", "memory_item_version", ["space_id", "key"])
-    op.create_index("memory_item_version_seq", "memory_item_version", ["space_id", "seq"])
+    _partial_index("memory_item_version", "core", ["seq"], "core")
+    _partial_index("memory_item_version", "begin", ["valid_from"], "valid_from IS NOT NULL")
+    _partial_index("memory_item_version", "end", ["valid_to"], "valid_to IS NOT NULL")
+    _partial_index("memory_item_version", "retention", ["retention"], "retention IS NOT NULL")
     op.create_table(
         "memory_lineage",
         _space(),
-        sa.Column("oid", sa.Text, primary_key=True),
+        _place("seq"),
+        _place("place"),
         sa.Column("relation", sa.Text, primary_key=True),
-        sa.Column("target", sa.Text, primary_key=True),
+        _place("target_seq"),
+        _place("target_place"),
+        sqlite_with_rowid=False,
     )
-    op.create_index("memory_lineage_target", "memory_lineage", ["space_id", "target"])
+    op.create_index("memory_lineage_target", "memory_lineage", ["space_id", "target_seq", "target_place"])
     op.create_table(
         "memory_body",
         _space(),
-        sa.Column("oid", sa.Text, primary_key=True),
-        sa.Column("salt", sa.LargeBinary, nullable=False),
-        *_texts("text", "digest"),
+        _place("seq"),
+        _place("place"),
+        *_bytes("salt", "digest"),
+        *_texts("text"),
+        *_optional_texts("key", "tags", "speaker", "uri", "span"),
     )
     op.create_index("memory_body_digest", "memory_body", ["space_id", "digest"])
+    _partial_index("memory_body", "key", ["key"], "key IS NOT NULL")
     op.create_table(
         "memory_page",
         _space(),
         sa.Column("hash", sa.LargeBinary, primary_key=True),
-        sa.Column("entries", sa.LargeBinary, nullable=False),
+        *_bytes("content"),
     )
     op.create_table(
         "memory_snapshot",
         _space(),
-        sa.Column("id", sa.Text, primary_key=True),
-        *_texts("root", "parents", "author", "message", "reason", "working_set", "taken_at"),
-        sa.Column("log_seq", sa.BigInteger, nullable=False),
+        sa.Column("id", sa.LargeBinary, primary_key=True),
+        sa.Column("seq", sa.BigInteger, nullable=False),
+        sa.Column("paged", sa.Boolean, nullable=False),
+        *_bytes("root", "commitment"),
+        *_texts("branch", "parents", "author", "reason", "taken_at"),
+        *(sa.Column(name, sa.BigInteger, nullable=False) for name in ("items", "tokens")),
+        sa.UniqueConstraint("space_id", "seq"),
     )
-    op.create_index("memory_snapshot_taken", "memory_snapshot", ["space_id", "taken_at"])
     op.create_table(
         "memory_ref",
         _space(),
         sa.Column("name", sa.Text, primary_key=True),
-        sa.Column("snapshot", sa.Text, nullable=False),
+        *_bytes("snapshot"),
         sa.Column("generation", sa.BigInteger, nullable=False),
+    )
+    op.create_table(
+        "memory_seat",
+        _space(),
+        sa.Column("subject", sa.Text, primary_key=True),
+        *_texts("branch"),
     )
     op.create_table(
         "memory_index_position",
@@ -97,12 +118,30 @@ def _space() -> sa.Column[int]:
     )
 
 
+def _place(name: str) -> sa.Column[int]:
+    return sa.Column(name, sa.BigInteger, primary_key=True, autoincrement=False)
+
+
 def _texts(*names: str) -> list[sa.Column[str]]:
     return [sa.Column(name, sa.Text, nullable=False) for name in names]
 
 
 def _optional_texts(*names: str) -> list[sa.Column[str]]:
     return [sa.Column(name, sa.Text) for name in names]
+
+
+def _bytes(*names: str) -> list[sa.Column[bytes]]:
+    return [sa.Column(name, sa.LargeBinary, nullable=False) for name in names]
+
+
+def _partial_index(table: str, name: str, columns: list[str], where: str) -> None:
+    op.create_index(
+        f"{table}_{name}",
+        table,
+        ["space_id", *columns],
+        sqlite_where=sa.text(where),
+        postgresql_where=sa.text(where),
+    )
 
 
 def _guard() -> None:

@@ -53,6 +53,7 @@ class Entry:
     namespace: str
     source: str
     arguments: Commitment
+    client: str = ""
     via: str = ""
     """The operation that passed the call on (`sys_call`)."""
     decision: str = ""
@@ -79,6 +80,7 @@ class Entry:
             "tenant": self.tenant,
             "namespace": self.namespace,
             "source": self.source,
+            "client": self.client,
             "arguments": self.arguments.digest,
             "decision": self.decision,
             "outcome": self.outcome,

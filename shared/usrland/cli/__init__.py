@@ -33,6 +33,7 @@ COMMANDS = {
     "audit": "usrland.cli.audit:audit",
     "token": "usrland.cli.token:token",
     "new": "usrland.cli.new:new",
+    "manifests": "usrland.cli.manifests:manifests",
 }
 """In the order of `usrland --help`: the order in which a newcomer needs them."""
 

@@ -20,7 +20,7 @@ from typing import Any
 from usrland.cli import jsontext
 from usrland.errors import Conflict, InvalidInput, NotFound, Unavailable
 
-__all__ = ["Change", "plan", "read", "undo", "write"]
+__all__ = ["Change", "fragment", "plan", "read", "undo", "write"]
 
 _BOM = "\ufeff"
 _MARK = ".usrland-"
@@ -54,6 +54,14 @@ class Change:
 def read(path: Path) -> dict[str, Any]:
     """What the file says now; nothing where it is missing. Raises `InvalidInput` where it is broken."""
     return _parse(path, _decode(path, _bytes(path)))
+
+
+def fragment(servers_key: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """A file with these entries and nothing else, for a person to copy from."""
+    text = ""
+    for name, entry in entries.items():
+        text = jsontext.set_value(text, (servers_key, name), entry)
+    return text
 
 
 def plan(path: Path, servers_key: str, entries: Mapping[str, Mapping[str, Any] | None]) -> Change:

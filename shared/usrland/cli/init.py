@@ -50,7 +50,19 @@ roots = {}
 # Audit log and retried calls are kept in SQLite files in this folder, or in one PostgreSQL database.
 # database = "postgresql://usrland@db.internal/usrland"
 # For HTTP behind a name of your own:
+# public_url = "https://usrland.internal"
 # allowed_hosts = ["usrland.internal"]
+
+[audit]
+# Signed checkpoints of the log of calls are appended to this file. Choose one that nobody here can edit,
+# such as another machine's share: what they attest cannot be changed or cut off unnoticed.
+# checkpoints = "/mnt/archive/usrland-checkpoints"
+
+[oauth]
+# For HTTP: whose access tokens open the door, besides those of `usrland token`.
+# issuer = "https://login.internal"
+# The claim that says whose data a caller reaches:
+# tenant_claim = "org"
 """
 
 CONNECTORS = """\
@@ -73,6 +85,7 @@ CONNECTORS = """\
 # [tasks]
 # kind = "example"
 # about = "A team's task list, to try things out."
+# file = "/home/ada/tasks.sqlite"
 # write = true
 """
 

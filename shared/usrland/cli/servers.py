@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,9 @@ class Server:
     name: str
     where: str
     """`package.module:function`."""
+    package: str = ""
+    """The distribution it is from, by the name under which it is installed."""
+    version: str = ""
 
     @property
     def module(self) -> str:
@@ -78,9 +81,14 @@ def _home_of_a_bare_process() -> Path:
 def installed_servers() -> list[Server]:
     """By name; the same order every time."""
     return sorted(
-        (Server(name=entry.name, where=entry.value) for entry in entry_points(group="usrland.servers")),
+        map(_server, entry_points(group="usrland.servers")),
         key=lambda server: server.name,
     )
+
+
+def _server(entry: EntryPoint) -> Server:
+    package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("", "")
+    return Server(name=entry.name, where=entry.value, package=package, version=version)
 
 
 def pick_servers(names: Sequence[str]) -> list[Server]:

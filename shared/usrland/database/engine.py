@@ -82,7 +82,10 @@ class Database:
 
         try:
             engine = self.open()
-            with engine.connect().execution_options(usrland_write=write) as connection, connection.begin():
+            options: dict[str, Any] = {"usrland_write": write}
+            if not write and not self.is_sqlite:  # SQLite's transactions see one state by themselves
+                options["isolation_level"] = "REPEATABLE READ"
+            with engine.connect().execution_options(**options) as connection, connection.begin():
                 with Session(connection, expire_on_commit=False) as session:
                     result = work(session)
                     session.flush()

@@ -20,8 +20,10 @@ class Principal:
     tenant: str = "local"
     namespace: str = "main"
     scopes: frozenset[str] = frozenset()
+    client: str = ""
+    """The program that acts for the subject, where an access token names one."""
     source: str = "stdio"
-    """How the identity was proven: `stdio` (the profile), `token` (a bearer token), `test`."""
+    """How the identity was proven: `stdio` (the profile), `token` (a static bearer token), `oauth`, `test`."""
 
     def missing(self, needed: frozenset[str]) -> frozenset[str]:
         """The scopes in `needed` that this principal does not hold."""

@@ -32,8 +32,9 @@ class Page(Answer, Generic[ItemT]):
     total: int | None = Field(default=None, description="How many there are in all, where that is known.")
     more: bool = Field(default=False, description="There are items after these.")
     cursor: str | None = Field(default=None, description="Pass as `cursor` to get the next items.")
-    note: str | None = Field(
-        default=None, description="What the reader should know: degraded, left out, nothing found."
+    note: str | None = Field(default=None, description="What the reader should know: left out, nothing found.")
+    degraded: str | None = Field(
+        default=None, description="Why this answer may lack something for now: ask again later for the rest."
     )
 
 

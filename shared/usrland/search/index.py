@@ -4,6 +4,9 @@ The index is derived. Whoever owns the truth writes there first, then here, and 
 A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
+The first search of a process waits a moment for the model. The embedded one costs a third of what LanceDB's
+import costs, and clients that start a process for each call would otherwise never search by meaning.
+
 LanceDB's own hybrid query is not used: it joins ranks, cannot say "nothing relevant", and is slower than two
 queries side by side.
 """
@@ -43,6 +46,8 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 KEEP_VERSIONS = timedelta(minutes=10)
 """Long enough for a reader in another process to finish with the version it opened."""
 EMBED_BATCH = 32
+MODEL_SECONDS = 5.0
+"""How long a search waits for the model, the first time; larger models are loaded behind it."""
 LOCK_SECONDS = 60.0
 MAX_QUERY_CHARS = 2_000
 
@@ -84,8 +89,9 @@ class HybridIndex:
     write that waits longer than a minute raises `Unavailable`.
     """
 
-    def __init__(self, folder: Path, embedder: Embedder | None) -> None:
+    def __init__(self, folder: Path, embedder: Embedder | None, *, model_seconds: float = MODEL_SECONDS) -> None:
         self._folder = folder
+        self._model_seconds = model_seconds
         self._embedder = embedder
         self._problem: str | None = None
         self._tables: Tables | None = None
@@ -95,14 +101,16 @@ class HybridIndex:
     async def warm(self) -> None:
         """Load the model and open the tables. Never raises for the model: answers say that it is missing."""
         await self._open()
-        if self._embedder is None or self._embedder.ready:
-            return
-        try:
-            await anyio.to_thread.run_sync(self._embedder.load)
-            self._problem = None
-        except Unavailable as error:
-            logger.warning("search works by words alone: %s", error.fact)
-            self._problem = error.fact
+        if self._embedder is not None and not self._embedder.ready:
+            await self._load(self._embedder)
+
+    async def model(self) -> Embedder | None:
+        """The embedder, where it can answer now or in a moment."""
+        embedder = self._embedder
+        if embedder is not None and not embedder.ready and self._problem is None:
+            with anyio.move_on_after(self._model_seconds):
+                await self._load(embedder)
+        return embedder if embedder is not None and embedder.ready else None
 
     async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True) -> None:
         """Add rows, or replace those with the same id; the last of equal ids wins.
@@ -154,6 +162,13 @@ class HybridIndex:
             async with self._writing() as tables:
                 await tables.remove("group", groups)
 
+    async def move_groups(self, groups: Collection[str], scope: str) -> None:
+        """Have all rows of these groups found in another scope; they keep their vectors."""
+        if groups:
+            async with self._writing() as tables:
+                await tables.move(groups, scope)
+                await tables.tidy(KEEP_VERSIONS)
+
     async def search(
         self,
         query: str,
@@ -163,8 +178,11 @@ class HybridIndex:
         mode: Mode = "hybrid",
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
+        together: bool = False,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
+
+        With `together`, rows of one group are parts of one thing and help each other.
 
         Where there is no model, every mode goes by words, and the answer says so.
         """
@@ -191,18 +209,18 @@ class HybridIndex:
                 tasks.start_soon(by_words, lexical)
             if dense is not None and embedder is not None:
                 tasks.start_soon(by_meaning, dense, embedder)
-        return SearchAnswer(hits=_hits(lexical, dense, len(set(words.split())), floor)[:k], degraded=degraded)
+        hits = _hits(lexical, dense, len(set(words.split())), floor, together=together)
+        return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
         tables = await self._open()
-        vectors = 0
-        if self._embedder is not None and self._embedder.ready:
-            vectors = await tables.count_vectors(self._embedder.generation, self._embedder.dimensions)
+        embedder = await self.model()
+        vectors = await tables.count_vectors(embedder.generation, embedder.dimensions) if embedder else 0
         return Sizes(rows=await tables.count(), vectors=vectors)
 
     async def count(self) -> int:
         """How many rows can be found by their words."""
-        return (await self.sizes()).rows
+        return await (await self._open()).count()
 
     async def optimise(self, *, forget: bool = False) -> None:
         """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
@@ -220,10 +238,10 @@ class HybridIndex:
 
     async def _usable(self, tables: Tables) -> tuple[Embedder | None, str | None]:
         """The embedder if it can answer now, and what is missing from the answer."""
-        embedder = self._embedder
-        if embedder is None:
+        if self._embedder is None:
             return None, "no embedding model is configured: these are matches by words alone."
-        if not embedder.ready:
+        embedder = await self.model()
+        if embedder is None:
             reason = self._problem or "the embedding model is still loading"
             return None, f"{reason.rstrip('.')}: these are matches by words alone."
         rows = await tables.count()
@@ -234,6 +252,15 @@ class HybridIndex:
                 f"{missing} of {rows} passages wait for their vectors and are found by words alone.",
             )
         return embedder, None
+
+    async def _load(self, embedder: Embedder) -> None:
+        """Once for all who wait; whoever stops waiting leaves it to go on."""
+        try:
+            await anyio.to_thread.run_sync(embedder.load, abandon_on_cancel=True)
+            self._problem = None
+        except Unavailable as error:
+            logger.warning("search works by words alone: %s", error.fact)
+            self._problem = error.fact
 
     async def _embedded(self, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
         """Vectors of these texts, by digest. Takes as long as the model; hold no lock meanwhile."""
@@ -305,11 +332,17 @@ def _record(row: IndexRow) -> Record:
 
 
 def _hits(
-    lexical: Mapping[Record, float] | None, dense: Mapping[Record, float] | None, words: int, floor: float
+    lexical: Mapping[Record, float] | None,
+    dense: Mapping[Record, float] | None,
+    words: int,
+    floor: float,
+    *,
+    together: bool,
 ) -> Sequence[Hit]:
     records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
     by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
     by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
+    groups = {key: record.group for key, record in records.items()} if together else None
     return [
         Hit(
             id=key,
@@ -320,5 +353,5 @@ def _hits(
             extra=records[key].extra,
             group=records[key].group,
         )
-        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor)
+        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor, groups=groups)
     ]

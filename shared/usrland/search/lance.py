@@ -113,6 +113,14 @@ class Tables:
         await self._delete_vectors(col(column).isin(sorted(values)))
         await self._lexical.delete(col(column).isin(sorted(values)))
 
+    async def move(self, groups: Collection[str], scope: str) -> None:
+        """Give all rows of these groups another scope."""
+        condition = col("group").isin(sorted(groups))
+        for name in await self._table_names():
+            table = await self._database.open_table(name)
+            if await table.count_rows():
+                await table.update({"scope": scope}, where=condition)
+
     async def remove_vectors(self, ids: Collection[str]) -> None:
         """Take these rows' vectors away, of all generations."""
         if ids:

@@ -1,0 +1,3 @@
+from usrland.launch import launch
+
+launch("enterprise_connectors.server:service")

@@ -1,0 +1,3 @@
+from usrland.launch import launch
+
+launch("filesystem_retrieval.server:service")

@@ -1,0 +1,3 @@
+from usrland.launch import launch
+
+launch("memory_snapshot.server:service")

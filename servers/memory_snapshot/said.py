@@ -1,0 +1,30 @@
+"""What people said: the part of a version that can be erased."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["Said"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Said:
+    """All of a version that people wrote: what an erasure takes away, and what the commitment covers."""
+
+    text: str
+    key: str | None = None
+    tags: tuple[str, ...] = ()
+    speaker: str | None = None
+    uri: str | None = None
+    span: str | None = None
+
+    @property
+    def committed(self) -> Mapping[str, Any]:
+        return {**asdict(self), "tags": list(self.tags) or None}
+
+    @property
+    def findable(self) -> str:
+        """The words it is found by: key and tags say what a short text leaves out."""
+        return " ".join(part for part in (self.key, self.text, *self.tags) if part)
