@@ -84,6 +84,13 @@ class Kit:
             raise Missing(f"{package} brought no {program}")
         return [str(found)]
 
+    def host_driver(self, package: str, version: str, name: str) -> list[str]:
+        """One of our drivers, put where Node looks for this package."""
+        folder = self.cache / "hosts" / package.replace("/", "+")
+        self._npm_install(folder, {package: version})
+        shutil.copyfile(DRIVERS / name, folder / name)
+        return [str(self.node), str(folder / name)]
+
     def library(self, name: str, *requirements: str) -> list[str]:
         """A Python that has these packages, as a command."""
         return [str(self._virtual(f"library-{name}", *requirements))]
