@@ -24,6 +24,7 @@ ONE_HOME = {
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
     "uvicorn": {"usrland/transport.py"},
+    "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
     "typer": {"usrland/cli"},
     "rich": {"usrland/cli"},
@@ -76,7 +77,7 @@ def test_only_settings_reads_the_environment(file: Path) -> None:
 
 
 HEAVY = ["lancedb", "pyarrow", "numpy", "onnxruntime", "tokenizers", "torch", "sqlalchemy", "sqlmodel", "alembic",
-         "kreuzberg", "sqlglot", "httpx", "yaml", "typer", "rich"]  # fmt: skip
+         "kreuzberg", "tree_sitter", "sqlglot", "httpx", "yaml", "typer", "rich"]  # fmt: skip
 
 
 @pytest.mark.parametrize("server", sorted(SERVER_NAMES))

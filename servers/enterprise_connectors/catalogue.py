@@ -15,7 +15,7 @@ takes or gives files has an attribute `files` that is set here.
 Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
 without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
-that the three `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
+that the `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
 large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
 """
 
@@ -39,6 +39,7 @@ from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
 from usrland.parameters import Parameters
+from usrland.pins import Pin
 from usrland.schemas.principal import Principal
 from usrland.settings import explain
 
@@ -59,8 +60,8 @@ ENTRY_POINTS = "usrland.connectors"
 MAX_LISTED = 8
 MAX_LISTED_NAME = 36
 """Characters. Some hosts allow 64 for `mcp__enterprise-connectors__` and the name, and refuse the whole list."""
-MAX_LISTED_CHARACTERS = 5_000
-"""Of names, descriptions and schemas: about half of what a whole listing may cost."""
+MAX_LISTED_CHARACTERS = 4_000
+"""Of names, descriptions and schemas: beside the `sys_` tools, what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
 
 _PLACE = re.compile(r"(.*?)((?:^[A-Z]+ /.*)?)\Z", re.DOTALL | re.MULTILINE)
@@ -79,9 +80,17 @@ class Catalogue:
     """Connectors, opened where they are needed, and what they can do. Safe to use from threads."""
 
     def __init__(
-        self, configured: Configured, *, embedder: Embedder | None = None, folder: Path | None = None
+        self,
+        configured: Configured,
+        *,
+        embedder: Embedder | None = None,
+        folder: Path | None = None,
+        pins: Mapping[str, Pin] | None = None,
     ) -> None:
+        """`pins` are the operations a person reviewed; where there are any, no others are offered."""
         self.problems = dict(configured.problems)
+        self._pins = pins
+        self._withheld: list[Operation] = []
         self._embedder = embedder
         self._folder = folder
         self._building = threading.Lock()
@@ -115,6 +124,10 @@ class Catalogue:
             if self._entries is None:
                 self._entries = self._all()
             return self._entries
+
+    def reviewable(self) -> list[Operation]:
+        """Every operation there is, those included that wait for a review. Blocks like `entries`."""
+        return [*(entry.operation for entry in self.entries().values()), *self._withheld]
 
     def entry(self, name: str, principal: Principal | None = None) -> Entry:
         """The operation of that name; raises `NotFound` where there is none that `principal` may use."""
@@ -229,6 +242,7 @@ class Catalogue:
             return
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
+        withheld: list[str] = []
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
@@ -241,7 +255,18 @@ class Catalogue:
                 self._problem(system, f"{issued.name!r} is already the name of another operation.")
                 continue
             self._taken.add(issued.name)
+            if self._pins is not None and self._pins.get(issued.name) != Pin.of(issued):
+                self._withheld.append(issued)
+                withheld.append(issued.name)
+                continue
             yield issued
+        if withheld:
+            some = ", ".join(withheld[:3])
+            self._problem(
+                system,
+                f"{len(withheld)} operations are not as they were reviewed ({some}…); "
+                "the operator reviews them with: usrland syscalls --diff.",
+            )
 
     def _problem(self, system: System, text: str) -> None:
         logger.warning("system %s: %s", system.name, text)

@@ -17,6 +17,8 @@ __all__ = [
     "Line",
     "Lines",
     "Listing",
+    "Outline",
+    "OutlineEntry",
     "Passage",
     "Revision",
     "RootStatus",
@@ -58,6 +60,23 @@ class FileText(Answer):
     pages: int | None = None
     text: str
     note: str | None = Field(default=None, description="What was left out, and how to get it.")
+
+
+class OutlineEntry(BaseModel):
+    """A heading with its section, or a definition."""
+
+    title: str
+    level: int
+    first_line: int
+    last_line: int
+
+
+class Outline(Page[OutlineEntry]):
+    """What a file is made of, in its order."""
+
+    root: str
+    path: str
+    kind: str
 
 
 class Revision(BaseModel):

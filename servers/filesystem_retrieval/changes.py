@@ -214,7 +214,7 @@ def _cut(path: str, seen: Seen | None, at_ns: int) -> Cut | None:
 def _content(change: Change) -> str:
     if not change.sha256 or change.kind == "binary":
         return ""
-    return content_key(change.sha256, change.kind)  # type: ignore[arg-type]  # a column is a string
+    return content_key(change.sha256, change.kind)
 
 
 def _draft(change: Change) -> str:

@@ -7,9 +7,7 @@ against the file; only of HTML it is what a reader sees, and then lines and byte
 
 from __future__ import annotations
 
-import ast
 import re
-import warnings
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -18,9 +16,11 @@ from itertools import pairwise
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
 
+from filesystem_retrieval.languages import LANGUAGES
 from filesystem_retrieval.reading import Kind, Text, sha256_of
+from filesystem_retrieval.symbols import symbols
 
-__all__ = ["Passage", "embedded", "passages"]
+__all__ = ["Passage", "embedded", "headings", "passages"]
 
 MAX_CHARS = 800
 _TRAIL = " > "
@@ -68,12 +68,36 @@ def passages(content: Text, kind: Kind) -> list[Passage]:
     match kind:
         case "html":
             return _html(content.text)
-        case "python":
-            return _python(content.text)
         case "markdown" | "document":
             return _paged(_located(content.text, _by_page(content), _headings(content.text)), content)
+        case _ if kind in LANGUAGES:
+            return _code(content.text, kind)
         case _:
             return _located(content.text, _text.chunk_indices(content.text), [])
+
+
+def headings(content: Text, kind: Kind) -> list[tuple[int, int, str]]:
+    """Line, level and title of each heading. In a text without marks for them there are none."""
+    match kind:
+        case "markdown" | "document":
+            lines = _line_starts(content.text)
+            marks = [(bisect_right(lines, mark.start), mark.heading) for mark in _headings(content.text)]
+        case "html":
+            marks = [(block.first_line, block.heading or "") for block in _heading_blocks(content.text)]
+        case _:
+            marks = []
+    return [(line, heading.count(_TRAIL) + 1, heading.rpartition(_TRAIL)[2]) for line, heading in marks]
+
+
+def _heading_blocks(source: str) -> Iterator[_Block]:
+    reader = _PageReader()
+    reader.feed(source)
+    reader.close()
+    above = None
+    for block in reader.blocks():
+        if block.heading != above and block.heading is not None:
+            yield block
+        above = block.heading
 
 
 def _located(text: str, pieces: Iterable[tuple[int, str]], marks: Sequence[_Mark]) -> list[Passage]:
@@ -138,36 +162,22 @@ def _headings(text: str) -> list[_Mark]:
     return marks
 
 
-def _python(text: str) -> list[Passage]:
+def _code(text: str, language: str) -> list[Passage]:
     """Definitions whole where they fit, neighbours together while they fit; split by lines where they do not."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the code that is read, not of ours
-            module = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return _located(text, _text.chunk_indices(text), [])
     lines = _line_starts(text)
-    marks = sorted(_definitions(module, lines, ()), key=lambda mark: mark.start)
+    marks: list[_Mark] = []
+    fresh = set()
+    for symbol in symbols(text, language):
+        start = lines[symbol.first_line - 1]
+        marks.append(_Mark(start, _TRAIL.join(symbol.trail)))
+        if symbol.last_line < len(lines):
+            marks.append(_Mark(lines[symbol.last_line], _TRAIL.join(symbol.outer)))
+        if not symbol.outer:
+            fresh.add(start)
+    # of what begins and ends at one place the innermost that begins counts
+    marks.sort(key=lambda mark: (mark.start, mark.heading.count(_TRAIL), bool(mark.heading)))
     cuts = sorted({0, *(mark.start for mark in marks), len(text)})
-    return _located(text, _packed(text, cuts, {mark.start for mark in marks if _TRAIL not in mark.heading}), marks)
-
-
-def _definitions(node: ast.AST, lines: Sequence[int], outer: tuple[str, ...]) -> Iterator[_Mark]:
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            kind = "class" if isinstance(child, ast.ClassDef) else "def"
-            trail = (*outer, f"{kind} {child.name}")
-            first = min([child.lineno, *(decorator.lineno for decorator in child.decorator_list)])
-            yield _Mark(_line(lines, first), _TRAIL.join(trail))
-            if isinstance(child, ast.ClassDef):
-                yield from _definitions(child, lines, trail)
-            if (child.end_lineno or 0) < len(lines):
-                yield _Mark(_line(lines, (child.end_lineno or 0) + 1), _TRAIL.join(outer))
-
-
-def _line(lines: Sequence[int], number: int) -> int:
-    # the parser also ends lines at a lone carriage return, and so may count more of them
-    return lines[min(number, len(lines)) - 1]
+    return _located(text, _packed(text, cuts, fresh), marks)
 
 
 def _packed(text: str, cuts: Sequence[int], fresh: set[int]) -> Iterator[tuple[int, str]]:

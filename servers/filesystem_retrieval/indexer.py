@@ -37,6 +37,7 @@ from filesystem_retrieval.reading import (
     Text,
     content_key,
     decode,
+    is_current,
     kind_of,
     read_all,
     sha256_of,
@@ -447,6 +448,8 @@ def _files_of(root: Root) -> list[Found]:
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
     if known is None or known.state == "pending" or not known.is_like(found.signature):
+        return True
+    if not is_current(known.content):
         return True
     # too large, or not to be opened; the limits or the rights may have changed since
     return retry and known.state == "failed" and not known.sha256

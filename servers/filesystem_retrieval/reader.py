@@ -14,6 +14,7 @@ import anyio.to_thread
 from filesystem_retrieval.answers import Entry, FileText, Listing
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.library import Library, Place
+from filesystem_retrieval.parts import named, parts
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import (
     SNIFF_BYTES,
@@ -31,6 +32,7 @@ from filesystem_retrieval.versions import Version
 from usrland import tokens
 from usrland.connector import Call
 from usrland.errors import InvalidInput, NotFound
+from usrland.parameters import closest
 
 __all__ = ["Raw", "list_files", "raw_version", "read_file", "read_raw", "text_of"]
 
@@ -63,6 +65,7 @@ async def read_file(
     first_line: int | None,
     last_line: int | None,
     page: int | None,
+    symbol: str | None,
     version: int | None,
 ) -> FileText:
     """Lines of a file, or of one of its versions, as far as they fit the budget; of a document, of its text."""
@@ -76,6 +79,10 @@ async def read_file(
     lines = text.text.split("\n")
     if len(lines) > 1 and not lines[-1]:
         lines.pop()  # the text ends with its last line's newline
+    if symbol is not None:
+        if first_line is not None or last_line is not None or page is not None:
+            raise InvalidInput("symbol: not together with lines or a page.", fix="Give one of them.")
+        first_line, last_line = await anyio.to_thread.run_sync(_lines_of, text, raw.kind, symbol)
     first, last = _range(lines, text.pages, first_line, last_line, page)
     budget = int((call.max_tokens - OVERHEAD_TOKENS) * JSON_SHARE)
     shown = await anyio.to_thread.run_sync(_fitting, lines[first - 1 : last], budget)
@@ -204,6 +211,24 @@ def _range(
     if not 1 <= first <= max(last, 1):
         raise InvalidInput(f"first_line: there is no line {first} to read.", fix=f"It has {len(lines)} lines.")
     return first, last
+
+
+def _lines_of(text: Text, kind: Kind, symbol: str) -> tuple[int, int]:
+    """The lines of a definition or a section."""
+    found = parts(text, kind)
+    chosen = named(found, symbol)
+    if not chosen:
+        near = closest(symbol, [part.name for part in found])
+        raise NotFound(
+            f"symbol: there is no {symbol!r} in it.",
+            fix=f"Did you mean {near[0]!r}?" if near else "fs_outline lists what there is.",
+        )
+    if len(chosen) > 1:
+        lines = ", ".join(f"{part.first_line}-{part.last_line}" for part in chosen[:10])
+        raise InvalidInput(
+            f"symbol: {symbol!r} is defined in lines {lines}.", fix="Read one of them by its lines."
+        )
+    return chosen[0].first_line, chosen[0].last_line
 
 
 def _page_at(pages: Sequence[Page], line: int) -> int | None:

@@ -12,20 +12,35 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Literal
 
-__all__ = ["Kind", "Page", "Text", "content_key", "decode", "encoding_of", "kind_of", "read_all", "sha256_of"]
+from filesystem_retrieval.languages import LANGUAGE_BY_EXTENSION
 
-Kind = Literal["markdown", "html", "python", "text", "document", "binary"]
+__all__ = [
+    "Kind",
+    "Page",
+    "Text",
+    "content_key",
+    "decode",
+    "encoding_of",
+    "is_current",
+    "kind_of",
+    "read_all",
+    "sha256_of",
+]
+
+Kind = str
+"""`markdown`, `html`, `text`, `document`, `binary`, or the name of a programming language."""
 
 SNIFF_BYTES = 8_192
+CUT = 2
+"""Raise it when the same bytes give other text or other passages than before: then they are read again."""
 _BLOCK_BYTES = 1 << 20
 _MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF8, "utf-8"))
 
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
-    **dict.fromkeys((".py", ".pyi"), "python"),
+    **LANGUAGE_BY_EXTENSION,
     **dict.fromkeys((".pdf", ".docx", ".pptx", ".xlsx", ".odt", ".rtf", ".epub"), "document"),
 }
 
@@ -75,8 +90,13 @@ def encoding_of(content: bytes) -> tuple[bytes, str]:
 
 
 def content_key(sha256: str, kind: Kind) -> str:
-    """The name of a content: equal bytes read in the same way say the same, wherever they stand."""
-    return f"{sha256}.{kind}"
+    """The name of a content: equal bytes read and cut in the same way say the same, wherever they stand."""
+    return f"{sha256}.{kind}.{CUT}"
+
+
+def is_current(content: str) -> bool:
+    """Whether a content was read and cut as it would be now; empty is what cannot be."""
+    return not content or content.endswith(f".{CUT}")
 
 
 def read_all(fd: int, most: int) -> bytes | None:

@@ -33,7 +33,9 @@ async def search(
     behind = await library.refresh()
     groups = await _groups(library, roots, selected) if selected else None
     wanted = call.offset + limit
-    answer = await library.index.search(query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups)
+    answer = await library.index.search(
+        query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups, together=True
+    )
     passages = await _passages(library, roots, answer.hits, selected, wanted + 1)
     page = passages[call.offset : wanted]
     reasons = [reason for reason in (behind, answer.degraded) if reason]

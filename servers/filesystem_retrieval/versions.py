@@ -20,7 +20,9 @@ from sqlalchemy import and_, delete, exists, func, insert, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.answers import How
+from filesystem_retrieval.reading import sha256_of
 from usrland.database import Database
+from usrland.errors import Unavailable
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -106,7 +108,9 @@ class Cut:
 def packed(root: str, sha256: str, data: bytes) -> Blob:
     """The bytes as they are kept."""
     smaller = zlib.compress(data, _FAST)
-    return Blob(root=root, sha256=sha256, packed=len(smaller) < len(data), data=min(smaller, data, key=len))
+    if len(smaller) < len(data):
+        return Blob(root=root, sha256=sha256, packed=True, data=smaller)
+    return Blob(root=root, sha256=sha256, packed=False, data=data)
 
 
 def keep(session: Session, root: str, blobs: Sequence[Blob]) -> None:
@@ -147,11 +151,20 @@ def cut(session: Session, root: str, cuts: Sequence[Cut]) -> None:
 
 
 def bytes_of(session: Session, root: str, sha256: str) -> bytes | None:
-    """The bytes of a version; `None` where they are not kept any more."""
+    """The bytes of a version; `None` where they are not kept any more.
+
+    Raises `Unavailable` where they are not what was stored: nothing damaged is given out as what once stood.
+    """
     blob = session.get(Blob, (root, sha256))
     if blob is None:
         return None
-    return zlib.decompress(blob.data) if blob.packed else blob.data
+    try:
+        data = zlib.decompress(blob.data) if blob.packed else blob.data
+    except zlib.error:
+        data = b""
+    if sha256_of(data) != sha256:
+        raise Unavailable(f"the kept bytes {sha256[:12]} are damaged.", fix="Ask the operator for a backup.")
+    return data
 
 
 class Versions:

@@ -86,6 +86,13 @@ class Index:
             if mine:
                 await self._feed()
 
+    async def forget(self) -> None:
+        """Index what is new, erasures among it; when this returns, nothing erased is left in any of its files."""
+        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+            if not mine:
+                raise Unavailable("another process is filling the memory index.")
+            await self._feed()
+
     async def rebuild(self) -> None:
         """Drop the index and make it anew from the journal."""
         async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:

@@ -16,13 +16,25 @@ from memory_snapshot.tables import Body, ItemVersion
 from memory_snapshot.wire import Kind, Origin, Source
 from usrland import InvalidInput, NotFound
 
-__all__ = ["CORE_KINDS", "Remembrance", "in_batches", "load", "matching_item", "said_in", "version_oid"]
+__all__ = [
+    "CORE_KINDS",
+    "LOG_KINDS",
+    "Remembrance",
+    "in_batches",
+    "load",
+    "matching_item",
+    "said_in",
+    "version_oid",
+]
 
 BATCH = 500
 """Values in one IN (…): databases have limits."""
 
 CORE_KINDS = ("instruction", "preference")
 """What always applies; no question's words would find it, so every restore brings it."""
+
+LOG_KINDS = ("observation", "transcript", "summary")
+"""What records that something happened: two of these cannot contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ def restore(
     """Pack it. The text never costs more than the budget; what did not fit is counted and can be fetched."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
-        if wanted.ref != HEAD:
+        if wanted.ref not in (HEAD, journal.MAIN):
             raise NotFound(f"there is no snapshot {wanted.ref!r}: nothing is remembered yet.")
         return _nothing(kernel)
     state = find_state(session, states, space.id, principal, wanted.ref)
@@ -60,6 +60,7 @@ def restore(
         used=packed.tokens,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
         left_out=_left_out(packed, items, tokens, wanted),
         note=NOTHING_RELEVANT if wanted.found is not None and not wanted.found.hits else None,
         degraded=wanted.found.degraded if wanted.found is not None else None,
@@ -130,4 +131,5 @@ def _nothing(kernel: KernelProfile) -> Restored:
         used=5,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
     )

@@ -103,19 +103,22 @@ def _replay(events: Sequence[Event], versions: Mapping[str, ItemVersion]) -> _Re
     for event in events:
         payload = said(event)
         if event.op == "branch":
-            replay.branches[event.branch] = taken.get(payload["snapshot"], EMPTY)
-            replay.heads[event.branch] = payload["snapshot"]
+            replay.branches[event.branch] = taken.get(payload.get("snapshot", ""), EMPTY)
+            if "snapshot" in payload:
+                replay.heads[event.branch] = payload["snapshot"]
         if event.op == "unbranch":
             replay.branches.pop(event.branch, None)
             replay.heads.pop(event.branch, None)
             continue
         erased = payload.get("erased", [])
         replay.erased.update(erased)
-        named = [*payload.get("put", []), *erased]
+        brought = payload.get("brought", [])
+        replay.erased.update(payload.get("mute", []))
+        named = [*payload.get("put", []), *erased, *brought]
         if missing := [oid for oid in named if oid not in versions]:
             replay.problems += [f"version {oid} is missing" for oid in missing]
             continue
-        for oid in payload.get("put", []):
+        for oid in (*brought, *payload.get("put", [])):
             replay.places.setdefault(oid, event.seq)
         changes: dict[str, str | None] = {versions[oid].item_id: oid for oid in payload.get("put", [])}
         changes.update(dict.fromkeys(payload.get("drop", [])))

@@ -12,6 +12,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -48,6 +49,8 @@ from mcp.types import (
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
+from usrland.audit import Signer
+from usrland.audit.exporting import AuditTable, Exporter
 from usrland.call import CallPath, Consent
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
@@ -57,6 +60,7 @@ from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 from usrland.shape import Shaped
+from usrland.visible import visible, visible_text
 
 __all__ = ["Host", "running"]
 
@@ -127,6 +131,7 @@ async def running(
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)
     async with AsyncExitStack() as stack:
+        await stack.enter_async_context(_exporting(ledger, settings))
         await stack.enter_async_context(ledger.writing())
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stopping = anyio.Event()
@@ -138,6 +143,25 @@ async def running(
             stopping.set()
             host.untouched = not host.first_contact.is_set()
             host.first_contact.set()
+
+
+@asynccontextmanager
+async def _exporting(ledger: Ledger, settings: Settings) -> AsyncIterator[None]:
+    """Checkpoints of the audit log, where the operator wants them; the last one after the last entry."""
+    table = settings.section("audit", AuditTable)
+    if not table.checkpoints:
+        yield
+        return
+    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), Path(table.checkpoints))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(exporter.run, table.every_seconds, name="audit checkpoints")
+        try:
+            yield
+        finally:
+            tasks.cancel_scope.cancel()
+            with anyio.CancelScope(shield=True):
+                await exporter.export()
+                ledger.database.close()
 
 
 async def _lifespan(host: Host, stopping: anyio.Event) -> None:
@@ -280,9 +304,9 @@ def _failure(error: UsrlandError) -> CallToolResult:
     if error.details:
         facts["details"] = error.details
         text += "\n" + json.dumps(error.details, ensure_ascii=False, separators=(",", ":"))
-    structured = redact({"error": {name: value for name, value in facts.items() if value is not None}})
+    structured, _ = visible(redact({"error": {name: value for name, value in facts.items() if value is not None}}))
     return CallToolResult(
-        content=[TextContent(type="text", text=redact(text))],
+        content=[TextContent(type="text", text=visible_text(redact(text)))],
         structured_content=structured,
         is_error=True,
     )
@@ -322,6 +346,7 @@ class _Wire:
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         if not self._can_ask:
             return "cannot_ask", token
+        question = visible_text(question)
         ask = ElicitRequestFormParams(message=question, requested_schema=_CONSENT_SCHEMA)
         if self.context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
             try:

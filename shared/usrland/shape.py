@@ -20,6 +20,7 @@ from usrland import tokens
 from usrland.errors import Conflict, InvalidInput
 from usrland.redact import redact
 from usrland.schemas.wire import Page
+from usrland.visible import visible
 
 __all__ = ["Cursor", "Shaped", "shape"]
 
@@ -74,11 +75,13 @@ class Shaped:
 
 
 def shape(answer: BaseModel, *, cursor: Cursor, max_tokens: int) -> Shaped:
-    """Redact, cut to `max_tokens`, and say what was left out.
+    """Redact, show what is hidden, cut to `max_tokens`, and say what was left out.
 
     Raises `Conflict` when the caller reads on in an answer that has changed since.
     """
-    structured = _exact(redact(answer.model_dump(mode="json", exclude_none=True)))
+    structured, hidden = visible(_exact(redact(answer.model_dump(mode="json", exclude_none=True))))
+    if hidden:
+        structured["hidden_characters"] = hidden
     if isinstance(answer, Page) and not cursor.characters:
         structured = _cut_page(structured, cursor=cursor, max_tokens=max_tokens)
     text = _dump(structured)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 import sqlite3
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from usrland.audit import VerifyingKey, opened
+from usrland.audit.merkle import leaf_hash, proves_inclusion
 from usrland.probe import Launch, ServerProcess
 
 TASKS = "example-connector"
@@ -63,9 +66,25 @@ def test_the_last_calls_can_be_had_as_json(called: Any) -> None:
 
 def test_an_unbroken_log_is_verified_also_against_a_head_kept_elsewhere(called: Any) -> None:
     head = called.run("audit", "head")
-    assert json.loads(head)["chain"] == TASKS
+    assert head.splitlines()[0].endswith(f"/{TASKS}")
+    key = called.home / "key"
+    key.write_text(called.run("audit", "key"), encoding="utf-8")
 
     assert f"{TASKS}: 4 entries, unbroken" in called.run("audit", "verify", "--head", "-", text=head)
+    said = called.run("audit", "verify", "--head", "-", "--key", str(key), text=head)
+    assert f"{TASKS}: 4 entries, unbroken" in said
+    key.write_text("somebody+00000000+AAAA\n", encoding="utf-8")
+    called.run("audit", "verify", "--head", "-", "--key", str(key), exit_code=1, text=head)
+
+
+def test_one_call_is_proven_to_somebody_who_has_only_the_key(called: Any) -> None:
+    proof = called.run_json("audit", "prove", TASKS, "1")
+
+    (checkpoint,) = opened(proof["checkpoint"], [VerifyingKey.parse(called.run("audit", "key"))])
+    path = [base64.b64decode(each) for each in proof["path"]]
+    entry = proof["entry"].encode()
+    assert json.loads(entry)["operation"] == "task_add"
+    assert proves_inclusion(leaf_hash(entry), proof["index"], checkpoint.size, path, checkpoint.root)
 
 
 def test_an_edited_log_is_found(copied: Any) -> None:
@@ -131,3 +150,19 @@ def test_a_server_that_cannot_be_loaded_does_not_hide_the_others(installation: A
     said = installation.run("syscalls")
 
     assert "'broken' cannot be loaded: ZeroDivisionError" in said and "task_find" in said
+
+
+def test_a_review_of_generated_operations_is_shown_and_taken(installation: Any) -> None:
+    installation.home.mkdir(parents=True, exist_ok=True)
+    toml = '[crm]\nkind = "sql"\nurl = "sqlite:////nowhere/crm.sqlite"\n'
+    (installation.home / "connectors.toml").write_text(toml, encoding="utf-8")
+
+    before = installation.run("syscalls", "--diff")
+    assert "new" in before and "crm_query" in before and "4 differences" in before
+    assert "4 operations are reviewed" in installation.run("syscalls", "--accept")
+    assert "0 differences" in installation.run("syscalls", "--diff")
+
+    (installation.home / "connectors.toml").write_text(f"{toml}write = true\n", encoding="utf-8")
+    after = installation.run("syscalls", "--diff")
+    assert "crm_execute" in after and "destroy" in after and "1 differences" in after
+    assert "\ncrm_execute" not in installation.run("syscalls")

@@ -333,3 +333,52 @@ async def test_check_reaches_the_system_with_the_credentials(serve: Serve, table
         assert "401" in (await catalogue.check())["tickets"]
         tickets.answer("/api", {})
         assert await catalogue.check() == {}
+
+
+OVERLAY = """
+[create_ticket]
+effect = "destroy"
+scopes = ["triage"]
+undo = "delete_ticket"
+summary = "Open a ticket that nobody can close"
+[list_tickets]
+hidden = true
+[delete_ticket]
+effect = "read"
+"""
+
+
+async def test_the_operator_corrects_what_the_description_says_about_risk(
+    serve: Serve, table: str, tmp_path: Path, tickets: Any
+) -> None:
+    (tmp_path / "overlay.toml").write_text(OVERLAY)
+    tickets.answer("/api/tickets/7", {"gone": True})
+    async with serve(f'{table}overlay = "{tmp_path / "overlay.toml"}"\nwrite = true\n') as run:
+        listed = {op.name: op for op in run.host.path.listed(run.host.principal)}
+        created = listed["tickets_create_ticket"]
+        with pytest.raises(ConsentNeeded):
+            await run("tickets_create_ticket", body={"title": "x"})
+        await run("tickets_delete_ticket", id="7", pick=["gone"])
+
+    assert "tickets_list_tickets" not in listed
+    assert (created.effect, created.undo) == ("destroy", "tickets_delete_ticket")
+    assert created.scopes == {"tickets:destroy", "tickets:triage"}
+    assert created.description.startswith("In tickets: Open a ticket that nobody can close\n")
+    assert [seen.method for seen in tickets.seen] == ["DELETE"]
+
+
+@pytest.mark.parametrize(
+    ("overlay", "said"),
+    [
+        ("[no_such]\n", "no operation 'no_such'"),
+        ("[get_ticket]\neffect = 'maybe'\n", "effect"),
+        ("[get_ticket]\nundo = 'nothing'\n", "no operation 'nothing'"),
+        ("[get_ticket\n", "cannot be read"),
+    ],
+)
+async def test_an_overlay_that_does_not_fit_is_a_problem_and_not_silence(
+    serve: Serve, table: str, tmp_path: Path, overlay: str, said: str
+) -> None:
+    (tmp_path / "overlay.toml").write_text(overlay)
+    async with serve(f'{table}overlay = "{tmp_path / "overlay.toml"}"\n') as run:
+        assert said in (await run("sys_find", request="tickets"))["note"]

@@ -236,6 +236,9 @@ def test_arguments_of_one_name_are_told_apart_and_reserved_names_left_alone() ->
         {"name": "cursor", "in": "query"},
         {"name": "filter[name]", "in": "query", "required": True},
         {"name": "Authorization", "in": "header", "required": True},
+        {"name": "Host", "in": "header"},
+        {"name": "Content-Length", "in": "header"},
+        {"name": "Transfer-Encoding", "in": "header"},
     ]
     found, _ = read({"/x/{id}": {"get": {"operationId": "x", "parameters": parameters}}})
 
@@ -281,6 +284,21 @@ def test_markup_of_a_description_is_left_out_and_its_words_kept() -> None:
 # -- schemas
 
 
+def test_keys_that_hosts_refuse_are_told_in_words() -> None:
+    converted = portable({"type": "object", "properties": {"a": {}, "b c": {}}, "required": ["a", "b c"]})
+
+    assert list(converted["properties"]) == converted["required"] == ["a"]
+    assert converted["description"] == "Also takes 'b c'."
+
+
+def test_a_choice_of_constants_is_an_enumeration() -> None:
+    choice = {"oneOf": [{"const": 0}, {"const": 1}]}
+
+    assert portable({"type": "integer", **choice})["enum"] == [0, 1]
+    assert portable({"oneOf": [{"type": "null"}, choice]})["description"] == "0 or 1 or null."
+    assert portable({"type": ["number", "null"], "maximum": 1})["description"] == "number or null, maximum 1."
+
+
 def test_a_schema_that_contains_itself_is_cut() -> None:
     tree = {
         "type": "object",
@@ -289,7 +307,7 @@ def test_a_schema_that_contains_itself_is_cut() -> None:
 
     converted = portable(ref("T"), T=tree)
 
-    assert converted["properties"]["children"] == {"type": "array", "items": {"type": "object"}}
+    assert converted["properties"]["children"] == {"type": "array", "items": {"type": "object", "required": []}}
     assert "$ref" not in json.dumps(converted)
 
 

@@ -88,3 +88,11 @@ def test_a_broad_scope_holds_the_narrow_ones_below_it(held: set[str], needed: se
     principal = Principal(subject="p", scopes=frozenset(held))
 
     assert principal.missing(frozenset(needed)) == missing
+
+
+def test_what_a_generated_operation_says_in_another_systems_words_shows_all_of_it() -> None:
+    made = Operation(
+        call=look, effect="read", scopes=READ, parameters={"type": "object"}, description="Look.\u202e tnuocca"
+    )
+
+    assert made.description == "Look.<U+202E> tnuocca"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from usrland.search.fusion import CANDIDATES, FLOOR, confidence, fuse
+from usrland.search.fusion import CANDIDATES, FLOOR, LEXICAL_WEIGHT, confidence, fuse
 
 
 def test_confidence_rises_with_every_kind_of_evidence() -> None:
@@ -40,7 +40,25 @@ def test_a_row_found_by_both_sides_precedes_the_best_of_each() -> None:
 def test_a_row_that_only_words_found_counts_with_the_worst_cosine_of_a_full_list() -> None:
     dense = {f"{number:03}": 0.9 - number / 1000 for number in range(CANDIDATES)}
 
-    (best, score, _), *_ = fuse({"words": 20.0}, dense, words=2)
+    (best, score, _), *_ = fuse({"words": 60.0}, dense, words=2)
 
     assert best == "words"
-    assert score == min(dense.values()) + 0.5
+    assert score == min(dense.values()) + LEXICAL_WEIGHT
+
+
+def test_words_count_for_less_where_meaning_has_found_what_was_asked_for() -> None:
+    unsure = fuse({"words": 20.0}, {"meaning": 0.59, "words": 0.3}, words=3)
+    sure = fuse({"words": 20.0}, {"meaning": 0.89, "words": 0.6}, words=3)
+
+    assert [key for key, _, _ in unsure] == ["words", "meaning"]
+    assert [key for key, _, _ in sure] == ["meaning", "words"]
+
+
+def test_two_good_passages_of_one_document_precede_a_better_one_alone() -> None:
+    dense = {"a1": 0.7, "b1": 0.69, "b2": 0.68, "c1": 0.1}
+    groups = {"a1": "a", "b1": "b", "b2": "b", "c1": "c"}
+
+    apart, together = fuse({}, dense, words=3), fuse({}, dense, words=3, groups=groups)
+
+    assert apart[0][0] == "a1"
+    assert [key for key, _, _ in together][:3] == ["b1", "b2", "a1"]

@@ -9,7 +9,8 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from enterprise_connectors.files import File, Files
     from enterprise_connectors.openapi.endpoints import Endpoint
+    from enterprise_connectors.openapi.overlay import Correction
     from enterprise_connectors.openapi.request import Load, Request
 
 __all__ = ["Auth", "OpenApiConfig", "OpenApiConnector"]
@@ -75,6 +77,8 @@ class OpenApiConfig(BaseModel):
     base_url: str
     """Where requests go; what the description says about servers is not used."""
     auth: Auth | None = None
+    overlay: Path | None = None
+    """Corrections to what the description says about risk: see `overlay`."""
 
 
 class Download(Answer):
@@ -113,8 +117,9 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             or parts.username
         ):
             raise InvalidInput("base_url: it is http(s)://host/path, without credentials, query or fragment.")
-        if not config.spec.expanduser().is_file():
-            raise InvalidInput(f"spec: there is no file {config.spec.name!r} there.")
+        for key, file in (("spec", config.spec), ("overlay", config.overlay)):
+            if file is not None and not file.expanduser().is_file():
+                raise InvalidInput(f"{key}: there is no file {file.name!r} there.")
         self.problems: list[str] = []
         """What could not be offered and why, once `operations` was called."""
         self.files: Files | None = None
@@ -130,12 +135,27 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             self.problems = [
                 f"{len(problems)} of {len(problems) + len(endpoints)} operations are left out: {first}."
             ]
-        return [self._operation(endpoint) for endpoint in endpoints]
+        corrections = self._corrections({endpoint.name for endpoint in endpoints})
+        return [
+            self._operation(endpoint, corrections.get(endpoint.name))
+            for endpoint in endpoints
+            if endpoint.name not in corrections or not corrections[endpoint.name].hidden
+        ]
+
+    def _corrections(self, known: Collection[str]) -> dict[str, Correction]:
+        if self.config.overlay is None:
+            return {}
+        from enterprise_connectors.openapi.overlay import read_overlay
+
+        return read_overlay(self.config.overlay.expanduser(), known)
 
     async def check(self) -> None:
         await self._send(self._authorized("GET", self.config.base_url))
 
-    def _operation(self, endpoint: Endpoint) -> Operation:
+    def _operation(self, endpoint: Endpoint, correction: Correction | None) -> Operation:
+        if correction is not None and correction.effect is not None:
+            endpoint = replace(endpoint, effect=correction.effect)
+
         async def run(_call: Call, **arguments: Any) -> Response:
             return await self._run(endpoint, arguments, _call)
 
@@ -143,7 +163,7 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             build = partial(_request, endpoint, self.config.base_url, arguments, self._load(_call))
             return _preview(await anyio.to_thread.run_sync(build))
 
-        return Operation(
+        operation = Operation(
             call=run,
             preview=None if endpoint.effect == "read" else preview,
             name=endpoint.name,
@@ -154,6 +174,11 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             # not DELETE: repeated after a lost answer it reports that there is nothing to delete
             idempotent=True if endpoint.method == "PUT" else None,
         )
+        if correction is None:
+            return operation
+        from enterprise_connectors.openapi.overlay import corrected
+
+        return corrected(operation, correction)
 
     async def _run(self, endpoint: Endpoint, arguments: Mapping[str, Any], call: Call) -> Response:
         pick = arguments.get("pick") if endpoint.effect == "read" else None

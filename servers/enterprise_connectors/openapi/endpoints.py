@@ -32,7 +32,11 @@ _EFFECTS: Mapping[str, Effect] = {
     "patch": "write",
     "delete": "destroy",
 }
-_IGNORED_HEADERS = frozenset({"accept", "content-type", "authorization"})
+_IGNORED_HEADERS = frozenset(
+    # what we say ourselves, and what decides where a request goes, who sends it or where it ends
+    ["accept", "content-type", "authorization", "proxy-authorization", "cookie", "host", "content-length",
+     "content-encoding", "transfer-encoding", "connection", "keep-alive", "te", "trailer", "upgrade", "expect"]
+)  # fmt: skip
 # `body` and `pick` are ours; the others belong to the call path
 _RESERVED = frozenset({"body", "pick", "idempotency_key", "dry_run", "confirm_token", "cursor", "max_tokens"})
 _PLACEHOLDER = re.compile(r"\{([^{}]+)\}")

@@ -7,6 +7,7 @@ itself still checks, and an argument it would take must not be refused here.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_NODES = 350
 MAX_DESCRIPTION = 160
 MAX_ENUM = 80
 
+_KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+"""Property keys that every host takes."""
 _SCALARS = ("string", "integer", "number", "boolean")
 _BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
 _EXCLUSIVE = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
@@ -65,7 +68,9 @@ class Portable:
 
     def _stub(self, target: Mapping[str, Any]) -> dict[str, Any]:
         kinds = [kind for kind in _types(target) if kind != "null"]
-        return {"type": kinds[0]} if len(kinds) == 1 and kinds[0] != "array" else {}
+        if len(kinds) != 1 or kinds[0] == "array":
+            return {}
+        return {"type": "object", "required": []} if kinds[0] == "object" else {"type": kinds[0]}
 
     def _open(
         self, result: dict[str, Any], kinds: Sequence[str], flat: Mapping[str, Any], *, nullable: bool
@@ -75,20 +80,26 @@ class Portable:
         values = flat.get("enum")
         if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
             names = [str(value) for value in values if value is not None] + (["null"] if nullable else [])
+        limits = [f"{key} {flat[key]}" for key in _BOUNDS if _is_number(flat.get(key))]
         if names:
-            result["description"] = f"{' or '.join(names)}. {result.get('description', '')}".strip()
+            said = ", ".join([" or ".join(names), *limits])
+            result["description"] = f"{said}. {result.get('description', '')}".strip()
         return result
 
     def _object(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> None:
         properties = flat.get("properties")
         if isinstance(properties, dict):
+            wanted = {str(name): value for name, value in properties.items() if not self._read_only(value)}
             converted = {
-                str(name): self._convert(value, inside)
-                for name, value in properties.items()
-                if not self._read_only(value)
+                name: self._convert(value, inside) for name, value in wanted.items() if _KEY.fullmatch(name)
             }
             if converted:
                 result["properties"] = converted
+            if odd := [repr(name) for name in wanted if not _KEY.fullmatch(name)]:
+                # hosts refuse a whole tool for such a key; it is still taken
+                result["description"] = (
+                    f"{result.get('description', '')} Also takes {', '.join(odd[:20])}.".strip()
+                )
         required = flat.get("required")
         known = result.get("properties", {})
         result["required"] = [name for name in required if name in known] if isinstance(required, list) else []
@@ -205,6 +216,7 @@ def _types(schema: Mapping[str, Any]) -> list[str]:
         if key in schema:
             return [kind]
     values = _values(schema)
-    if values and all(isinstance(value, str) for value in values):
-        return ["string"]
+    for kind, python in (("string", str), ("integer", int)):
+        if values and all(isinstance(value, python) and not isinstance(value, bool) for value in values):
+            return [kind]
     return []

@@ -2,12 +2,13 @@
 
 hash(n) = SHA-256(hash(n-1) ‖ SHA-256(0x00 ‖ body(n))), with 32 zero bytes before the first. Bodies are kept
 as the bytes that were hashed, so verifying never has to write JSON the same way twice. Several processes
-share one chain, because an append reads the head inside the transaction that writes.
+share one chain, because an append reads the newest hash inside the transaction that writes. The same leaves
+are a tree (`merkle`), whose root is what checkpoints sign.
 
-What it proves: no entry was changed, dropped, moved or put in since a head was exported. What it cannot
-prove alone: that nothing was cut off after the last exported head, or that the whole log was not replaced
-by somebody who could also replace every exported head. So export heads to where the log's owner cannot
-write (`usrland audit head`).
+What it proves: no entry was changed, dropped, moved or put in since a checkpoint was exported. What it cannot
+prove alone: that nothing was cut off after the last exported checkpoint, or that the whole log was not replaced
+by somebody who could also replace every exported one. So export them to where the log's owner cannot write
+(`[audit] checkpoints`, `usrland audit head`).
 """
 
 from __future__ import annotations
@@ -15,43 +16,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from usrland.audit.checkpoint import Checkpoint
 from usrland.audit.entry import Entry
-from usrland.errors import InvalidInput
+from usrland.audit.merkle import Frontier, inclusion_proof, leaf_hash
+from usrland.errors import NotFound
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
     from usrland.database import Database
 
-__all__ = ["AuditLog", "Head", "Verdict"]
+__all__ = ["AuditLog", "Proof", "Verdict"]
 
 _GENESIS = bytes(32)
 _BATCH = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Head:
-    """The newest entry of a chain: what to keep elsewhere, to notice a cut later."""
-
-    chain: str
-    seq: int
-    hash: str
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), sort_keys=True)
-
-    @classmethod
-    def from_json(cls, text: str) -> Head:
-        try:
-            values = json.loads(text)
-            return cls(chain=str(values["chain"]), seq=int(values["seq"]), hash=str(values["hash"]))
-        except (ValueError, KeyError, TypeError) as error:
-            raise InvalidInput(
-                "this is not an exported audit head.", fix="Export one with: usrland audit head."
-            ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +41,6 @@ class Verdict:
 
     chain: str
     entries: int
-    head: Head | None
     problems: tuple[str, ...] = ()
 
     @property
@@ -68,9 +48,21 @@ class Verdict:
         return not self.problems
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proof:
+    """That one entry is in the log of that size and root, for who has the root from elsewhere."""
+
+    body: bytes
+    index: int
+    """From 0."""
+    size: int
+    root: bytes
+    path: Sequence[bytes]
+
+
 def link(previous: bytes, body: bytes) -> bytes:
     """The hash of an entry that follows one with hash `previous`."""
-    return hashlib.sha256(previous + hashlib.sha256(b"\x00" + body).digest()).digest()
+    return hashlib.sha256(previous + leaf_hash(body)).digest()
 
 
 class AuditLog:
@@ -79,6 +71,8 @@ class AuditLog:
     def __init__(self, database: Database, chain: str) -> None:
         self.database = database
         self.chain = chain
+        self._tree = Frontier()
+        """As far as it was read: entries never change, so the next checkpoint goes on from here."""
 
     def append(self, session: Session, entries: Sequence[Entry]) -> None:
         """Add entries within the caller's write transaction; they are durable when it commits."""
@@ -90,8 +84,7 @@ class AuditLog:
             session.execute(
                 text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {self.chain}"}
             )
-        head = self._newest(session)
-        seq, previous = (head.seq, bytes.fromhex(head.hash)) if head else (0, _GENESIS)
+        seq, previous = self._newest(session)
         for entry in entries:
             seq += 1
             body = entry.body(chain=self.chain, seq=seq)
@@ -101,23 +94,49 @@ class AuditLog:
                 argument = entry.arguments
                 session.add(AuditArgument(commitment=argument.digest, salt=argument.salt, value=argument.value))
 
-    async def head(self) -> Head | None:
-        """The newest entry, or None where nothing was recorded yet."""
-        return await self.database.read(self._newest)
+    async def size(self) -> int:
+        """How many entries there are."""
+        return await self.database.read(lambda session: self._newest(session)[0])
+
+    async def state(self) -> tuple[int, bytes]:
+        """How many entries there are, and the root of their tree: what a checkpoint signs."""
+        return await self.database.read(self._state)
+
+    async def prove(self, seq: int) -> Proof:
+        """That entry `seq` is in the log as it is now; raises `NotFound`."""
+        return await self.database.read(lambda session: self._prove(session, seq))
 
     async def last(self, count: int) -> list[dict[str, Any]]:
         """The newest entries, oldest first, with their arguments where those were not erased."""
         return await self.database.read(lambda session: self._last(session, count))
 
-    async def verify(self, heads: Sequence[Head] = ()) -> Verdict:
-        """Recompute every hash, and look for each exported head of this chain."""
+    async def verify(self, checkpoints: Sequence[Checkpoint] = ()) -> Verdict:
+        """Recompute every hash, and hold the log against each exported checkpoint of this chain."""
         try:
-            return await self.database.read(lambda session: self._verify(session, heads))
+            return await self.database.read(lambda session: self._verify(session, checkpoints))
         except TypeError:  # SQLite keeps whatever it is given; the driver cannot make bytes of text
             problem = "an entry was changed: it holds something else than bytes"
-            return Verdict(chain=self.chain, entries=0, head=None, problems=(problem,))
+            return Verdict(chain=self.chain, entries=0, problems=(problem,))
 
-    def _newest(self, session: Session) -> Head | None:
+    def _state(self, session: Session) -> tuple[int, bytes]:
+        tree = self._tree.copy()
+        for _, body, _ in self._rows(session, after=tree.size):
+            tree.add(leaf_hash(body))
+        self._tree = tree
+        return tree.size, tree.root()
+
+    def _prove(self, session: Session, seq: int) -> Proof:
+        bodies = [body for _, body, _ in self._rows(session)]
+        if not 1 <= seq <= len(bodies):
+            raise NotFound(f"there is no entry {seq} in {self.chain!r}.", fix=f"It has {len(bodies)} entries.")
+        leaves = [leaf_hash(body) for body in bodies]
+        size, root = self._state(session)
+        return Proof(
+            body=bodies[seq - 1], index=seq - 1, size=size, root=root, path=inclusion_proof(leaves, seq - 1)
+        )
+
+    def _newest(self, session: Session) -> tuple[int, bytes]:
+        """Number and hash of the newest entry."""
         from sqlmodel import col, select
 
         from usrland.audit.tables import AuditEntry
@@ -128,7 +147,7 @@ class AuditLog:
             .order_by(col(AuditEntry.seq).desc())
             .limit(1)
         ).first()
-        return Head(self.chain, row[0], row[1].hex()) if row else None
+        return (row[0], bytes(row[1])) if row else (0, _GENESIS)
 
     def _last(self, session: Session, count: int) -> list[dict[str, Any]]:
         from sqlmodel import col, select
@@ -152,12 +171,11 @@ class AuditLog:
             entry["call_arguments"] = json.loads(value) if value is not None else None
         return entries
 
-    def _rows(self, session: Session) -> Iterator[tuple[int, bytes, bytes]]:
+    def _rows(self, session: Session, *, after: int | None = None) -> Iterator[tuple[int, bytes, bytes]]:
         from sqlmodel import col, select
 
         from usrland.audit.tables import AuditEntry
 
-        after: int | None = None
         while True:
             query = select(AuditEntry.seq, AuditEntry.body, AuditEntry.hash).where(AuditEntry.chain == self.chain)
             if after is not None:
@@ -168,10 +186,11 @@ class AuditLog:
                 return
             after = rows[-1][0]
 
-    def _verify(self, session: Session, heads: Sequence[Head]) -> Verdict:
+    def _verify(self, session: Session, checkpoints: Sequence[Checkpoint]) -> Verdict:
         problems: list[str] = []
         previous, expected_seq, count = _GENESIS, 1, 0
-        awaited = {head.seq: head.hash for head in heads if head.chain == self.chain}
+        tree = Frontier()
+        awaited = {(each.size, each.root) for each in checkpoints if each.chain == self.chain and each.size}
         for seq, body, stored in self._rows(session):
             count += 1
             if seq != expected_seq:
@@ -180,18 +199,20 @@ class AuditLog:
             computed = link(previous, body)
             if computed != stored:
                 problems.append(f"entry {seq} was changed, or one before it was: its hash does not follow")
-            if seq in awaited and awaited.pop(seq) != stored.hex():
-                problems.append(f"entry {seq} is not the one that was exported as a head")
+            tree.add(leaf_hash(body))
+            for size, root in [kept for kept in awaited if kept[0] == count]:
+                awaited.discard((size, root))
+                if root != tree.root():
+                    problems.append(f"the first {size} entries are not those of the exported checkpoint")
             previous, expected_seq = stored, seq + 1
             if len(problems) >= 20:
                 problems.append("and perhaps more: stopped after 20 problems")
                 break
         else:
-            problems += [f"the log ends before the exported head {seq}" for seq in sorted(awaited)]
+            problems += [f"the log ends before the exported checkpoint of {size}" for size, _ in sorted(awaited)]
         problems += self._strayed(session)
         problems += self._changed_arguments(session)
-        head = Head(self.chain, expected_seq - 1, previous.hex()) if count else None
-        return Verdict(chain=self.chain, entries=count, head=head, problems=tuple(problems))
+        return Verdict(chain=self.chain, entries=count, problems=tuple(problems))
 
     def _strayed(self, session: Session) -> list[str]:
         """Entries of this chain that somebody filed under another one."""

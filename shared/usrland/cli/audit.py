@@ -1,18 +1,21 @@
-"""`usrland audit`: prove that nobody edited the log."""
+"""`usrland audit`: prove that nobody edited the log, and that one call is in it."""
 
 from __future__ import annotations
 
+import base64
+import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import anyio
 import typer
 
-from usrland.audit import Head, Verdict
+from usrland.audit import Checkpoint, Proof, Signer, Verdict, VerifyingKey, opened
 from usrland.cli.calls import audit_logs
 from usrland.cli.console import say
-from usrland.errors import InvalidInput
+from usrland.errors import InvalidInput, NotFound
 from usrland.settings import Settings
 
 __all__ = ["audit"]
@@ -26,21 +29,32 @@ ServerNames = Annotated[
 
 @audit.command()
 def head(server: ServerNames = None) -> None:
-    """Print the newest entry of each log. Keep it where whoever could edit the log cannot write."""
-    for found in anyio.run(_heads, Settings.load(), server or []):
-        print(found.to_json())
+    """Print a signed checkpoint of each log. Keep it where whoever could edit the log cannot write."""
+    for note in anyio.run(_notes, Settings.load(), server or []):
+        print(note)
+
+
+@audit.command()
+def key() -> None:
+    """Print the key that checkpoints of this home are verified with. Give it to whoever keeps them."""
+    print(_signer(Settings.load()).key)
 
 
 @audit.command()
 def verify(
     server: ServerNames = None,
     heads: Annotated[
-        Path | None, typer.Option("--head", metavar="FILE", help="Heads kept from before, one on each line.")
+        Path | None, typer.Option("--head", metavar="FILE", help="Checkpoints kept from before.")
+    ] = None,
+    keys: Annotated[
+        Path | None,
+        typer.Option("--key", metavar="FILE", help="Keys they may be signed with, a line each. Default: ours."),
     ] = None,
 ) -> None:
-    """Recompute every hash. With heads kept from before, also notice a log that was cut off or replaced."""
-    known = _read(heads) if heads else []
-    verdicts = anyio.run(_verdicts, Settings.load(), server or [], known)
+    """Recompute every hash. With checkpoints kept from before, also notice a log that was cut off or replaced."""
+    settings = Settings.load()
+    known = opened(_read(heads), _keys(settings, keys)) if heads else []
+    verdicts = anyio.run(_verdicts, settings, server or [], known)
     if not verdicts:
         say("Nothing was recorded yet.")
     for verdict in verdicts:
@@ -49,25 +63,65 @@ def verify(
             say(f"  {problem}", "red")
     missing = {head.chain for head in known} - {verdict.chain for verdict in verdicts} if not server else set()
     for chain in sorted(missing):
-        say(f"{chain}: a head was kept, but there is no log", "red")
+        say(f"{chain}: a checkpoint was kept, but there is no log", "red")
     if missing or not all(verdict.ok for verdict in verdicts):
         raise typer.Exit(1)
 
 
-async def _heads(settings: Settings, servers: list[str]) -> list[Head]:
+@audit.command()
+def prove(
+    server: Annotated[str, typer.Argument(help="Whose log.")],
+    entry: Annotated[int, typer.Argument(help="Its number: `seq` in `usrland trace --json`.")],
+) -> None:
+    """Print one entry with the proof that it is in the log, for somebody who has the key and not the log."""
+    settings = Settings.load()
+    proof = anyio.run(_proof, settings, server, entry)
+    note = _signer(settings).note(server, proof.size, proof.root)
+    print(
+        json.dumps(
+            {
+                "entry": proof.body.decode(),
+                "index": proof.index,
+                "path": [base64.b64encode(each).decode() for each in proof.path],
+                "checkpoint": note,
+            },
+            ensure_ascii=False,
+            indent=2,
+        )
+    )
+
+
+async def _notes(settings: Settings, servers: list[str]) -> list[str]:
+    signer = _signer(settings)
     with audit_logs(settings, servers) as logs:
-        found = [await log.head() for log in logs.values()]
-    return [head for head in found if head is not None]
+        states = [(name, *await log.state()) for name, log in logs.items()]
+    return [signer.note(name, size, root) for name, size, root in states if size]
 
 
-async def _verdicts(settings: Settings, servers: list[str], heads: list[Head]) -> list[Verdict]:
+async def _verdicts(settings: Settings, servers: list[str], known: Sequence[Checkpoint]) -> list[Verdict]:
     with audit_logs(settings, servers) as logs:
-        return [await log.verify(heads) for log in logs.values()]
+        return [await log.verify(known) for log in logs.values()]
 
 
-def _read(file: Path) -> list[Head]:
+async def _proof(settings: Settings, server: str, entry: int) -> Proof:
+    with audit_logs(settings, [server]) as logs:
+        if server not in logs:
+            raise NotFound(f"nothing was recorded for {server!r} yet.", fix="Look at: usrland trace.")
+        return await logs[server].prove(entry)
+
+
+def _signer(settings: Settings) -> Signer:
+    return Signer(settings.key("audit"))
+
+
+def _keys(settings: Settings, file: Path | None) -> list[VerifyingKey]:
+    if file is None:
+        return [_signer(settings).key]
+    return [VerifyingKey.parse(line) for line in _read(file).splitlines() if line.strip()]
+
+
+def _read(file: Path) -> str:
     try:
-        text = sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
+        return sys.stdin.read() if str(file) == "-" else file.read_text(encoding="utf-8")
     except OSError as error:
         raise InvalidInput(f"{str(file)!r} cannot be read: {error.strerror}.") from error
-    return [Head.from_json(line) for line in text.splitlines() if line.strip()]

@@ -53,6 +53,11 @@ roots = {}
 # public_url = "https://usrland.internal"
 # allowed_hosts = ["usrland.internal"]
 
+[audit]
+# Signed checkpoints of the log of calls are appended to this file. Choose one that nobody here can edit,
+# such as another machine's share: what they attest cannot be changed or cut off unnoticed.
+# checkpoints = "/mnt/archive/usrland-checkpoints"
+
 [oauth]
 # For HTTP: whose access tokens open the door, besides those of `usrland token`.
 # issuer = "https://login.internal"

@@ -12,6 +12,7 @@ from usrland.cli.console import fail, say, say_json, say_table
 from usrland.cli.servers import pick_servers
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
+from usrland.pins import changes, read_pins, write_pins
 from usrland.settings import Settings
 
 __all__ = ["Syscall", "all_syscalls", "syscalls"]
@@ -60,9 +61,15 @@ def syscalls(
         list[str] | None, typer.Option("--server", metavar="NAME", help="Only this server; may be repeated.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
+    diff: Annotated[bool, typer.Option("--diff", help="What is different from the last review.")] = False,
+    accept: Annotated[bool, typer.Option("--accept", help="Take what there is now as reviewed.")] = False,
 ) -> None:
     """List every operation: its effect, the scopes it needs, its hints, its deadline and its cost."""
-    found = all_syscalls(Settings.load(), server or [])
+    settings = Settings.load()
+    if diff or accept:
+        _review(settings, accept=accept)
+        return
+    found = all_syscalls(settings, server or [])
     if as_json:
         say_json([each.facts() for each in found])
         return
@@ -82,6 +89,41 @@ def syscalls(
         ],
     )
     say("\nOne of them: usrland man NAME")
+
+
+def _review(settings: Settings, *, accept: bool) -> None:
+    """Show what is not as it was reviewed; with `accept`, write it down as reviewed."""
+    behind = [
+        operation
+        for server in pick_servers([])
+        if (catalogue := server.load(settings).state.get("catalogue")) is not None
+        for operation in catalogue.reviewable()
+    ]
+    reviewed = read_pins(settings.home) or {}
+    found = changes(reviewed, behind)
+    say_table(
+        ["change", "name", "effect", "scopes"],
+        [
+            [
+                change.kind,
+                change.name,
+                _step(change.before.effect if change.before else "", change.after.effect if change.after else ""),
+                _step(
+                    " ".join(change.before.scopes) if change.before else "",
+                    " ".join(change.after.scopes) if change.after else "",
+                ),
+            ]
+            for change in found
+        ],
+    )
+    if accept:
+        say(f"\n{write_pins(settings.home, behind)} operations are reviewed; others are withheld from now on.")
+    else:
+        say(f"\n{len(found)} differences. Take them as reviewed: usrland syscalls --accept")
+
+
+def _step(before: str, after: str) -> str:
+    return " → ".join(dict.fromkeys(text for text in (before, after) if text))
 
 
 def all_syscalls(settings: Settings, servers: Sequence[str]) -> list[Syscall]:

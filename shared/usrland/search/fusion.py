@@ -1,22 +1,28 @@
 """Two ranked lists → one, with a confidence that means the same for every query.
 
-Scores are added and not ranks: `cosine + 0.5 · bm25 / max(best bm25, 15)`. On eight test collections that
-ranked better than reciprocal rank fusion on every one, and a rank knows nothing of relevance: the best of ten
-useless passages is still first. The 15 keeps the best match of a query whose words hardly match from counting
-in full.
+Scores are added and not ranks: `cosine + 0.6 · bm25 / scale`. A rank knows nothing of relevance: the best of ten
+useless passages is still first. The scale is the best BM25 of the query, so that its best match counts in full,
+but it is not lower than 20, so that words which hardly match do not; and where the best cosine is high, meaning
+has found what was asked for and words have to say more to be heard. The weights were chosen on four collections
+of documents and code; no collection that was left out of that ranked lower than with rank fusion.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["FLOOR", "Hit", "confidence", "fuse"]
 
-LEXICAL_WEIGHT = 0.5
-LEXICAL_SCALE = 15.0
-CANDIDATES = 100
+LEXICAL_WEIGHT = 0.6
+LEXICAL_SCALE = 20.0
+SURE_COSINE, SCALE_PER_COSINE = 0.6, 80.0
+"""Above this best cosine the scale of words grows, so much for each 1.0 of it."""
+SECOND_WEIGHT = 0.1
+"""What the second best row of a group adds to all of them, of its lead over the worst that was found."""
+CANDIDATES = 300
 """Of each list. Fewer loses what only the other list would have lifted."""
 FLOOR = 0.1
 """Hits of less confidence are not answers. On four collections this kept every right passage, and left
@@ -61,25 +67,42 @@ def fuse(
     *,
     words: int,
     floor: float = FLOOR,
+    candidates: int = CANDIDATES,
+    groups: Mapping[str, str] | None = None,
 ) -> Sequence[tuple[str, float, float]]:
     """(id, score, confidence) of all hits above the floor, best first, ties in the order of their ids.
 
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
-    was found: where the list of vectors is full its own cannot be higher, and where it is not full the row
-    has no vector yet.
+    was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
+    full the row has no vector yet. With `groups` (by id), rows of a group help each other: a document that has two
+    passages on the question is better than one that has the first of them.
     """
     by_words, by_meaning = lexical or {}, dense or {}
-    scale = max(LEXICAL_SCALE, *by_words.values()) if by_words else LEXICAL_SCALE
+    surplus = max(max(by_meaning.values(), default=0.0) - SURE_COSINE, 0.0)
+    scale = max(LEXICAL_SCALE + SCALE_PER_COSINE * surplus, *by_words.values(), 0.0)
     worst = min(by_meaning.values(), default=0.0)
-    unseen = worst if len(by_meaning) >= CANDIDATES else None
+    unseen = worst if len(by_meaning) >= candidates else None
     unmatched = None if lexical is None else 0.0
+    scores = {
+        key: by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
+        for key in by_words.keys() | by_meaning.keys()
+    }
+    bonus = _bonus(scores, worst, groups) if groups is not None else {}
     fused = []
-    for key in by_words.keys() | by_meaning.keys():
+    for key, score in scores.items():
         sure = confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words)
         if sure >= floor:
-            score = by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
-            fused.append((key, score, sure))
+            fused.append((key, score + bonus.get(key, 0.0), sure))
     return sorted(fused, key=lambda hit: (-hit[1], hit[0]))
+
+
+def _bonus(scores: Mapping[str, float], worst: float, groups: Mapping[str, str]) -> Mapping[str, float]:
+    """What each row gains from the second best of its group."""
+    members: dict[str, list[float]] = defaultdict(list)
+    for key, score in scores.items():
+        members[groups[key]].append(score)
+    second = {group: sorted(each)[-2] for group, each in members.items() if len(each) > 1}
+    return {key: SECOND_WEIGHT * max(second[groups[key]] - worst, 0.0) for key in scores if groups[key] in second}
 
 
 def _logistic(evidence: float) -> float:
