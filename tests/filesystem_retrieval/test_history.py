@@ -124,3 +124,23 @@ async def test_an_old_version_goes_when_its_time_is_over(make_desk: Any) -> None
     assert (await desk.use("fs_read", "a.md", version=only.version)).text == "two"
     with pytest.raises(NotFound):
         await desk.use("fs_read", "a.md", version=only.version - 1)
+
+
+async def test_versions_are_kept_in_postgresql_as_well(make_desk: Any, postgresql: Any, tmp_path: Path) -> None:
+    roots = {"docs": {"folder": str(tmp_path / "docs"), "writable": True}}
+    desk = make_desk(database=postgresql(), roots=roots)
+    desk.write("a.md", "the walrus swims")
+    await desk.scan()
+
+    edited = await desk.use("fs_edit", "a.md", old="walrus", new="badger")
+    await desk.use("fs_move", "a.md", to="b.md")
+    await desk.use("fs_undo", "b.md")
+    await desk.use("fs_undo", "a.md", version=edited.version_before)
+    await desk.scan()
+
+    assert (desk.folder / "a.md").read_text(encoding="utf-8") == "the walrus swims"
+    (latest, *_) = (await desk.use("fs_history", "a.md")).items
+    assert (latest.how, latest.by) == ("restored", "t")
+    assert (await desk.use("fs_read", "a.md", version=edited.version)).text == "the badger swims"
+    assert [item.path for item in (await desk.use("fs_search", "walrus")).items] == ["a.md"]
+    (await desk.server.state["library"]()).versions.database.close()
