@@ -24,7 +24,7 @@ NEIGHBOUR_WEIGHT = 0.3
 ALONE = 0.5
 """A row without neighbours counts as having one with this share of its own lead, or short documents would lose."""
 FAR_BEHIND = 0.35
-"""Share of the surest hit's confidence below which others only take up room."""
+"""Share of the best hit's confidence below which others only take up room."""
 CANDIDATES = 300
 """Of each list. Fewer loses what only the other list would have lifted."""
 FLOOR = 0.1
@@ -78,7 +78,7 @@ def fuse(
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
     was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
     full the row has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that
-    stands beside another good one is better, and what is far less sure than the surest is left out.
+    stands beside another good one is better, and what is far less sure than the best is left out.
     """
     by_words, by_meaning = lexical or {}, dense or {}
     surplus = max(max(by_meaning.values(), default=0.0) - SURE_COSINE, 0.0)
@@ -93,9 +93,11 @@ def fuse(
     sure = {key: confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words) for key in scores}
     if neighbours is not None:
         scores = _with_neighbours(scores, worst, neighbours)
-        floor = max(floor, FAR_BEHIND * max(sure.values(), default=0.0))
     fused = [(key, score, sure[key]) for key, score in scores.items() if sure[key] >= floor]
-    return sorted(fused, key=lambda hit: (-hit[1], hit[0]))
+    fused.sort(key=lambda hit: (-hit[1], hit[0]))
+    if neighbours is None or not fused:
+        return fused
+    return [hit for hit in fused if hit[2] >= FAR_BEHIND * fused[0][2]]
 
 
 def _with_neighbours(
