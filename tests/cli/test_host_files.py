@@ -16,6 +16,7 @@ from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
 from usrland.cli.host import Address, Host, Places
 from usrland.cli.hosts import HOSTS, find_host
+from usrland.cli.jsontext import JsonText
 from usrland.cli.servers import Server
 from usrland.errors import InvalidInput
 from usrland.probe import Launch
@@ -124,6 +125,7 @@ def test_a_file_that_is_not_there_is_made_and_taken_away(tmp_path: Path, host: H
     [
         ("vscode", '{"servers": {} /* open }', "not valid JSON"),
         ("windsurf", '{"mcpServers": {}} // strict', "not valid JSON"),
+        ("gemini-cli", '{"mcpServers": {},} // it stops at that comma', "not valid JSON"),
         ("zed", '{"context_servers": {"a": {}, /* */ "a": {}}}', "'a' is there twice"),
         ("codex", "[mcp_servers.git\n", "not valid TOML"),
         ("codex", "mcp_servers = 7\n", "'mcp_servers' holds no table"),
@@ -163,23 +165,23 @@ def comment(chance: random.Random) -> str:
     return chance.choice(["", "", '// {"a": 1}, \'x\n', "/* , } */", "/*\n*/ "])
 
 
-def as_json(chance: random.Random, value: Any, comments: bool) -> str:
+def as_json(chance: random.Random, value: Any, style: JsonText) -> str:
     """Some way to write the value."""
 
     def gap() -> str:
-        return blank(chance) + (comment(chance) + blank(chance) if comments else "")
+        return blank(chance) + (comment(chance) + blank(chance) if style.comments else "")
 
     def last() -> str:
-        return "," if comments and chance.random() < 0.3 else ""
+        return "," if style.last_commas and chance.random() < 0.3 else ""
 
     match value:
         case dict() if value:
             inner = f"{gap()},{gap()}".join(
-                f"{json.dumps(key)}{gap()}:{gap()}{as_json(chance, each, comments)}" for key, each in value.items()
+                f"{json.dumps(key)}{gap()}:{gap()}{as_json(chance, each, style)}" for key, each in value.items()
             )
             return f"{{{gap()}{inner}{gap()}{last()}{gap()}}}"
         case list() if value:
-            inner = f"{gap()},{gap()}".join(as_json(chance, each, comments) for each in value)
+            inner = f"{gap()},{gap()}".join(as_json(chance, each, style) for each in value)
             return f"[{gap()}{inner}{last()}{gap()}]"
         case dict() | list():
             return chance.choice(["{}", f"{{{gap()}}}"]) if isinstance(value, dict) else "[]"
@@ -239,7 +241,8 @@ def test_no_entry_is_lost_in_a_thousand_files(tmp_path: Path) -> None:
             text = as_yaml(chance, host, entries)
         else:
             content = {"theme": ["a", {"b": None}], host.container: entries, "z": 1.5}
-            text = as_json(chance, content, comments=getattr(host.format, "comments", False))
+            assert isinstance(host.format, JsonText)
+            text = as_json(chance, content, host.format)
         file.write_bytes(text.encode())
         entry = host.write_entry(NAME, LAUNCH)
 

@@ -26,6 +26,7 @@ __all__ = ["HOSTS", "find_host"]
 
 JSON = JsonText()
 JSON_WITH_COMMENTS = JsonText(comments=True)
+JSON_LENIENT = JsonText(comments=True, last_commas=True)
 
 PLAIN = {"command": COMMAND, "args": ARGUMENTS, "env": ENVIRONMENT}
 TYPED = {"type": "stdio", **PLAIN}
@@ -86,7 +87,7 @@ HOSTS: tuple[Host, ...] = (
         name="vscode",
         title="VS Code",
         files={"user": _application("Code/User/mcp.json"), "project": _everywhere("{project}/.vscode/mcp.json")},
-        format=JSON_WITH_COMMENTS,
+        format=JSON_LENIENT,
         container="servers",
         entry=TYPED,
         remote=HTTP,
@@ -103,7 +104,7 @@ HOSTS: tuple[Host, ...] = (
             "user": _everywhere("{home}/.cursor/mcp.json"),
             "project": _everywhere("{project}/.cursor/mcp.json"),
         },
-        format=JSON_WITH_COMMENTS,
+        format=JSON_LENIENT,
         container="mcpServers",
         entry=PLAIN,
         remote={"url": URL},
@@ -136,7 +137,7 @@ HOSTS: tuple[Host, ...] = (
             ),
             "project": _everywhere("{project}/.zed/settings.json"),
         },
-        format=JSON_WITH_COMMENTS,
+        format=JSON_LENIENT,
         container="context_servers",
         entry={"source": "custom", **PLAIN},
         remote={"source": "custom", "url": URL},
@@ -240,7 +241,7 @@ HOSTS: tuple[Host, ...] = (
             "user": _everywhere("{config}/opencode/opencode.jsonc", "{config}/opencode/opencode.json"),
             "project": _everywhere("{project}/opencode.jsonc", "{project}/opencode.json"),
         },
-        format=JSON_WITH_COMMENTS,
+        format=JSON_LENIENT,
         container="mcp",
         entry={
             "type": "local",

@@ -30,9 +30,10 @@ _REST_OF_LINE = re.compile(r"(?:[ \t]*(?:,|/\*[^\n]*?\*/|//[^\r\n]*))*")
 
 @dataclass(frozen=True, slots=True)
 class JsonText:
-    """JSON as a host reads it: strictly, or with comments and last commas."""
+    """JSON as a host reads it: strictly, with comments, or with commas before a closing bracket as well."""
 
     comments: bool = False
+    last_commas: bool = False
 
     def parse(self, text: str) -> dict[str, Any]:
         """The object that the text holds; an empty text is an empty object.
@@ -99,9 +100,8 @@ class JsonText:
 
     def _plain(self, text: str) -> str:
         """The same text, with blanks for what is no JSON. An error is found in it at its own place."""
-        if not self.comments:
-            return text
-        return _LAST_COMMA.sub(_blank, self._without_comments(text))
+        plain = self._without_comments(text)
+        return _LAST_COMMA.sub(_blank, plain) if self.last_commas else plain
 
     def _without_comments(self, text: str) -> str:
         return _COMMENT.sub(_blank, text) if self.comments else text
