@@ -119,7 +119,9 @@ def _remembrance(row: dict[str, Any]) -> Remembrance:
     said = {name: row.pop(name, None) for name in ("text", "key", "tags", "speaker", "uri", "span")}
     if said["text"] is None:
         return Remembrance(**row)
-    return Remembrance(**row, said=Said(**{**said, "tags": tuple(json.loads(said["tags"] or "[]"))}))
+    return Remembrance(
+        **row, said=Said(**{**said, "tags": tuple(json.loads(said["tags"])) if said["tags"] else ()})
+    )
 
 
 def always_applies(kind: str, pinned: bool, said: Said | None) -> bool:

@@ -28,6 +28,8 @@ MAX_BUDGET = 20_000
 IDS_LEFT_OUT = 12
 KEYS_TOKENS = 12
 """Of a line that shows the first words only."""
+ID_TOKENS = 8
+"""Of the id before each line."""
 CHUNK = 200
 NOTHING_RELEVANT = "Nothing relevant to the query is remembered; this is what always applies."
 
@@ -93,7 +95,7 @@ def _newest(session: Session, space_id: int, shown: Shown, seq: int, wanted: Wan
         if (item_id, oid) not in shown:
             continue
         chosen.append(oid)
-        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens
+        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
         if room >= 0:
             room -= cost if cost <= wanted.budget else 0
         else:

@@ -25,9 +25,10 @@ async def test_a_branch_goes_on_apart(desk: Any) -> None:
 async def test_what_is_in_no_snapshot_yet_comes_along_and_moves_no_other_head(desk: Any) -> None:
     first = await desk.snapshot("first", "tea")
     await desk.remember("coffee")
-    made = await desk.branch("create", "idea")
+    (made,) = (await desk.branch("create", "idea")).branches
 
-    heads = {branch.name: (branch.head, branch.newer) for branch in made.branches}
+    heads = {branch.name: (branch.head, branch.newer) for branch in (await desk.branch("list")).branches}
+    assert heads["idea"] == (made.head, 0)
     assert heads["main"] == (first.id, 1)
     assert heads["idea"][0] != first.id and heads["idea"][1] == 0
     assert await desk.texts("idea") == ["tea", "coffee"]

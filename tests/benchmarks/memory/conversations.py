@@ -1,6 +1,6 @@
 """What a memory finds again, and keeps in a budget, measured through its tools.
 
-    python tests/benchmarks/memory/conversations.py locomo FILE [--half first|second]
+    python tests/benchmarks/memory/conversations.py locomo FILE [--half first|second] [--floor]
     python tests/benchmarks/memory/conversations.py beam FOLDER
 
 Each conversation is remembered turn by turn in a server of its own and asked its own questions. `locomo` takes
@@ -164,8 +164,8 @@ async def measure_floor(conversations: Sequence[Conversation]) -> tuple[float, f
             if question.group != "adversarial"
         ]
         async with remembered(conversation) as (client, _):
-            for texts, found in ((chance.sample(own, 80), answerable), (chance.sample(others, 90), unanswerable)):
-                for text in texts:
+            for texts, most, found in ((own, 80, answerable), (others, 90, unanswerable)):
+                for text in chance.sample(texts, min(most, len(texts))):
                     hits = (await call(client, "memory_recall", query=text, limit=1))["items"]
                     found.append(hits[0]["confidence"] if hits else 0.0)
     pairs = [(a > b) + (a == b) / 2 for a in answerable for b in unanswerable]
@@ -245,6 +245,10 @@ async def run(options: argparse.Namespace) -> None:
     conversations = locomo(options.where) if options.collection == "locomo" else beam(options.where)
     if options.half:
         conversations = conversations[0::2] if options.half == "first" else conversations[1::2]
+    if options.floor:
+        area, answered = await measure_floor(conversations)
+        print(f"floor: AUROC {area:.3f}; unanswerable answered where 90 % of the answerable are: {answered:.2f}")
+        return
     figures = Figures()
     for conversation in conversations:
         await measure(conversation, figures)
@@ -255,9 +259,6 @@ async def run(options: argparse.Namespace) -> None:
     for name in figures.values:
         means = "".join(f"{figures.mean(name, [group]):16.3f}" for group in groups)
         print(f"{name:24}{figures.mean(name):8.3f}{figures.mean(name, headline):10.3f}{means}")
-    if options.collection == "locomo" and len(conversations) > 1:
-        area, answered = await measure_floor(conversations)
-        print(f"floor: AUROC {area:.3f}; unanswerable answered where 90 % of the answerable are: {answered:.2f}")
 
 
 def main() -> None:
@@ -265,6 +266,7 @@ def main() -> None:
     parser.add_argument("collection", choices=["locomo", "beam"])
     parser.add_argument("where", type=Path)
     parser.add_argument("--half", choices=["first", "second"])
+    parser.add_argument("--floor", action="store_true", help="how well confidence tells an answer from none")
     anyio.run(run, parser.parse_args())
 
 
