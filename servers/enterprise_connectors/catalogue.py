@@ -7,7 +7,8 @@ A connector knows neither its system's name nor who calls. The rule that makes i
 * scopes: `<system>:<effect>` always, and every scope that the connector declared with its own first part
   replaced by the system: `sys:read` becomes `crm:read`, `sys:admin` becomes `crm:admin`;
 * without `write = true` only what reads exists at all;
-* everything is `open_world`: it reaches a system that is not ours.
+* everything is `open_world`: it reaches a system that is not ours;
+* the calls of one system take turns, and are refused while it is down (see `upstream`).
 
 A connector that had to leave something out may say so in an attribute `problems`, a list of sentences; one that
 takes or gives files has an attribute `files` that is set here.
@@ -35,6 +36,7 @@ from pydantic import ValidationError
 
 from enterprise_connectors.files import Files
 from enterprise_connectors.systems import Configured, System
+from enterprise_connectors.upstream import Upstream
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
@@ -243,11 +245,12 @@ class Catalogue:
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
         withheld: list[str] = []
+        upstream = Upstream(system.name, at_once=system.at_once)
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
             try:
-                issued = _reissued(system, operation)
+                issued = _reissued(system, operation, upstream)
             except ValueError as error:
                 self._problem(system, f"{error}.")
                 continue
@@ -280,10 +283,12 @@ def _kinds() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _reissued(system: System, operation: Operation) -> Operation:
+def _reissued(system: System, operation: Operation, upstream: Upstream) -> Operation:
     declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
     return replace(
         operation,
+        call=upstream.guarded(operation.call),
+        preview=upstream.guarded(operation.preview) if operation.preview else None,
         name=_name(system, operation.name),
         title=f"{system.name}: {operation.title}",
         description=_where(system) + operation.description,

@@ -7,6 +7,7 @@ Each table is one system, and its name is how people and kernels call it:
     about = "Customers and deals"         # what it holds; helps sys_find
     write = true                          # also what writes and destroys; otherwise only what reads
     allow_private = true                  # its HTTP may reach loopback and private addresses
+    at_once = 8                           # calls it gets at the same time, from this process
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
 A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
@@ -48,6 +49,7 @@ class System:
     about: str = ""
     write: bool = False
     allow_private: bool = False
+    at_once: int = 8
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -68,6 +70,7 @@ class _HostKeys(BaseModel):
     about: str = Field(default="", max_length=120)
     write: bool = False
     allow_private: bool = False
+    at_once: int = Field(default=8, ge=1, le=100)
 
 
 def systems(settings: Settings) -> Configured:
