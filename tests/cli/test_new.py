@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import sqlite3
 import subprocess
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +13,14 @@ import pytest
 
 from usrland.cli.new import check_name, project, rename
 from usrland.errors import InvalidInput
+from usrland.probe import Launch, ServerProcess
+
+CLIENT = {"name": "test", "version": "1"}
 
 FILES = {
+    ".github/workflows/check.yml",
     "README.md",
+    "manifests/source.toml",
     "pyproject.toml",
     "tests/test_contract.py",
     "acme_crm_connector/__init__.py",
@@ -93,6 +101,98 @@ def test_a_new_connector_installs_is_found_passes_its_contract_and_is_typed(inst
 
     assert " passed" in _run(installation, "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
     assert "no issues" in _run(installation, "mypy", folder=folder)
+
+
+def description(operations: int) -> dict[str, Any]:
+    """An API with so many operations, which names where it is."""
+    path = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}]}
+    paths = {
+        f"/things{at}/{{id}}": {**path, "get": {"operationId": f"get_thing_{at}", "summary": f"Read thing {at}"}}
+        for at in range(operations)
+    }
+    title = 'Things "2" \\ {x}'
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": title, "version": "1"},
+        "servers": [{"url": "https://things.example/v1/"}],
+        "paths": paths,
+    }
+
+
+@pytest.mark.timeout(400)
+def test_an_api_of_214_operations_becomes_a_connector_with_five_tools(installation: Any) -> None:
+    (installation.project / "api.json").write_text(json.dumps(description(214)), encoding="utf-8")
+    installation.run("new", "things", "--from-openapi", "api.json", "--directory", "it")
+    folder = installation.project / "it"
+
+    _run(
+        installation, "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", ".", folder=folder
+    )
+    assert " passed" in _run(installation, "pytest", "-q", "-p", "no:cacheprovider", folder=folder)
+    assert "no issues" in _run(installation, "mypy", folder=folder)
+
+    listed = installation.run_json("syscalls", "--server", "things-connector", "--json")
+    assert sum(each["listed"] for each in listed) <= 5
+    assert sum(not each["listed"] for each in listed) == 214
+    assert {"things_get_thing_0", "things_get_thing_213"} <= {each["name"] for each in listed}
+    installation.run("manifests", folder / "manifests")
+    entry = json.loads((folder / "manifests" / "things-connector" / "server.json").read_text(encoding="utf-8"))
+    assert entry["packages"][0]["identifier"] == "things-connector" and "icons" not in entry
+
+
+def test_a_database_becomes_a_connector_and_its_password_goes_nowhere(installation: Any) -> None:
+    installation.run(
+        "new", "fleet", "--from-sql", "postgresql://ada:hunter2@db.example/fleet", "--directory", "it"
+    )
+    folder = installation.project / "it"
+    everything = "".join(file.read_text(encoding="utf-8") for file in folder.rglob("*") if file.is_file())
+    assert "hunter2" not in everything and "env:FLEET_URL" in everything
+
+    _run(
+        installation, "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--no-index", ".", folder=folder
+    )
+    database = installation.user / "fleet.sqlite"
+    with closing(sqlite3.connect(database)) as connection:
+        connection.execute("CREATE TABLE ships (name TEXT)")
+    installation.run("init")
+    with (installation.home / "usrland.toml").open("a", encoding="utf-8") as settings:
+        settings.write(f'\n[fleet-connector]\nurl = "sqlite:///{database}"\n')
+
+    launch = Launch(
+        command=str(installation.python),
+        arguments=("-m", "fleet_connector"),
+        environment={"HOME": str(installation.user)},
+    )
+    with ServerProcess(launch) as server:
+        server.request("initialize", {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": CLIENT})
+        server.notify("notifications/initialized")
+        answer = server.request(
+            "tools/call", {"name": "sys_call", "arguments": {"name": "fleet_tables", "arguments": {}}}
+        )
+    assert "ships" in answer["result"]["content"][0]["text"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--from-openapi", "no-such-file.json"], "cannot be read"),
+        (["--from-openapi", "notes.yaml"], "is no OpenAPI description"),
+        (["--from-openapi", "broken.json"], "neither JSON nor YAML"),
+        (["--from-openapi", "nowhere.yaml"], "--base-url https"),
+        (["--from-sql", "fleet"], "is no database URL"),
+        (["--from-sql", "sqlite:////x", "--from-openapi", "notes.yaml"], "leads to one system"),
+    ],
+)
+def test_what_cannot_become_a_connector_is_refused_and_nothing_is_made(
+    installation: Any, arguments: list[str], reason: str
+) -> None:
+    texts = {"notes.yaml": "a: 1\n", "broken.json": "{", "nowhere.yaml": "swagger: '2.0'\npaths: {}\n"}
+    for name, text in texts.items():
+        (installation.project / name).write_text(text, encoding="utf-8")
+
+    assert reason in installation.run("new", "things", *arguments, exit_code=1)
+
+    assert not (installation.project / "things-connector").exists()
 
 
 def _run(installation: Any, module: str, *arguments: str, folder: Path) -> str:
