@@ -8,7 +8,7 @@ import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.catalogue import Chunk, File
-from filesystem_retrieval.indexer import group_of, key_of
+from filesystem_retrieval.indexer import beside, group_of, key_of
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import read_all, sha256_of
@@ -34,7 +34,7 @@ async def search(
     groups = await _groups(library, roots, selected) if selected else None
     wanted = call.offset + limit
     answer = await library.index.search(
-        query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups, together=True
+        query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups, neighbours=beside
     )
     passages = await _passages(library, roots, answer.hits, selected, wanted + 1)
     page = passages[call.offset : wanted]

@@ -36,7 +36,7 @@ def create(session: Session, states: States, principal: Principal, *, name: str,
     if name == MAIN or session.get(Ref, (writing.space_id, name)) is not None:
         raise Conflict(f"branch {name!r} is there already.", fix="Choose another name, or switch to it.")
     fork(writing, name, find_state(session, states, writing.space_id, principal, source))
-    return listed(session, states, principal)
+    return listed(session, states, principal, only=name)
 
 
 def fork(writing: Writing, name: str, state: State) -> str:
@@ -63,7 +63,7 @@ def switch(session: Session, states: States, principal: Principal, *, name: str)
     writing = begin(session, states, principal, branch=name)
     session.merge(Seat(space_id=writing.space_id, subject=principal.subject, branch=name))
     session.flush()
-    return listed(session, states, principal)
+    return listed(session, states, principal, only=name)
 
 
 def remove(session: Session, states: States, principal: Principal, *, name: str) -> Branches:
@@ -80,16 +80,17 @@ def remove(session: Session, states: States, principal: Principal, *, name: str)
     return listed(session, states, principal)
 
 
-def listed(session: Session, states: States, principal: Principal) -> Branches:
-    """Every branch, by name."""
+def listed(session: Session, states: States, principal: Principal, *, only: str | None = None) -> Branches:
+    """Every branch by name, or one."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
         return Branches(current=MAIN, branches=[Branch(name=MAIN, items=0, newer=0)])
     own = seat(session, space.id, principal)
     query = select(Ref).where(Ref.space_id == space.id, ~col(Ref.name).startswith(PIN))
     heads = {MAIN: None, own: None, **{ref.name: ref.snapshot for ref in session.exec(query)}}
+    names = sorted(heads) if only is None else [only]
     return Branches(
-        current=own, branches=[_branch(session, states, space.id, name, heads[name]) for name in sorted(heads)]
+        current=own, branches=[_branch(session, states, space.id, name, heads[name]) for name in names]
     )
 
 

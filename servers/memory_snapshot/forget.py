@@ -11,7 +11,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import delete
-from sqlmodel import Session, and_, col, or_, select, tuple_
+from sqlmodel import Session, and_, col, select, tuple_
 
 from memory_snapshot.canonical import parse_moment, short
 from memory_snapshot.history import versions_of
@@ -146,23 +146,28 @@ def _chosen(writing: Writing, wish: Wish) -> list[Remembrance]:
     return sorted(items, key=lambda item: item.order)
 
 
-def _fitting(writing: Writing, wish: Wish) -> Sequence[str]:
+def _fitting(writing: Writing, wish: Wish) -> list[str]:
     place = and_(
         col(Body.space_id) == ItemVersion.space_id,
         col(Body.seq) == ItemVersion.seq,
         col(Body.place) == ItemVersion.place,
     )
-    query = select(ItemVersion.oid).join(Body, place).where(ItemVersion.space_id == writing.space_id)
+    query = select(ItemVersion.oid, Body).join(Body, place).where(ItemVersion.space_id == writing.space_id)
     if wish.before is not None:
         query = query.where(ItemVersion.recorded_at < parse_moment(wish.before, "before"))
-    if wish.containing is not None:
-        columns = (Body.text, Body.key, Body.tags, Body.speaker, Body.uri, Body.span)
-        query = query.where(or_(*(col(column).icontains(_words(wish), autoescape=True) for column in columns)))
-    return writing.session.exec(query).all()
+    return [oid for oid, body in writing.session.exec(query) if _says(body, wish)]
+
+
+def _says(body: Body, wish: Wish) -> bool:
+    """Looked for here and not in the database: texts are compressed there."""
+    if wish.containing is None:
+        return True
+    parts = (body.text, body.key, body.tags, body.speaker, body.uri, body.span)
+    return any(_words(wish) in part.casefold() for part in parts if part)
 
 
 def _words(wish: Wish) -> str:
-    words = (wish.containing or "").strip()
+    words = (wish.containing or "").strip().casefold()
     if len(words) < 3:
         raise InvalidInput("containing is too short.", fix="Give at least 3 characters.")
     return words
@@ -173,14 +178,10 @@ def _messages(writing: Writing, wish: Wish) -> Sequence[Snapshot]:
     if wish.containing is None:
         return []
     place = and_(col(Body.space_id) == Snapshot.space_id, col(Body.seq) == Snapshot.seq)
-    query = (
-        select(Snapshot)
-        .join(Body, place)
-        .where(Snapshot.space_id == writing.space_id, col(Body.text).icontains(_words(wish), autoescape=True))
-    )
+    query = select(Snapshot, Body).join(Body, place).where(Snapshot.space_id == writing.space_id)
     if wish.before is not None:
         query = query.where(Snapshot.taken_at < parse_moment(wish.before, "before"))
-    return writing.session.exec(query).all()
+    return [snapshot for snapshot, body in writing.session.exec(query) if _says(body, wish)]
 
 
 def _take_away(writing: Writing, places: Sequence[tuple[int, int]]) -> list[str]:

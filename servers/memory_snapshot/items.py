@@ -20,6 +20,7 @@ __all__ = [
     "CORE_KINDS",
     "LOG_KINDS",
     "Remembrance",
+    "always_applies",
     "in_batches",
     "load",
     "matching_item",
@@ -72,6 +73,15 @@ class Remembrance:
         return Source(origin=self.origin, uri=said.uri if said else None, span=said.span if said else None)
 
     @property
+    def occasion(self) -> str | None:
+        """What it was said on, where it was a part of something: its source, or else the day."""
+        if self.said is None:
+            return None
+        if self.said.uri is not None:
+            return self.said.uri
+        return self.day if self.kind in LOG_KINDS or self.said.speaker else None
+
+    @property
     def day(self) -> str:
         """When it was so, as far as that is known."""
         return (self.valid_from or self.recorded_at)[:10]
@@ -110,6 +120,12 @@ def _remembrance(row: dict[str, Any]) -> Remembrance:
     if said["text"] is None:
         return Remembrance(**row)
     return Remembrance(**row, said=Said(**{**said, "tags": tuple(json.loads(said["tags"] or "[]"))}))
+
+
+def always_applies(kind: str, pinned: bool, said: Said | None) -> bool:
+    """Whether every restore brings it: what is pinned, an instruction or a preference, and a person's standing
+    wish in a transcript, which no question's words would find."""
+    return pinned or kind in CORE_KINDS or (kind == "transcript" and said is not None and said.standing)
 
 
 def said_in(body: Body) -> Said:

@@ -16,7 +16,8 @@ import anyio.to_thread
 from pydantic import Field
 
 from memory_snapshot.canonical import parse_moment
-from memory_snapshot.drafts import drafts
+from memory_snapshot.drafts import Draft, drafts
+from memory_snapshot.hygiene import Policy, SecretFound
 from memory_snapshot.kernels import KernelProfile, for_task, known_profile
 from memory_snapshot.questions import HEAD, Asked, Wanted
 from memory_snapshot.wire import (
@@ -65,13 +66,20 @@ class Memory:
     """What one database remembers, for every space in it."""
 
     def __init__(
-        self, database: Database, index_folder: Path, embedding: str, kernel: KernelProfile, transfers: Path
+        self,
+        database: Database,
+        index_folder: Path,
+        embedding: str,
+        kernel: KernelProfile,
+        transfers: Path,
+        secrets: Policy = "refuse",
     ) -> None:
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
         self._kernel = kernel
         self._transfers = transfers
+        self._secrets: Policy = secrets
         self._opening = anyio.Lock()
         self._store: Store | None = None
 
@@ -86,9 +94,21 @@ class Memory:
         checkpoint use memory_snapshot."""
         if not items:
             raise InvalidInput("items is empty.", fix="Give at least one item.")
-        checked = await anyio.to_thread.run_sync(drafts, items)
+        checked = await self._checked(items, call)
         store = await self.store()
         return await store.remember(call.principal, checked, branch=branch, expected_head=expected_head)
+
+    async def _checked(self, items: Sequence[Item], call: Call) -> list[Draft]:
+        """As they can be stored. A secret among them is taken out of the log of calls, too."""
+        try:
+            checked = await anyio.to_thread.run_sync(drafts, items, self._secrets)
+        except SecretFound as error:
+            await call.erase([error.secret])
+            raise
+        pairs = zip(items, checked, strict=True)
+        if changed := [item.text for item, kept in pairs if item.text.strip() != kept.said.text]:
+            await call.erase(changed)
+        return checked
 
     async def memory_snapshot(
         self,
@@ -103,7 +123,7 @@ class Memory:
         """Commit all that is remembered as one state. Call it before your window fills or is compacted, at a
         milestone, and to hand over."""
         unsaved = [Item(text=note.text, kind=note.kind, key=note.key) for note in items]
-        checked = await anyio.to_thread.run_sync(drafts, unsaved)
+        checked = await self._checked(unsaved, call)
         store = await self.store()
         return await store.take(
             call.principal,
@@ -333,7 +353,7 @@ class Memory:
         items = [
             Item(text=summary.text, kind="summary", derived_from=summary.derived_from) for summary in summaries
         ]
-        checked = await anyio.to_thread.run_sync(drafts, items)
+        checked = await self._checked(items, call)
         return await (await self.store()).compact(call.principal, checked, expected_head=expected_head)
 
     async def preview_compact(
@@ -357,7 +377,9 @@ class Memory:
         """Carry memory in a file: to another server, from other assistants."""
         store = await self.store()
         if action == "import":
-            return await store.import_(call.principal, self._transfers, name=path, dry_run=False)
+            return await store.import_(
+                call.principal, self._transfers, name=path, policy=self._secrets, dry_run=False
+            )
         return await store.export(call.principal, self._transfers, format=format, ref=ref, name=path)
 
     async def preview_transfer(
@@ -370,9 +392,17 @@ class Memory:
     ) -> Transferred:
         store = await self.store()
         if action == "import":
-            return await store.import_(call.principal, self._transfers, name=path, dry_run=True)
+            return await store.import_(
+                call.principal, self._transfers, name=path, policy=self._secrets, dry_run=True
+            )
         status = await store.status(call.principal, self._kernel)
         return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
+
+    async def _import(self, call: Call, path: str, *, dry_run: bool) -> Transferred:
+        store = await self.store()
+        return await store.import_(
+            call.principal, self._transfers, name=path, policy=self._secrets, dry_run=dry_run
+        )
 
     async def memory_status(
         self,

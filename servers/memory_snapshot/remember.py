@@ -19,7 +19,7 @@ from sqlmodel import Session, and_, col, select
 
 from memory_snapshot.canonical import commitment, short
 from memory_snapshot.drafts import Draft, words
-from memory_snapshot.items import CORE_KINDS, LOG_KINDS, Remembrance, in_batches, matching_item, version_oid
+from memory_snapshot.items import LOG_KINDS, Remembrance, always_applies, in_batches, matching_item, version_oid
 from memory_snapshot.said import Said
 from memory_snapshot.state import States
 from memory_snapshot.tables import Body, ItemVersion, Lineage
@@ -186,7 +186,7 @@ def add(
         retention=draft.retention,
         recorded_at=writing.at,
         pinned=draft.pin,
-        core=draft.pin or draft.kind in CORE_KINDS,
+        core=always_applies(draft.kind, draft.pin, draft.said),
         tokens=draft.tokens,
     )
     version.oid = version_oid(version, [item.oid for item in before], [item.oid for item in sources])

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory_snapshot.hygiene import Policy
 from memory_snapshot.kernels import profile
 from memory_snapshot.memory import Memory
 from usrland import Operation, Resource, Service
@@ -36,6 +37,8 @@ class MemorySettings(BaseModel):
     embedding: str = "minilm"
     transfers: str = ""
     """The folder that files are carried through. Default: `transfer` beside the database."""
+    secrets: Policy = "refuse"
+    """What to do with an item that holds what looks like a credential."""
     kernel: str = ""
     """A name from `kernels.PROFILES`; it takes the place of the two figures below."""
     window_tokens: int = Field(default=200_000, gt=0)
@@ -52,6 +55,7 @@ def service(settings: Settings) -> Service:
         table.embedding,
         profile(table.kernel, window_tokens=table.window_tokens, reliable=table.reliable),
         Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
+        table.secrets,
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(

@@ -31,6 +31,7 @@ from memory_snapshot import (
 )
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft, draft
+from memory_snapshot.hygiene import Policy
 from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
@@ -198,10 +199,12 @@ class Store:
             sha256=None if whole is None else hashlib.sha256(whole).hexdigest(),
         )
 
-    async def import_(self, principal: Principal, folder: Path, *, name: str, dry_run: bool) -> Transferred:
+    async def import_(
+        self, principal: Principal, folder: Path, *, name: str, policy: Policy, dry_run: bool
+    ) -> Transferred:
         found = await anyio.to_thread.run_sync(transfer.read_items, transfer.checked_path(folder, name))
         if isinstance(found, list):
-            items = [draft(item, f"{name} item {place + 1}") for place, item in enumerate(found)]
+            items = [draft(item, f"{name} item {place + 1}", policy) for place, item in enumerate(found)]
             if dry_run:
                 return Transferred(format="items", path=name, items=len(items), note="Nothing was written.")
             return await self._write(transfer.import_items, principal, items=items, path=name)

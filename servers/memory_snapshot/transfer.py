@@ -14,7 +14,7 @@ from sqlmodel import Session, select
 from memory_snapshot import drafts, foreign, native
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft
-from memory_snapshot.items import CORE_KINDS, Remembrance, load
+from memory_snapshot.items import Remembrance, always_applies, load
 from memory_snapshot.journal import MAIN
 from memory_snapshot.native import RELATIONS, Carried
 from memory_snapshot.questions import HEAD
@@ -154,7 +154,7 @@ def _bring(line: Writing, carried: Carried, brought: Sequence[str]) -> None:
     session, seq = line.session, line.next_seq
     for place, oid in enumerate(brought):
         version = carried.versions[oid]
-        core = bool(version.row["pinned"]) or version.row["kind"] in CORE_KINDS
+        core = always_applies(version.row["kind"], version.row["pinned"], version.said)
         session.add(ItemVersion(space_id=line.space_id, seq=seq, place=place, oid=oid, core=core, **version.row))
         if version.said is not None and version.salt is not None:
             kind = version.row["kind"]

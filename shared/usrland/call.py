@@ -136,6 +136,7 @@ class CallPath:
     """Whether a read is answered only after its audit entry has reached the disk."""
     _by_name: dict[str, Operation] = field(init=False)
     _parameters: dict[int, Parameters] = field(default_factory=dict)
+    _looked_up: set[int] = field(default_factory=set)
     _in_flight: dict[str, int] = field(default_factory=dict)
     _idle: anyio.Event = field(default_factory=anyio.Event)
 
@@ -218,8 +219,7 @@ class CallPath:
         via = ""
         if operation.delegate is not None:
             via = operation.name
-            # it may have to read a catalogue first, and others must be answered meanwhile
-            operation, passed = await anyio.to_thread.run_sync(operation.delegate, values)
+            operation, passed = await self._meant(operation.delegate, values)
             self._require(operation, principal)
             own = dict(passed)
             values = self.parameters(operation).check(own)
@@ -237,6 +237,17 @@ class CallPath:
             begun=begun,
             whole=whole,
         )
+
+    async def _meant(
+        self, delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]], values: dict[str, Any]
+    ) -> tuple[Operation, Mapping[str, Any]]:
+        """What a delegate stands for. It may have to read a catalogue the first time, and others must be answered
+        meanwhile; once it has answered it only looks up."""
+        if id(delegate) in self._looked_up:
+            return delegate(values)
+        found = await anyio.to_thread.run_sync(delegate, values)
+        self._looked_up.add(id(delegate))
+        return found
 
     def _require(self, operation: Operation, principal: Principal) -> None:
         missing = principal.missing(operation.scopes)

@@ -117,12 +117,13 @@ async def test_after_an_erasure_no_byte_of_it_is_in_any_file(
         "key": "home of Quimby",
         "tags": ["Featherstonehaugh"],
         "speaker": "the xylographer",
-        "source": {"uri": "file:///Zwölfbogengasse"},
+        "source": {"uri": "talk://1", "span": "in the Zwölfbogengasse"},
     }
     async with running(service(settings), settings) as host, Client(host.server) as client:
         for number in range(30):
             await client.call_tool("memory_remember", {"items": [{"text": f"note {number} says something else"}]})
-        arguments = {"items": [item], "idempotency_key": "once"}
+        beside = {"text": "I see, he said.", "speaker": "Bob", "source": {"uri": "talk://1"}}
+        arguments = {"items": [item, beside], "idempotency_key": "once"}
         assert not (await client.call_tool("memory_remember", arguments)).is_error
         await client.call_tool(
             "memory_snapshot", {"message": "with the xylographer", "items": [{"text": "and tea"}]}
@@ -228,5 +229,5 @@ async def test_the_status_says_where_it_stands_and_whether_it_is_sound(desk: Any
     await desk.recall("tea")
     assert (await desk.status()).indexed == status.events
     await desk.unguard()
-    await desk.sql("UPDATE memory_body SET text = 'beer' WHERE text = 'tea'")
+    await desk.sql("UPDATE memory_body SET key = 'beer' WHERE key IS NULL")
     assert (await desk.status(verify=True)).problems

@@ -168,6 +168,7 @@ def test_the_settings_have_the_defaults_that_are_documented() -> None:
         "database": "",
         "embedding": "minilm",
         "transfers": "",
+        "secrets": "refuse",
         "kernel": "",
         "window_tokens": 200_000,
         "reliable": 0.65,

@@ -181,12 +181,12 @@ class HybridIndex:
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
         candidates: int = CANDIDATES,
-        together: bool = False,
+        neighbours: Callable[[str], Sequence[str]] | None = None,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
-        They are chosen from so many `candidates` by words, and as many by meaning. With `together`, rows of one
-        group are parts of one thing and help each other.
+        They are chosen from so many `candidates` by words, and as many by meaning. `neighbours` says which ids
+        stand beside an id, where rows are passages of documents.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -212,7 +212,7 @@ class HybridIndex:
                 tasks.start_soon(by_words, lexical)
             if dense is not None and embedder is not None:
                 tasks.start_soon(by_meaning, dense, embedder)
-        hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, together=together)
+        hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, neighbours=neighbours)
         return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
@@ -341,12 +341,11 @@ def _hits(
     floor: float,
     *,
     candidates: int,
-    together: bool,
+    neighbours: Callable[[str], Sequence[str]] | None,
 ) -> Sequence[Hit]:
     records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
     by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
     by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
-    groups = {key: record.group for key, record in records.items()} if together else None
     return [
         Hit(
             id=key,
@@ -358,6 +357,6 @@ def _hits(
             group=records[key].group,
         )
         for key, score, sure in fuse(
-            by_words, by_meaning, words=words, floor=floor, candidates=candidates, groups=groups
+            by_words, by_meaning, words=words, floor=floor, candidates=candidates, neighbours=neighbours
         )
     ]
