@@ -341,6 +341,7 @@ def test_several_hosts_get_an_address_and_no_secret(installation: Any) -> None:
         (["connect", "cursor", "--token-env", "TOKEN"], "is for --url"),
         (["connect", "claude-desktop", "--url", "https://u.example"], "reaches none by address"),
         (["disconnect"], "which host?"),
+        (["connect", "--found"], "none of the hosts we know is installed"),
     ],
 )
 def test_what_is_asked_wrongly_is_told_in_a_sentence(

@@ -1,6 +1,6 @@
 """Real hosts do a task of several steps over all three servers, configured by our own `connect`.
 
-    python tests/hosts/agents.py [--only NAME ...] [--markdown FILE] [--keep FOLDER]
+    python tests/hosts/agents.py [--only NAME ...] [--transport http] [--markdown FILE] [--keep FOLDER]
 
 Each host is installed from its registry outside the repository (see `kit`), given a home of its own, a
 configuration as its user would have, and `usrland connect`. A scripted model on loopback then asks for one
@@ -14,12 +14,15 @@ import argparse
 import json
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +31,7 @@ from kit import DRIVERS, Kit, Missing
 from scripted_model import Script, Step, playing
 
 SECONDS = 300
+TOKEN = "USRLAND_TOKEN"
 SERVERS = ("enterprise-connectors", "filesystem-retrieval", "memory-snapshot")
 SHIPS = (
     "CREATE TABLE ships (id INTEGER PRIMARY KEY, name TEXT); INSERT INTO ships VALUES (1, 'Möwe'), (2, 'Dover');"
@@ -206,8 +210,10 @@ AGENTS = (
 )
 
 
-def tried(agent: Agent, kit: Kit, folder: Path) -> Result:
+def tried(agent: Agent, kit: Kit, folder: Path, transport: str) -> Result:
     """Install, configure, connect, run, compare."""
+    if transport == "http" and agent.connect:
+        return Result(agent, "n-a", told=f"its file, that of {agent.connect}, holds no address")
     try:
         command = agent.install(kit)
     except Missing as reason:
@@ -215,10 +221,10 @@ def tried(agent: Agent, kit: Kit, folder: Path) -> Result:
     home = folder / agent.name
     home.mkdir()
     prepare(home)
-    with playing(Script(STEPS)) as script:
+    with playing(Script(STEPS)) as script, reached(home, transport) as (told_by, variables):
         agent.configure(home, script.url)
-        _usrland(home, "connect", agent.connect or agent.name)
-        environment = {**_bare(home), **agent.environment(home, script.url)}
+        _usrland(home, "connect", agent.connect or agent.name, *told_by)
+        environment = {**_bare(home), **variables, **agent.environment(home, script.url)}
         # what a host is started with in a terminal: its own node, and a home
         environment["PATH"] = f"{kit.node.parent}{os.pathsep}{environment['PATH']}"
         words = [word.replace("{url}", script.url).replace("{home}", str(home)) for word in agent.arguments]
@@ -253,9 +259,43 @@ def prepare(home: Path) -> None:
         file.write(f'[fleet]\nkind = "sql"\nabout = "Ships"\nurl = "sqlite:///{home / "fleet.sqlite"}"\n')
 
 
-def _usrland(home: Path, *arguments: str) -> None:
+@contextmanager
+def reached(home: Path, transport: str) -> Iterator[tuple[list[str], dict[str, str]]]:
+    """How `connect` is told of the servers, and what the host then needs. Over HTTP they run meanwhile."""
+    if transport == "stdio":
+        yield [], {}
+        return
+    token = _usrland(home, "token", "add", "tester", "--scopes", "fs:*,memory:*,sys:*,fleet:*").strip()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "usrland.cli", "serve", "--all", "--transport", "http", "--port", str(port)]
+    with (home / "serve.txt").open("w") as log, subprocess.Popen(command, env=_bare(home), stderr=log) as process:
+        try:
+            _wait(f"http://127.0.0.1:{port}/healthz")
+            yield ["--url", f"http://127.0.0.1:{port}", "--token-env", TOKEN], {TOKEN: token}
+        finally:
+            process.terminate()
+
+
+def _wait(url: str) -> None:
+    until = time.monotonic() + SECONDS
+    while True:
+        try:
+            urllib.request.urlopen(url, timeout=5).close()
+        except OSError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(0.2)
+        else:
+            return
+
+
+def _usrland(home: Path, *arguments: str) -> str:
     command = [sys.executable, "-m", "usrland.cli", *arguments]
-    subprocess.run(command, cwd=home, env=_bare(home), check=True, capture_output=True, timeout=SECONDS)
+    done = subprocess.run(command, cwd=home, env=_bare(home), capture_output=True, text=True, timeout=SECONDS)
+    if done.returncode:
+        raise RuntimeError(f"usrland {' '.join(arguments)}: {done.stdout}{done.stderr}")
+    return done.stdout
 
 
 def _bare(home: Path) -> dict[str, str]:
@@ -291,6 +331,7 @@ def table(results: Sequence[Result]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", default=[], help="this host (may be repeated)")
+    parser.add_argument("--transport", choices=["stdio", "http"], default="stdio", help="default: stdio")
     parser.add_argument("--markdown", type=Path, help="write the table here")
     parser.add_argument("--keep", type=Path, help="leave each host's home and all requests here")
     options = parser.parse_args()
@@ -300,7 +341,7 @@ def main() -> int:
     try:
         for agent in AGENTS:
             if not options.only or agent.name in options.only:
-                results.append(tried(agent, Kit.here(), folder))
+                results.append(tried(agent, Kit.here(), folder, options.transport))
                 sys.stderr.write(f"{agent.name}: {results[-1].outcome} {results[-1].told}\n")
     finally:
         if not options.keep:

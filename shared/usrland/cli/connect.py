@@ -133,7 +133,10 @@ def _is_ours(host: Host, entry: Mapping[str, Any], servers: Sequence[Server]) ->
 
 def _targets(names: Sequence[str] | None, found: bool, here: Places) -> list[Host]:
     if found:
-        return [host for host in HOSTS if host.trace(here)]
+        installed = [host for host in HOSTS if host.trace(here)]
+        if not installed:
+            raise NotFound("none of the hosts we know is installed here.", fix="`usrland connect` lists them.")
+        return installed
     if not names:
         raise InvalidInput("which host?", fix=f"Known: {', '.join(host.name for host in HOSTS)}.")
     return [find_host(name) for name in names]
