@@ -130,6 +130,8 @@ def test_the_tutorial_makes_an_api_of_214_operations_a_connector_with_five_tools
 
     said = follow(DOCS / "tutorial" / "rest-api.md", installation, {"connect": lambda: write_token(installation)})
 
+    program = (folder / "things_connector" / "server.py").read_text(encoding="utf-8")
+    assert 'title="Things 2 x"' in program, "a title is text and no part of a program"
     assert " passed" in said["pytest"] and "no issues" in said["mypy"]
     assert "/things0/{id}" in said["usrland man"]
     assert re.search(r"[1-5] tools in ", said["usrland doctor"])
@@ -218,6 +220,7 @@ def follow(page: Path, installation: Any, before: Mapping[str, Callable[[], None
         (["--from-openapi", "notes.yaml"], "is no OpenAPI description"),
         (["--from-openapi", "broken.json"], "neither JSON nor YAML"),
         (["--from-openapi", "nowhere.yaml"], "--base-url https"),
+        (["--from-openapi", "hostile.yaml"], "--base-url https"),
         (["--from-sql", "fleet"], "is no database URL"),
         (["--from-sql", "sqlite:////x", "--from-openapi", "notes.yaml"], "leads to one system"),
     ],
@@ -226,6 +229,7 @@ def test_what_cannot_become_a_connector_is_refused_and_nothing_is_made(
     installation: Any, arguments: list[str], reason: str
 ) -> None:
     texts = {"notes.yaml": "a: 1\n", "broken.json": "{", "nowhere.yaml": "swagger: '2.0'\npaths: {}\n"}
+    texts["hostile.yaml"] = "swagger: '2.0'\nhost: 'x\"; import os; \"'\n"
     for name, text in texts.items():
         (installation.project / name).write_text(text, encoding="utf-8")
 

@@ -1,7 +1,7 @@
 """`usrland new NAME --from-openapi` and `--from-sql`: a connector whose operations are described already.
 
 The project holds the description and a few lines that name it; the operations are those of the kinds `openapi`
-and `sys`, which enterprise-connectors brings. Nothing is generated per endpoint: a new description is one file.
+and `sql`, which enterprise-connectors brings. Nothing is generated per endpoint: a new description is one file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ __all__ = ["from_openapi", "from_sql"]
 
 FETCH_SECONDS = 30
 MAX_BYTES = 32 * 1024 * 1024
+_ADDRESS = r"https?://[A-Za-z0-9.:/_~%-]+"
 
 
 def from_openapi(name: str, source: str, base_url: str | None) -> dict[str, str]:
@@ -34,19 +35,19 @@ def from_openapi(name: str, source: str, base_url: str | None) -> dict[str, str]
     document = _document(source, text)
     suffix = "json" if text.lstrip().startswith("{") else "yaml"
     address = base_url or _address(document)
-    if address is None:
+    if not re.fullmatch(_ADDRESS, address):  # it goes into a program: a description is somebody else's text
         raise InvalidInput(
             "the description does not say where requests go.", fix="Say it: --base-url https://api.example.com"
         )
-    title = " ".join(str((document.get("info") or {}).get("title") or name).split())[:80]
+    title = _plain(str((document.get("info") or {}).get("title"))) or name
     return {
         f"openapi.{suffix}": text,
         "connector.py": OPENAPI_CONNECTOR.format(
-            title=_plain(title), suffix=suffix, address=address, kind=name, **_names(name)
+            title=title, suffix=suffix, address=address, kind=name, **_names(name)
         ),
-        "server.py": SERVER.format(title=_plain(title), about=_plain(title), file='"spec": str(SPEC), ', kind=name,
+        "server.py": SERVER.format(title=title, about=title, file='"spec": str(SPEC), ', kind=name,
             imports="SPEC", **_names(name)),
-        "test_contract.py": TEST.format(toml="", request=_plain(title), **_names(name)),
+        "test_contract.py": TEST.format(toml="", request=title, **_names(name)),
     }  # fmt: skip
 
 
@@ -103,21 +104,18 @@ def _document(source: str, text: str) -> Mapping[str, Any]:
     return document
 
 
-def _address(document: Mapping[str, Any]) -> str | None:
-    """The first server that is an address as it stands."""
+def _address(document: Mapping[str, Any]) -> str:
+    """The first server that is an address as it stands; empty where there is none."""
     if document.get("host"):
         scheme = (document.get("schemes") or ["https"])[0]
         return f"{scheme}://{document['host']}{document.get('basePath') or ''}".rstrip("/")
-    for server in document.get("servers") or []:
-        url = str(server.get("url")) if isinstance(server, dict) else ""
-        if re.fullmatch(r"https?://[A-Za-z0-9.:/_-]+", url):
-            return url.rstrip("/")
-    return None
+    servers = [server.get("url") for server in document.get("servers") or [] if isinstance(server, dict)]
+    return next((str(url).rstrip("/") for url in servers if re.fullmatch(_ADDRESS, str(url))), "")
 
 
 def _plain(text: str) -> str:
     """Text from a description, as it may stand in a string of a program: a name is data, whatever it says."""
-    return re.sub(r"[^\w .,()&/-]", "", text)
+    return " ".join(re.sub(r"[^\w .,()&/-]", " ", text).split())[:80]
 
 
 OPENAPI_CONNECTOR = '''\

@@ -184,10 +184,9 @@ class Host:
             )
         key, text = self.headers
         text = text.replace(TOKEN, address.token_variable)
-        entry[key] = {"Authorization": text} if key == "headers" else text
-        if key == "requestOptions":
-            entry[key] = {"headers": {"Authorization": text}}
-        return entry
+        header = {"Authorization": text}
+        told: Any = {"headers": header, "requestOptions": {"headers": header}}.get(key, text)
+        return {**entry, key: told}
 
     def read_entry(self, entry: Mapping[str, Any]) -> Launch | None:
         """The command of an entry, or `None` where it is no stdio server (an address, or nonsense)."""
