@@ -7,7 +7,8 @@ A connector knows neither its system's name nor who calls. The rule that makes i
 * scopes: `<system>:<effect>` always, and every scope that the connector declared with its own first part
   replaced by the system: `sys:read` becomes `crm:read`, `sys:admin` becomes `crm:admin`;
 * without `write = true` only what reads exists at all;
-* everything is `open_world`: it reaches a system that is not ours.
+* everything is `open_world`: it reaches a system that is not ours;
+* the calls of one system take turns, and are refused while it is down (see `upstream`).
 
 A connector that had to leave something out may say so in an attribute `problems`, a list of sentences; one that
 takes or gives files has an attribute `files` that is set here.
@@ -15,7 +16,7 @@ takes or gives files has an attribute `files` that is set here.
 Listing must not wait. Up to eight operations with short names are listed as tools of their own, decided
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
 without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
-that the three `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
+that the `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
 large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
 """
 
@@ -35,6 +36,7 @@ from pydantic import ValidationError
 
 from enterprise_connectors.files import Files
 from enterprise_connectors.systems import Configured, System
+from enterprise_connectors.upstream import Upstream
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
@@ -60,8 +62,8 @@ ENTRY_POINTS = "usrland.connectors"
 MAX_LISTED = 8
 MAX_LISTED_NAME = 36
 """Characters. Some hosts allow 64 for `mcp__enterprise-connectors__` and the name, and refuse the whole list."""
-MAX_LISTED_CHARACTERS = 5_000
-"""Of names, descriptions and schemas: about half of what a whole listing may cost."""
+MAX_LISTED_CHARACTERS = 4_000
+"""Of names, descriptions and schemas: beside the `sys_` tools, what a whole listing may cost."""
 LARGE_FILE_BYTES = 32 * 1024
 
 _PLACE = re.compile(r"(.*?)((?:^[A-Z]+ /.*)?)\Z", re.DOTALL | re.MULTILINE)
@@ -243,11 +245,12 @@ class Catalogue:
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
         withheld: list[str] = []
+        upstream = Upstream(system.name, at_once=system.at_once)
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
             try:
-                issued = _reissued(system, operation)
+                issued = _reissued(system, operation, upstream)
             except ValueError as error:
                 self._problem(system, f"{error}.")
                 continue
@@ -280,10 +283,12 @@ def _kinds() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _reissued(system: System, operation: Operation) -> Operation:
+def _reissued(system: System, operation: Operation, upstream: Upstream) -> Operation:
     declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
     return replace(
         operation,
+        call=upstream.guarded(operation.call),
+        preview=upstream.guarded(operation.preview) if operation.preview else None,
         name=_name(system, operation.name),
         title=f"{system.name}: {operation.title}",
         description=_where(system) + operation.description,

@@ -7,6 +7,7 @@ Each table is one system, and its name is how people and kernels call it:
     about = "Customers and deals"         # what it holds; helps sys_find
     write = true                          # also what writes and destroys; otherwise only what reads
     allow_private = true                  # its HTTP may reach loopback and private addresses
+    at_once = 8                           # calls it gets at the same time, from this process
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
 A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
@@ -27,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from usrland.errors import InvalidInput
 from usrland.settings import Settings, explain
 
-__all__ = ["FILE_NAME", "Configured", "System", "systems"]
+__all__ = ["FILE_NAME", "Configured", "System", "configure", "systems"]
 
 FILE_NAME = "connectors.toml"
 MAX_SYSTEM_NAME = 16
@@ -48,6 +49,7 @@ class System:
     about: str = ""
     write: bool = False
     allow_private: bool = False
+    at_once: int = 8
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -68,6 +70,7 @@ class _HostKeys(BaseModel):
     about: str = Field(default="", max_length=120)
     write: bool = False
     allow_private: bool = False
+    at_once: int = Field(default=8, ge=1, le=100)
 
 
 def systems(settings: Settings) -> Configured:
@@ -81,6 +84,11 @@ def systems(settings: Settings) -> Configured:
         return Configured(problems={FILE_NAME: f"cannot be read: {error.strerror}."})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return Configured(problems={FILE_NAME: f"is not valid TOML: {error}."})
+    return configure(settings, tables)
+
+
+def configure(settings: Settings, tables: Mapping[str, Any]) -> Configured:
+    """The systems of these tables, wherever they were written; secrets are read."""
     configured = Configured()
     for name, table in tables.items():
         try:

@@ -22,6 +22,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import anyio
@@ -54,6 +55,8 @@ Consent = Literal["accepted", "declined", "cannot_ask"]
 
 MAX_IN_FLIGHT = 64
 """Calls of one principal at the same time, per process."""
+WHOLE_TOKENS = 10_000_000
+"""More than any answer has: systems outside are read up to some megabytes."""
 RETRIES = 2
 RETRY_SECONDS = 0.2
 
@@ -97,6 +100,8 @@ class _Request:
     added: Mapping[str, Any]
     commitment: Commitment
     begun: float
+    whole: bool = False
+    """Another operation made this call and works with the answer: it is not cut."""
 
     @property
     def binding(self) -> Binding:
@@ -131,6 +136,7 @@ class CallPath:
     """Whether a read is answered only after its audit entry has reached the disk."""
     _by_name: dict[str, Operation] = field(init=False)
     _parameters: dict[int, Parameters] = field(default_factory=dict)
+    _looked_up: set[int] = field(default_factory=set)
     _in_flight: dict[str, int] = field(default_factory=dict)
     _idle: anyio.Event = field(default_factory=anyio.Event)
 
@@ -162,6 +168,17 @@ class CallPath:
         self, name: str, arguments: Mapping[str, Any], *, principal: Principal, channel: Channel | None = None
     ) -> Shaped:
         """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised."""
+        return await self._run(name, arguments, principal, channel or NoChannel())
+
+    async def _run(
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        principal: Principal,
+        channel: Channel,
+        *,
+        whole: bool = False,
+    ) -> Shaped:
         begun, call_id = time.monotonic(), secrets.token_hex(8)
         arguments = dict(arguments)
         operation = self._by_name.get(name)
@@ -173,9 +190,7 @@ class CallPath:
             )
         with self._counted(principal):
             try:
-                request = await self._admit(
-                    operation, arguments, principal, channel or NoChannel(), call_id, begun
-                )
+                request = await self._admit(operation, arguments, principal, channel, call_id, begun, whole=whole)
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
@@ -195,6 +210,8 @@ class CallPath:
         channel: Channel,
         call_id: str,
         begun: float,
+        *,
+        whole: bool,
     ) -> _Request:
         self._require(operation, principal)
         own, added = self.parameters(operation).split(arguments)
@@ -202,8 +219,7 @@ class CallPath:
         via = ""
         if operation.delegate is not None:
             via = operation.name
-            # it may have to read a catalogue first, and others must be answered meanwhile
-            operation, passed = await anyio.to_thread.run_sync(operation.delegate, values)
+            operation, passed = await self._meant(operation.delegate, values)
             self._require(operation, principal)
             own = dict(passed)
             values = self.parameters(operation).check(own)
@@ -219,7 +235,19 @@ class CallPath:
             added=added,
             commitment=commit(shown),
             begun=begun,
+            whole=whole,
         )
+
+    async def _meant(
+        self, delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]], values: dict[str, Any]
+    ) -> tuple[Operation, Mapping[str, Any]]:
+        """What a delegate stands for. It may have to read a catalogue the first time, and others must be answered
+        meanwhile; once it has answered it only looks up."""
+        if id(delegate) in self._looked_up:
+            return delegate(values)
+        found = await anyio.to_thread.run_sync(delegate, values)
+        self._looked_up.add(id(delegate))
+        return found
 
     def _require(self, operation: Operation, principal: Principal) -> None:
         missing = principal.missing(operation.scopes)
@@ -300,7 +328,7 @@ class CallPath:
 
     async def _answer(self, request: _Request, function: Callable[..., Awaitable[BaseModel]]) -> Shaped:
         operation = request.operation
-        max_tokens = request.added.get("max_tokens", operation.max_tokens)
+        max_tokens = WHOLE_TOKENS if request.whole else request.added.get("max_tokens", operation.max_tokens)
         bound = request.binding.digest[:16]
         cursor = (
             Cursor.decode(request.added["cursor"], call=bound) if "cursor" in request.added else Cursor(call=bound)
@@ -313,8 +341,16 @@ class CallPath:
             offset=cursor.items,
             max_tokens=max_tokens,
             report=request.channel.progress,
+            erase=self.ledger.erase,
+            make=partial(self._make, request.principal),
         )
         return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)
+
+    async def _make(
+        self, principal: Principal, operation: str, arguments: Mapping[str, Any], /
+    ) -> Mapping[str, Any]:
+        """A call that an operation makes for its own caller."""
+        return (await self._run(operation, arguments, principal, NoChannel(), whole=True)).structured
 
     async def _within_deadline(
         self, request: _Request, function: Callable[..., Awaitable[BaseModel]], call: Call

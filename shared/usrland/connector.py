@@ -44,8 +44,24 @@ class _Progress(Protocol):
     async def __call__(self, done: float, total: float | None, message: str) -> None: ...
 
 
+class _Erase(Protocol):
+    async def __call__(self, texts: Sequence[str]) -> None: ...
+
+
+async def _nothing_kept(texts: Sequence[str]) -> None:
+    """The default: nobody kept a copy."""
+
+
 async def _no_progress(done: float, total: float | None, message: str) -> None:
     """The default: nobody listens."""
+
+
+class _Make(Protocol):
+    async def __call__(self, operation: str, arguments: Mapping[str, Any], /) -> Mapping[str, Any]: ...
+
+
+async def _makes_none(operation: str, arguments: Mapping[str, Any], /) -> Mapping[str, Any]:
+    raise NotImplementedError("this call was not made through a call path")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,6 +77,12 @@ class Call:
     max_tokens: int = 4_000
     """What the answer may cost. The path cuts a `Page` to this; an operation that packs text should obey it."""
     report: _Progress = _no_progress
+    erase: _Erase = _nothing_kept
+    """For an operation that erases texts for good: take them out of the audit log's table of arguments and of
+    the answers kept for retries, too. The log's chain verifies as before."""
+    make: _Make = _makes_none
+    """Make another call of this server for the same caller: admitted, asked for and recorded like any other, and
+    answered whole. Nobody is asked on the way: what needs consent fails with a token."""
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell the caller how far the work has come; does nothing where the host did not ask."""

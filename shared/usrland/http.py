@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 
 import anyio
 import httpx
@@ -97,7 +99,9 @@ class _Egress(httpx.AsyncBaseTransport):
 
     async def _send(self, request: httpx.Request, addresses: list[str]) -> httpx.Response:
         host = request.url.host
-        pool = self._pools.setdefault(host, httpx.AsyncHTTPTransport(trust_env=False))
+        if host not in self._pools:  # making one reads all certificates, which takes tens of milliseconds
+            self._pools[host] = httpx.AsyncHTTPTransport(trust_env=False, verify=_certificates())
+        pool = self._pools[host]
         for position, address in enumerate(addresses):
             pinned = httpx.Request(
                 request.method,
@@ -114,11 +118,7 @@ class _Egress(httpx.AsyncBaseTransport):
         raise Unavailable(f"{host!r} has no address.")
 
     async def _addresses(self, host: str, port: int | None) -> list[str]:
-        try:
-            found = await anyio.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
-        except (OSError, UnicodeError) as error:
-            raise Unavailable(f"the name {host!r} cannot be resolved.") from error
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
+        addresses = [host] if _is_address(host) else await _resolved(host, port)
         for address in addresses:
             reason = refusal(address, allow_private=self._allow_private)
             if reason:
@@ -132,6 +132,28 @@ class _Egress(httpx.AsyncBaseTransport):
         for pool in self._pools.values():
             await pool.aclose()
         self._pools.clear()
+
+
+def _is_address(host: str) -> bool:
+    """Whether a host is an address in its usual form; any other form of one is left to the resolver."""
+    try:
+        return str(ipaddress.ip_address(host)) == host
+    except ValueError:
+        return False
+
+
+async def _resolved(host: str, port: int | None) -> list[str]:
+    try:
+        found = await anyio.getaddrinfo(host, port or 443, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise Unavailable(f"the name {host!r} cannot be resolved.") from error
+    return list(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
+@lru_cache(maxsize=1)
+def _certificates() -> ssl.SSLContext:
+    """The trusted authorities, read once for all systems."""
+    return httpx.create_ssl_context(trust_env=False)
 
 
 class _Capped(httpx.AsyncByteStream):

@@ -94,6 +94,56 @@ def postgres() -> Iterator[PostgresSchema]:
 
 
 @dataclass
+class MariaDatabase:
+    """A database of its own, a role that may use only it, and root."""
+
+    url: str
+    root_url: str
+    execute: Callable[[str], list[tuple[Any, ...]]]
+
+
+@pytest.fixture
+def mariadb() -> Iterator[MariaDatabase]:
+    pymysql = pytest.importorskip("pymysql")
+    try:
+        connection = pymysql.connect(host="127.0.0.1", user="root", connect_timeout=2, autocommit=True)
+    except pymysql.err.OperationalError:
+        pytest.skip("MariaDB is not running here")
+    name = f"usrland_{secrets.token_hex(4)}"
+
+    def execute(sql: str) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
+
+    with connection:
+        for sql in (f"CREATE DATABASE {name}", f"CREATE USER {name}@'%'", f"USE {name}"):
+            execute(sql)
+        try:
+            execute(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {name}.* TO {name}@'%'")
+            for statement in filter(str.strip, CUSTOMERS.split(";")):
+                execute(statement)
+            yield MariaDatabase(
+                url=f"mariadb://{name}@127.0.0.1/{name}",
+                root_url=f"mariadb://root@127.0.0.1/{name}",
+                execute=execute,
+            )
+        finally:
+            execute(f"DROP DATABASE {name}")
+            execute(f"DROP USER {name}@'%'")
+
+
+@pytest.fixture
+def ducks(tmp_path: Path) -> Path:
+    """The customers once more, in DuckDB."""
+    duckdb = pytest.importorskip("duckdb")
+    file = tmp_path / "crm.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute(CUSTOMERS)
+    return file
+
+
+@dataclass
 class Seen:
     method: str
     path: str

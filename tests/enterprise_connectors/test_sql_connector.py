@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import anyio
 import jsonschema
 import pytest
 
@@ -20,19 +21,49 @@ LIMITS = Limits(max_rows=10, seconds=2.0, max_changed=10)
 Make = Callable[..., SqlConnector]
 
 
+_opened: list[Any] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    """Close every connector and engine that a test opened."""
+    yield
+    while _opened:
+        opened = _opened.pop()
+        if isinstance(opened, SqlConnector):
+            anyio.run(opened.aclose)
+        else:
+            opened.close()
+
+
 def connector(url: str, **keys: Any) -> SqlConnector:
     # SQL connectors have no use for the HTTP client
-    return SqlConnector(SqlConfig(url=url, **keys), cast("Any", None))
+    made = SqlConnector(SqlConfig(url=url, **keys), cast("Any", None))
+    _opened.append(made)
+    return made
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def make(request: pytest.FixtureRequest) -> Iterator[Make]:
-    """A connector to the same data in either database."""
-    if request.param == "sqlite":
-        url = f"sqlite:///{request.getfixturevalue('crm')}"
-    else:
-        url = request.getfixturevalue("postgres").url
-    yield lambda **keys: connector(url, **keys)
+def engine_of_postgres(url: str) -> Any:
+    from enterprise_connectors.sql.postgres import Postgres
+
+    made = Postgres(url)
+    _opened.append(made)
+    return made
+
+
+@pytest.fixture(params=["sqlite", "postgres", "mariadb", "duckdb"])
+def make(request: pytest.FixtureRequest) -> Make:
+    """A connector to the same data in each kind of database."""
+    match request.param:
+        case "sqlite":
+            url = f"sqlite:///{request.getfixturevalue('crm')}"
+        case "duckdb":
+            url = f"duckdb:///{request.getfixturevalue('ducks')}"
+        case "mariadb":
+            url = request.getfixturevalue("mariadb").url
+        case _:
+            url = request.getfixturevalue("postgres").url
+    return lambda **keys: connector(url, **keys)
 
 
 async def test_a_query_gives_columns_and_rows_with_values_bound(make: Make, call: Call) -> None:
@@ -70,14 +101,15 @@ async def test_the_name_of_a_table_in_a_value_is_only_a_value(make: Make, call: 
 
 async def test_a_long_value_is_shortened_and_said(make: Make, call: Call) -> None:
     text = "x" * 5_000
-    rows = await make().query("SELECT $1 || '' AS text", call, [text])
+    rows = await make().query("SELECT lower($1) AS text", call, [text])
 
     assert rows.items[0][0] == "x" * 2_000 + "… (5000 characters)"
     assert "1 long values are shortened" in (rows.note or "")
 
 
 async def test_a_statement_that_takes_too_long_is_stopped(make: Make, call: Call) -> None:
-    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
+    many = ", ".join(f"customers c{number}" for number in range(24))
+    endless = f"SELECT count(*) FROM {many} WHERE c0.id + c1.id + c23.id > c2.id * c3.id"
 
     with pytest.raises(Timeout, match=r"0\.3 seconds"):
         await make(timeout_seconds=0.3).query(endless, call)
@@ -115,8 +147,8 @@ async def test_a_table_is_described_with_its_keys_and_a_sample(make: Make, call:
     described = await subject.describe(name)
 
     assert [column.name for column in described.columns] == ["id", "customer", "total"]
-    assert any("PRIMARY KEY (id)" in key for key in described.keys)
-    assert any("FOREIGN KEY (customer) REFERENCES" in key for key in described.keys)
+    assert any("PRIMARY KEY" in key and "(id)" in key for key in described.keys)
+    assert any("FOREIGN KEY" in key and "customer" in key and "REFERENCES" in key for key in described.keys)
     assert len(described.sample) == 3
 
 
@@ -137,6 +169,7 @@ async def test_a_dry_run_counts_and_changes_nothing(make: Make, call: Call) -> N
     preview = await subject.would_execute("UPDATE customers SET city = $1 WHERE city = 'Paris'", ["Rome"])
 
     assert preview.affected == 2
+    assert [eval(row)["name"] for row in preview.examples] == ["Ada", "Cyd"]
     assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
 
 
@@ -225,18 +258,14 @@ def test_sqlite_lets_a_listed_view_reach_its_tables(crm: Path) -> None:
     ],
 )
 def test_postgres_alone_refuses_what_changes_or_reaches_further(postgres: Any, sql: str) -> None:
-    from enterprise_connectors.sql.postgres import Postgres
-
     with pytest.raises((Denied, InvalidInput)):
-        Postgres(postgres.url).query(sql, (), LIMITS)
+        engine_of_postgres(postgres.url).query(sql, (), LIMITS)
 
     assert postgres.execute("SELECT (SELECT count(*) FROM customers), (SELECT count(*) FROM touched)") == [(3, 0)]
 
 
 def test_a_setting_of_one_call_never_reaches_the_next(postgres: Any) -> None:
-    from enterprise_connectors.sql.postgres import Postgres
-
-    engine = Postgres(postgres.url)
+    engine = engine_of_postgres(postgres.url)
     engine.query("SELECT set_config('application_name', 'mine', false)", (), LIMITS)
 
     assert engine.query("SELECT current_setting('application_name')", (), LIMITS).rows == [["usrland"]]
@@ -279,10 +308,166 @@ async def test_an_object_is_bound_as_json(postgres: Any, call: Call) -> None:
     assert rows.items == [["b"]]
 
 
+# -- MariaDB and DuckDB alone
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM customers",
+        "SELECT 1; DELETE FROM customers",
+        "SELECT * FROM customers INTO OUTFILE '{out}'",
+        "INSERT INTO customers VALUES (8, 'x', 'y')",
+        "SELECT $1",
+    ],
+)
+def test_mariadb_alone_refuses_what_changes(mariadb: Any, tmp_path: Path, sql: str) -> None:
+    from enterprise_connectors.sql.mariadb import MariaDb
+
+    with pytest.raises((Denied, InvalidInput)):
+        MariaDb(mariadb.url).query(sql.format(out=tmp_path / "out"), (), LIMITS)
+
+    assert mariadb.execute("SELECT count(*) FROM customers") == [(3,)]
+
+
+@pytest.mark.parametrize("quotes", ["'", '"', "`", "/* ", "-- "])
+async def test_what_looks_like_a_placeholder_inside_text_is_text(mariadb: Any, call: Call, quotes: str) -> None:
+    ends = {"/* ": " */", "-- ": "\n"}
+    text = f"{quotes}$1{ends.get(quotes, quotes)}"
+    sql = (
+        f"SELECT $1 AS {text}"
+        if quotes == "`"
+        else f"SELECT $1 AS a {text}"
+        if quotes in ends
+        else f"SELECT {text}, $1"
+    )
+
+    rows = await connector(mariadb.url).query(sql, call, ["it's \\ 100 %s"])
+
+    assert rows.items[0][-1] == "it's \\ 100 %s"
+
+
+async def test_a_table_that_cannot_be_rolled_back_is_not_changed(mariadb: Any) -> None:
+    mariadb.execute("CREATE TABLE notes (id INTEGER) ENGINE = MyISAM")
+
+    with pytest.raises(Denied, match="taken back"):
+        await connector(mariadb.url).would_execute("INSERT INTO notes VALUES (1)")
+
+    assert mariadb.execute("SELECT count(*) FROM notes") == [(0,)]
+
+
+async def test_a_role_that_may_do_anything_is_noted(mariadb: Any, call: Call) -> None:
+    noted = await connector(mariadb.root_url).query("SELECT 1", call)
+    plain = await connector(mariadb.url).query("SELECT 1", call)
+
+    assert "may only read" in (noted.note or "")
+    assert plain.note is None
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "DELETE FROM customers",
+        "SELECT 1; DELETE FROM customers",
+        "SELECT * FROM read_csv('{secret}')",
+        "SELECT * FROM '{secret}'",
+        "COPY customers TO '{secret}.out'",
+        "ATTACH '{secret}.duckdb' AS o",
+        "SET enable_external_access = true",
+        "INSTALL httpfs",
+        "PRAGMA database_list",
+        "SELECT getenv('HOME')",
+    ],
+)
+def test_duckdb_alone_refuses_what_reaches_further(ducks: Path, tmp_path: Path, sql: str) -> None:
+    from enterprise_connectors.sql.duck import Duck
+
+    secret = tmp_path / "secret.csv"
+    secret.write_text("a,b\n1,2\n")
+
+    with pytest.raises((Denied, InvalidInput)):
+        Duck(str(ducks)).query(sql.format(secret=secret), (), LIMITS)
+
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["crm.duckdb", "secret.csv"]
+
+
+# -- named queries
+
+
+NAMED: dict[str, Any] = {
+    "mine": {
+        "description": "Customers of the caller's city",
+        "sql": "SELECT name FROM customers WHERE city = :city AND id >= :least ORDER BY id",
+        "bound": {"city": "namespace"},
+        "parameters": {"least": {"type": "integer", "description": "From this number on"}},
+    },
+    "rename": {
+        "description": "Rename one of the caller's customers",
+        "sql": "UPDATE customers SET name = :name WHERE id = :id AND city = :city",
+        "effect": "write",
+        "bound": {"city": "namespace"},
+        "parameters": {"name": {}, "id": {"type": "integer"}},
+    },
+}
+
+
+async def test_a_named_query_sees_the_caller_and_the_kernel_does_not(make: Make, call: Call) -> None:
+    caller = dataclasses.replace(call, principal=dataclasses.replace(call.principal, namespace="Paris"))
+    subject = make(queries=NAMED)
+    mine, rename = subject.operations()[:2]
+
+    rows: Any = await mine.call(caller, least=2)
+    preview: Any = await rename.preview(caller, name="Eve", id=2) if rename.preview else None
+    others: Any = await rename.call(caller, name="Eve", id=2)
+    own: Any = await rename.call(caller, name="Eve", id=3)
+
+    assert rows.items == [["Cyd"]]
+    assert Parameters(mine).own["properties"] == {
+        "least": {"type": "integer", "description": "From this number on"}
+    }
+    assert (preview.affected, others.affected, own.affected) == (0, 0, 1)
+    assert (rename.effect, rename.scopes) == ("write", frozenset({"sys:write"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"sql": "SELECT :a", "description": "x"},
+        {"sql": "SELECT 1", "description": "x", "bound": {"a": "subject"}},
+        {"sql": "SELECT :a", "description": "x", "bound": {"a": "subject"}, "parameters": {"a": {}}},
+        {"sql": "SELECT :a", "description": "x", "bound": {"a": "password"}},
+    ],
+)
+def test_a_named_query_whose_names_do_not_fit_is_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValueError):
+        SqlConfig(url="sqlite:////x", queries={"q": wrong})
+
+
+async def test_only_the_granted_tables_are_changed(make: Make) -> None:
+    subject = make(write_tables=["orders"])
+
+    assert (await subject.would_execute("DELETE FROM orders WHERE id = 10")).affected == 1
+    with pytest.raises(Denied, match="may be read and not changed"):
+        await subject.would_execute("DELETE FROM customers WHERE id = 1")
+
+
+async def test_a_connection_that_waited_is_used_again_and_a_dead_one_is_not(postgres: Any, call: Call) -> None:
+    subject = connector(postgres.url)
+    mine = "SELECT pg_backend_pid()"
+    first = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
+    again = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
+    postgres.execute(f"SELECT pg_terminate_backend({first})")
+    after = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
+
+    assert first == again != after
+
+
 # -- configuration
 
 
-@pytest.mark.parametrize("url", ["mysql://host/db", "sqlite:///relative.db", "crm.sqlite"])
+@pytest.mark.parametrize(
+    "url", ["oracle://host/db", "sqlite:///relative.db", "crm.sqlite", "mysql://host", "duckdb:///relative"]
+)
 def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="url"):
         connector(url)

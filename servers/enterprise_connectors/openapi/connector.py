@@ -124,6 +124,7 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         """What could not be offered and why, once `operations` was called."""
         self.files: Files | None = None
         """Where downloads are kept; the catalogue sets it."""
+        self._warm = False
 
     def operations(self) -> Sequence[Operation]:
         from enterprise_connectors.openapi.document import Document
@@ -192,8 +193,12 @@ class OpenApiConnector(Connector[OpenApiConfig]):
                 request.method, request.url, query=request.query, headers=headers, content=request.content
             )
 
-        # in a thread: the first use of the client imports it, and a handle reads a file
-        response = await self._send(await anyio.to_thread.run_sync(prepared))
+        if self._warm and endpoint.body is None:
+            request = prepared()
+        else:  # the first use of the client imports it, and a handle in a body reads a file
+            request = await anyio.to_thread.run_sync(prepared)
+            self._warm = True
+        response = await self._send(request)
         answer = _response(response)
         if answer.body is None and answer.text is None and response.content:
             return await anyio.to_thread.run_sync(self._download, response, call)

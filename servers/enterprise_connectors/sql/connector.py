@@ -11,15 +11,17 @@ DELETE, and no parser knows which of them somebody meant.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.sql.named import Named
 from usrland.connector import Call, Connector, Operation
-from usrland.errors import InvalidInput, NotFound, Unavailable
+from usrland.errors import Denied, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.redact import keep_secret
 from usrland.schemas.wire import Answer, Page, Preview
 
@@ -27,12 +29,24 @@ if TYPE_CHECKING:
     import httpx
 
     from enterprise_connectors.sql.engine import Engine, Limits, Result, Table
-    from enterprise_connectors.sql.guard import Guard
+    from enterprise_connectors.sql.guard import Dialect, Guard
 
 __all__ = ["SqlConfig", "SqlConnector"]
 
+_DIALECTS: Mapping[str, Dialect] = {
+    "sqlite": "sqlite",
+    "postgresql": "postgres",
+    "postgres": "postgres",
+    "mariadb": "mysql",
+    "mysql": "mysql",
+    "duckdb": "duckdb",
+}
+
 READ = frozenset({"sys:read"})
 DESTROY = frozenset({"sys:destroy"})
+
+EXAMPLES = 10
+"""Rows that a dry run shows."""
 
 WorkT = TypeVar("WorkT")
 
@@ -46,10 +60,15 @@ class SqlConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: str = Field(repr=False)
-    """`sqlite:////absolute/path` or `postgresql://role:password@host/database`."""
+    """`sqlite:////absolute/path`, `duckdb:////absolute/path`, or `postgresql`, `mariadb` or `mysql` and
+    `://role:password@host/database`."""
     tables: list[str] | None = None
     """The only tables that may be used: `name` (without a schema, or in `public`) or `schema.name`. Default: all
     that the role may read."""
+    write_tables: list[str] | None = None
+    """The only tables that `execute` may change. Default: all that may be used."""
+    queries: dict[str, Named] = Field(default_factory=dict)
+    """Queries under names of their own: see `named`."""
     max_rows: int = Field(default=200, ge=1, le=10_000)
     max_changed: int = Field(default=1_000, ge=1)
     """Rows one `execute` may change."""
@@ -104,21 +123,26 @@ class SqlConnector(Connector[SqlConfig]):
     def __init__(self, config: SqlConfig, http: httpx.AsyncClient) -> None:
         super().__init__(config, http)
         parts = urlsplit(config.url)
-        if parts.scheme not in ("sqlite", "postgresql", "postgres"):
+        if parts.scheme not in _DIALECTS:
             raise InvalidInput(
-                f"url: the scheme {parts.scheme!r} is not known.", fix="Use sqlite:// or postgresql://."
+                f"url: the scheme {parts.scheme!r} is not known.", fix=f"Use one of {', '.join(_DIALECTS)}."
             )
-        if parts.scheme == "sqlite" and not config.url.startswith("sqlite:////"):
+        if parts.scheme in ("sqlite", "duckdb") and not config.url.startswith(f"{parts.scheme}:////"):
             raise InvalidInput(
-                "url: a SQLite file is named by its whole path.", fix="Use sqlite:////absolute/path."
+                f"url: a {parts.scheme} file is named by its whole path.",
+                fix=f"Use {parts.scheme}:////absolute/path.",
             )
+        if _DIALECTS[parts.scheme] == "mysql" and not parts.path.strip("/"):
+            raise InvalidInput("url: it names no database.", fix=f"Use {parts.scheme}://role@host/database.")
         if parts.password:
             keep_secret(unquote(parts.password))
         self._opening = threading.Lock()
         self._opened: tuple[Guard, Engine] | None = None
 
     def operations(self) -> Sequence[Operation]:
+        named = [self._named(name, query) for name, query in self.config.queries.items()]
         return [
+            *named,
             Operation(call=self.tables, effect="read", scopes=READ, cost="low"),
             Operation(call=self.describe, effect="read", scopes=READ, cost="low"),
             Operation(call=self.query, effect="read", scopes=READ),
@@ -128,6 +152,36 @@ class SqlConnector(Connector[SqlConfig]):
 
     async def check(self) -> None:
         await self._work(lambda _, engine: engine.tables())
+
+    async def aclose(self) -> None:
+        if self._opened is not None:
+            await anyio.to_thread.run_sync(self._opened[1].close)
+
+    def _named(self, name: str, query: Named) -> Operation:
+        async def read(_call: Call, **arguments: Any) -> Rows:
+            sql, values = query.statement(arguments, _call.principal)
+            result, _ = await self._read(sql, values, self._limits(offset=_call.offset), guarded=False)
+            return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, None))
+
+        async def change(_call: Call, **arguments: Any) -> Changed:
+            sql, values = query.statement(arguments, _call.principal)
+            return _changed(await self._change(sql, values, commit=True, guarded=False))
+
+        async def would_change(_call: Call, **arguments: Any) -> Preview:
+            sql, values = query.statement(arguments, _call.principal)
+            result = await self._change(sql, values, commit=False, guarded=False)
+            return _would(f"{name} changes {result.affected} rows", result)
+
+        reads = query.effect == "read"
+        return Operation(
+            call=read if reads else change,
+            preview=None if reads else would_change,
+            name=name,
+            description=query.description,
+            parameters=query.schema_of_arguments,
+            effect=query.effect,
+            scopes=frozenset({f"sys:{query.effect}", *(f"sys:{scope}" for scope in query.scopes)}),
+        )
 
     async def tables(
         self,
@@ -180,14 +234,18 @@ class SqlConnector(Connector[SqlConfig]):
         max_rows: Annotated[int | None, Field(ge=1, description="At once; default as configured.")] = None,
     ) -> Rows:
         """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
-        limits = self._limits(max_rows, call.offset)
+        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset))
+        return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
 
+    async def _read(
+        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, *, guarded: bool = True
+    ) -> tuple[Result, str | None]:
         def work(guard: Guard, engine: Engine) -> tuple[Result, str | None]:
-            guard.query(sql)
+            if guarded:
+                guard.query(sql)
             return engine.query(sql, parameters or (), limits), engine.warning()
 
-        result, warning = await self._work(work)
-        return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
+        return await self._work(work)
 
     async def explain(self, sql: Sql) -> Plan:
         """How the database would run one SELECT; it is not run. For queries that are slow."""
@@ -200,28 +258,31 @@ class SqlConnector(Connector[SqlConfig]):
 
     async def execute(self, sql: Sql, parameters: Parameters = None) -> Changed:
         """Run one INSERT, UPDATE or DELETE. Use dry_run first: it says how many rows would change."""
-        result = await self._change(sql, parameters, commit=True)
-        return Changed(
-            affected=result.affected,
-            columns=result.columns or None,
-            rows=result.rows if result.columns else None,
-            note="There are more rows than shown." if result.more else None,
-        )
+        return _changed(await self._change(sql, parameters, commit=True))
 
     async def would_execute(self, sql: Sql, parameters: Parameters = None) -> Preview:
         """Run it and take it back."""
         result = await self._change(sql, parameters, commit=False)
         statement = " ".join(sql.split())
-        return Preview(
-            would=f"Change {result.affected} rows: {statement[:300]}{'…' if len(statement) > 300 else ''}",
-            affected=result.affected,
-            examples=[str(row) for row in result.rows[:10]],
+        return _would(
+            f"Change {result.affected} rows: {statement[:300]}{'…' if len(statement) > 300 else ''}", result
         )
 
-    async def _change(self, sql: str, parameters: list[Any] | None, *, commit: bool) -> Result:
+    async def _change(
+        self, sql: str, parameters: Sequence[Any] | None, *, commit: bool, guarded: bool = True
+    ) -> Result:
         def work(guard: Guard, engine: Engine) -> Result:
-            guard.change(sql)
-            return engine.execute(sql, parameters or (), self._limits(), commit=commit)
+            if guarded:
+                guard.change(sql)
+            if not engine.can_take_back(*guard.target(sql)):
+                raise Denied("changes of this table cannot be taken back, so they are not made here.")
+            before = None if commit else _before(guard, engine, sql, parameters or (), self._limits())
+            result = engine.execute(sql, parameters or (), self._limits(), commit=commit)
+            return (
+                result
+                if before is None or result.columns
+                else replace(result, rows=before.rows, columns=before.columns)
+            )
 
         return await self._work(work)
 
@@ -250,17 +311,61 @@ class SqlConnector(Connector[SqlConfig]):
     def _made(self) -> tuple[Guard, Engine]:
         from enterprise_connectors.sql.guard import Guard
 
+        url, dialect = self.config.url, _DIALECTS[urlsplit(self.config.url).scheme]
         tables = None if self.config.tables is None else frozenset(self.config.tables)
-        if self.config.url.startswith("sqlite"):
-            from enterprise_connectors.sql.sqlite import Sqlite
-
-            guard = Guard("sqlite", tables)
-            return guard, Sqlite(unquote(self.config.url.removeprefix("sqlite:///")), guard.allows)
+        writable = None if self.config.write_tables is None else frozenset(self.config.write_tables)
+        file = unquote(url.partition(":///")[2])
+        guard = Guard(dialect, tables, writable=writable)
         try:
-            from enterprise_connectors.sql.postgres import Postgres
-        except ImportError as error:
-            raise Unavailable("PostgreSQL needs: pip install 'usrland[postgres]'.") from error
-        return Guard("postgres", tables), Postgres(self.config.url)
+            match dialect:
+                case "sqlite":
+                    from enterprise_connectors.sql.sqlite import Sqlite
+
+                    return guard, Sqlite(file, guard.allows)
+                case "duckdb":
+                    from enterprise_connectors.sql.duck import Duck
+
+                    return guard, Duck(file)
+                case "mysql":
+                    from enterprise_connectors.sql.mariadb import MariaDb
+
+                    engine = MariaDb(url)
+                    return replace(guard, default_schema=engine.database), engine
+                case "postgres":
+                    from enterprise_connectors.sql.postgres import Postgres
+
+                    return guard, Postgres(url)
+        except ModuleNotFoundError as error:
+            extra = {"mysql": "mariadb", "duckdb": "duckdb", "postgres": "postgres"}.get(dialect, "")
+            raise Unavailable(f"this database needs: pip install 'usrland[{extra}]'.") from error
+
+
+def _changed(result: Result) -> Changed:
+    return Changed(
+        affected=result.affected,
+        columns=result.columns or None,
+        rows=result.rows if result.columns else None,
+        note="There are more rows than shown." if result.more else None,
+    )
+
+
+def _would(what: str, result: Result) -> Preview:
+    """The dry run's answer: how many rows, and some of them as they are now."""
+    examples = [str(dict(zip(result.columns, row, strict=True))) for row in result.rows[:EXAMPLES]]
+    return Preview(would=what, affected=result.affected, examples=examples)
+
+
+def _before(guard: Guard, engine: Engine, sql: str, parameters: Sequence[Any], limits: Limits) -> Result | None:
+    """Some of the rows that a change would meet, as they are now; None where that cannot be asked simply."""
+    asked = guard.rows_met(sql)
+    if asked is None:
+        return None
+    question, numbers = asked
+    try:
+        values = [parameters[number - 1] for number in numbers]
+        return engine.query(question, values, replace(limits, max_rows=EXAMPLES))
+    except (UsrlandError, IndexError):  # what is wrong with the change, the change itself says better
+        return None
 
 
 def _available(guard: Guard, engine: Engine) -> list[Table]:

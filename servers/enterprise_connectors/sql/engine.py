@@ -1,7 +1,8 @@
 """What the connector asks of a database, whichever it is.
 
-Engines are plain blocking code that opens a connection for each call: nothing of one caller's session can
-reach the next one's, a changed password counts at once, and a few milliseconds are small beside a model's.
+Engines are plain blocking code. Where opening a connection is dear, connections wait in a pool that makes them
+forget everything between two calls; elsewhere each call opens its own. Either way nothing of one caller's session
+reaches the next one's.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class Description:
 class Engine(Protocol):
     """One database. Every method blocks, and raises only errors of ours."""
 
+    def close(self) -> None:
+        """Let go of what is held between calls."""
+        ...
+
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
         """Run one query that was checked, with no way to change anything."""
         ...
@@ -87,6 +92,10 @@ class Engine(Protocol):
 
     def describe(self, table: Table, limits: Limits) -> Description:
         """Columns, keys and some rows of one of `tables()`."""
+        ...
+
+    def can_take_back(self, table: str, schema: str) -> bool:
+        """Whether a change of this table is undone by a rollback."""
         ...
 
     def warning(self) -> str | None:

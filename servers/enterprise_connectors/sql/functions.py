@@ -1,12 +1,13 @@
 """The functions a statement may use: what computes on values, and nothing that reaches out of the query.
 
 Left out on purpose: everything that reads or writes files, sleeps, locks, changes settings, opens
-connections, runs text as SQL, or makes a large value out of a small one (`repeat`, `lpad`, `zeroblob`).
+connections, runs text as SQL, or makes a large value out of a small one (`zeroblob`; `repeat` and its like
+with anything but a small number that is written out).
 """
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "PARSED", "named"]
+__all__ = ["NAMES", "PARSED", "SIZED", "named"]
 
 
 def named(*lists: str) -> frozenset[str]:
@@ -50,8 +51,62 @@ ts_rank ts_rank_cd tsrange tstzrange unnest upper_inc var_pop var_samp variance 
 width_bucket
 """
 
-NAMES = {"sqlite": named(_BOTH, _SQLITE), "postgres": named(_BOTH, _POSTGRES)}
+_MARIADB = """
+adddate addtime aes_decrypt aes_encrypt ascii bin bit_and bit_count bit_length bit_or bit_xor char
+character_length conv convert_tz crc32 curdate current_date current_time current_timestamp curtime date_add
+date_format date_sub datediff day dayname dayofmonth dayofweek dayofyear elt export_set field find_in_set
+format from_days from_unixtime get_format group_concat hex hour if inet6_aton inet6_ntoa inet_aton inet_ntoa
+insert instr interval isnull json_array json_array_append json_array_insert json_arrayagg json_compact
+json_contains json_contains_path json_depth json_detailed json_exists json_extract json_insert json_keys
+json_length json_merge_patch json_merge_preserve json_object json_objectagg json_overlaps json_query
+json_quote json_remove json_replace json_search json_set json_table json_type json_unquote json_valid
+json_value last_day lcase left localtime localtimestamp locate make_set makedate maketime md5 median
+microsecond mid minute month monthname natural_sort_key now octet_length ord percentile_cont percentile_disc
+period_add period_diff position quarter quote rand regexp_instr regexp_like regexp_replace regexp_substr
+reverse right sec_to_time second sha sha1 sha2 soundex st_x st_y std stddev stddev_pop stddev_samp
+str_to_date strcmp subdate substring_index subtime sysdate time_format time_to_sec timediff timestampadd
+timestampdiff to_base64 to_char to_days to_seconds ucase unhex unix_timestamp utc_date utc_time
+utc_timestamp uuid values var_pop var_samp variance week weekday weekofyear year yearweek
+"""
+
+_DUCKDB = """
+age any_value approx_count_distinct approx_quantile arg_max arg_min argmax argmin array_agg array_concat
+array_contains array_length array_slice array_to_string bar bit_and bit_count bit_or bit_xor bool_and bool_or
+cbrt century chr contains corr covar_pop covar_samp current_date current_timestamp damerau_levenshtein
+date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
+dayofweek dayofyear decade editdist3 element_at ends_with entropy epoch epoch_ms epoch_ns epoch_us era even
+factorial favg flatten format fsum gamma gcd generate_series geomean greatest_common_divisor group_concat
+grouping hamming hash histogram hour ilike_escape instr isfinite isinf isnan isodow isoyear jaccard
+jaro_similarity jaro_winkler_similarity json json_array json_array_length json_contains json_extract
+json_extract_path json_extract_path_text json_extract_string json_group_array json_group_object json_keys
+json_object json_type json_valid julian kurtosis last last_day lcm left len levenshtein lgamma list list_aggregate
+list_any_value list_append list_apply list_avg list_concat list_contains list_count list_distinct
+list_element list_extract list_filter list_has_all list_has_any list_max list_min list_position list_reduce
+list_reverse list_slice list_sort list_sum list_transform list_unique list_value list_zip listagg log mad
+make_date make_time make_timestamp map map_entries map_extract map_from_entries map_keys map_values max_by
+md5 mean median microsecond millennium millisecond min_by minute mode month monthname multiply nextafter now
+nullif ord parse_filename position prefix printf product quantile quantile_cont quantile_disc quarter range
+regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace regexp_split_to_array
+regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile
+reverse right roundbankers row second sem sha256 signbit skewness split split_part starts_with stddev
+stddev_pop stddev_samp str_split str_split_regex strftime string_agg string_split string_to_array strip_accents
+strlen strpos strptime struct_extract struct_pack suffix sum_no_overflow summarize time_bucket to_base64
+to_days to_hours to_json to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp
+to_weeks to_years today transaction_timestamp translate trunc try_strptime typeof unicode unnest var_pop
+var_samp variance week weekday weekofyear xor year yearweek
+"""
+
+NAMES = {
+    "sqlite": named(_BOTH, _SQLITE),
+    "postgres": named(_BOTH, _POSTGRES),
+    "mysql": named(_BOTH, _MARIADB),
+    "duckdb": named(_BOTH, _DUCKDB),
+}
 """As they are written in a statement, by dialect."""
+
+SIZED = {"Pad": "expression", "Repeat": "times", "Space": "this"}
+"""Make a large value out of a small one: allowed with a small number that is written out, as the parser names
+them, and the argument that is the number."""
 
 PARSED = named(
     """
@@ -69,6 +124,16 @@ RegrIntercept RegrR2 RegrSlope Replace Reverse Right Round RowNumber Sign Sin Si
 StartsWith Stddev StddevPop StddevSamp StrPosition StrToDate StrToTime StringToArray Substring Sum Tan Tanh
 Time TimeToStr Timestamp TimestampFromParts TimestampTrunc ToNumber Translate Trim Trunc TsOrDsToTimestamp
 Typeof Unicode UnixToTime Unnest Upper Variance VariancePop WidthBucket Xor
+AnyValue ApproxDistinct ApproxQuantile ArgMax ArgMin ArrayContains ArrayDistinct ArrayFilter ArrayReverse
+ArraySlice ArraySort ArraySum ArrayUniqueAgg Convert ConvertTimezone CurrentDatetime DateAdd DateDiff DateSub
+DateToDi DateTrunc Day DayOfMonth DayOfWeek DayOfYear DayOfWeekIso Dayname DenseRank Elt EndsWith FromBase64
+FromTimeZone GenerateSeries Hour Int IsInf IsNan JSONArray JSONArrayContains JSONKeys JSONValue Kurtosis
+LastDay Levenshtein List ListConcat LogicalAnd MD5Digest MakeDate Map MapFromEntries Minute Month Monthname
+NumberToStr Quantile Quarter RegexpExtract RegexpExtractAll RegexpFullMatch RegexpInstr RegexpSplit RowNumber
+SHA SHA2 SafeDivide Second Skewness SortArray Split Stuff StrToUnix Strftime String Struct StructExtract
+SubstringIndex TimeDiff TimeStrToTime TimeToUnix TimestampAdd TimestampDiff TimestampSub ToBase64 ToChar
+ToDays Transform TryCast TsOrDsAdd TsOrDsDiff TsOrDsToDate TsOrDsToTime Unhex UnixDate UnixSeconds UtcDate
+UtcTime UtcTimestamp Uuid Week WeekOfYear Year YearOfWeek
 """
 )
 """The same as the parser names them once it has understood them."""

@@ -12,6 +12,7 @@ says, and statements that are merely slow. Deadlines and row limits are the engi
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,7 +21,8 @@ import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from enterprise_connectors.sql.functions import NAMES, PARSED, named
+from enterprise_connectors.sql.functions import NAMES, PARSED, SIZED, named
+from enterprise_connectors.sql.placeholders import split
 from usrland.errors import Denied, InvalidInput
 
 __all__ = ["Dialect", "Guard"]
@@ -28,10 +30,17 @@ __all__ = ["Dialect", "Guard"]
 # it warns that it does not understand a statement; here that is a refusal
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-Dialect = Literal["sqlite", "postgres"]
+Dialect = Literal["sqlite", "postgres", "mysql", "duckdb"]
 
 MAX_CHARACTERS = 20_000
+MAX_REPEATED = 1_000
+"""The largest number that a function which repeats or pads may be given."""
 
+_RUN_COMMENT = re.compile(r"/\*M?!")
+"""MySQL runs what stands in such a comment, and the parser reads over it."""
+
+_FORMATTERS = frozenset({"format", "printf"})
+_WIDE_FORMAT = re.compile(r"\d{4}|\*")
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
 _CHANGES = frozenset({"Insert", "Update", "Delete"})
 _NODES = _QUERIES | named(
@@ -48,10 +57,36 @@ RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableA
 Unnest Values Var Where Window WindowSpec With WithinGroup Xor
 """
 )
-_CHANGE_NODES = _NODES | {"OnConflict", "Returning", "Schema"}
+_CHANGE_NODES = frozenset({"OnConflict", "Returning", "Schema"})
+_MORE: dict[Dialect, frozenset[str]] = {
+    "sqlite": frozenset(),
+    "postgres": frozenset(),
+    "mysql": named("IntDiv Collate CharacterSet"),
+    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg"),
+}
+_LESS: dict[Dialect, frozenset[str]] = {
+    "sqlite": frozenset(),
+    "postgres": frozenset(),
+    "mysql": frozenset({"Parameter"}),  # there it is a variable of the session
+    "duckdb": frozenset(),
+}
 
-_HIDDEN_SCHEMAS = frozenset({"pg_catalog", "information_schema", "pg_toast", "pg_temp", "temp"})
-_DEFAULT_SCHEMA = {"sqlite": "main", "postgres": "public"}
+_HIDDEN_SCHEMAS = frozenset(
+    [
+        "pg_catalog",
+        "information_schema",
+        "pg_toast",
+        "pg_temp",
+        "temp",
+        "mysql",
+        "performance_schema",
+        "sys",
+        "system",
+    ]
+)
+_DEFAULT_SCHEMA: dict[Dialect, str] = {"sqlite": "main", "postgres": "public", "mysql": "", "duckdb": "main"}
+_HIDDEN_PREFIX: dict[Dialect, str] = {"sqlite": "sqlite_", "postgres": "pg_", "duckdb": "duckdb_"}
+_PLAIN_TABLE = re.compile(r"[\w $-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +95,10 @@ class Guard:
 
     dialect: Dialect
     tables: frozenset[str] | None = None
+    default_schema: str = ""
+    """Where a table without a schema is, if not where the dialect says."""
+    writable: frozenset[str] | None = None
+    """The tables that may be changed; None is all that may be used."""
 
     def query(self, sql: str) -> None:
         """Raises unless `sql` is one query that only reads, with allowed functions and tables."""
@@ -69,35 +108,91 @@ class Guard:
                 f"only one SELECT is allowed here, not {_kind(tree)}.",
                 fix="For a plan use the operation explain; for the schema use tables and describe.",
             )
-        self._walk(tree, _NODES)
+        self._walk(tree, self._nodes)
 
     def change(self, sql: str) -> None:
         """Raises unless `sql` is one INSERT, UPDATE or DELETE on an allowed table."""
         tree = self._parsed(sql)
         if type(tree).__name__ not in _CHANGES:
             raise Denied(f"only one INSERT, UPDATE or DELETE is allowed here, not {_kind(tree)}.")
-        self._walk(tree, _CHANGE_NODES)
+        self._walk(tree, self._nodes | _CHANGE_NODES)
+        table = self.changed(tree)
+        if self.writable is not None and not self._is_among(self.writable, *table):
+            raise Denied(f"the table {table[0]!r} may be read and not changed here.")
+
+    def target(self, sql: str) -> tuple[str, str]:
+        """The name and schema of the table that an allowed change is made to."""
+        return self.changed(self._parsed(sql))
+
+    def rows_met(self, sql: str) -> tuple[str, list[int]] | None:
+        """A query for the rows that an UPDATE or DELETE would meet, and the parameters it takes, in order.
+
+        None for an INSERT, and where other tables decide as well.
+        """
+        tree = self._parsed(sql)
+        if not isinstance(tree, exp.Update | exp.Delete) or any(
+            tree.args.get(k) for k in ("from_", "using", "with_")
+        ):
+            return None
+        query = exp.select("*").from_(tree.this.copy())
+        if tree.args.get("where") is not None:
+            query = query.where(tree.args["where"].this.copy())
+        numbers: list[int] = []
+        for node in list(query.find_all(exp.Placeholder, exp.Parameter)):
+            number = str(node.this.this if isinstance(node.this, exp.Expr) else node.this).removeprefix("p")
+            if not number.isdigit():
+                return None
+            numbers.append(int(number))
+            position = str(len(numbers))
+            node.replace(exp.Placeholder(this=f"p{position}"))
+        # written in one way by every dialect, and then in ours; inside a text it would stay a text
+        return re.sub(
+            r":p(\d+)", r"$\1", query.sql(dialect="mysql" if self.dialect == "mysql" else "sqlite")
+        ), numbers
+
+    def changed(self, tree: exp.Expr) -> tuple[str, str]:
+        node = tree.this.this if isinstance(tree.this, exp.Schema) else tree.this
+        if not isinstance(node, exp.Table):
+            raise Denied("a change names one table.")
+        return self._folded(node.this), self._folded(node.args.get("db"))
+
+    @property
+    def _nodes(self) -> frozenset[str]:
+        return (_NODES | _MORE[self.dialect]) - _LESS[self.dialect]
 
     def allows(self, name: str, schema: str = "") -> bool:
         """Whether this table, by its exact name, may be used."""
         if self._is_hidden(name, schema):
             return False
-        if self.tables is None:
-            return True
-        fold = str.lower if self.dialect == "sqlite" else str
-        allowed = {fold(table) for table in self.tables}
-        plain = schema in ("", _DEFAULT_SCHEMA[self.dialect])
-        return fold(f"{schema}.{name}") in allowed or (plain and fold(name) in allowed)
+        return self.tables is None or self._is_among(self.tables, name, schema)
+
+    def _is_among(self, tables: frozenset[str], name: str, schema: str) -> bool:
+        fold = str.lower if self.dialect in ("sqlite", "duckdb") else str
+        among = {fold(table) for table in tables}
+        plain = schema in ("", self.default_schema or _DEFAULT_SCHEMA[self.dialect])
+        return fold(f"{schema}.{name}") in among or (plain and fold(name) in among)
 
     def _is_hidden(self, name: str, schema: str) -> bool:
-        lower = name.lower()
         if schema.lower() in _HIDDEN_SCHEMAS or schema.lower().startswith("pg_"):
             return True
-        return lower.startswith("sqlite_" if self.dialect == "sqlite" else "pg_")
+        prefix = _HIDDEN_PREFIX.get(self.dialect, "")
+        return bool(prefix) and name.lower().startswith(prefix)
+
+    def _folded(self, identifier: object) -> str:
+        """A name as the database will read it."""
+        if not isinstance(identifier, exp.Identifier):
+            return ""
+        keeps_case = identifier.args.get("quoted") or self.dialect == "mysql"
+        return identifier.name if keeps_case else identifier.name.lower()
 
     def _parsed(self, sql: str) -> exp.Expr:
         if len(sql) > MAX_CHARACTERS or "\0" in sql:
             raise InvalidInput(f"sql: at most {MAX_CHARACTERS} characters and no zero byte.")
+        if self.dialect == "mysql":
+            if _RUN_COMMENT.search(sql):
+                raise Denied("comments that the server runs as code are not allowed.")
+            texts, numbers = split(sql)
+            sql = "".join(f"{text}:p{number}" for text, number in zip(texts, numbers, strict=False)) + texts[-1]
         try:
             trees = sqlglot.parse(sql, read=self.dialect)
         except SqlglotError as error:
@@ -122,6 +217,16 @@ class Guard:
                 self._check_table(node)
 
     def _check_function(self, node: exp.Func) -> None:
+        if type(node).__name__ in SIZED:
+            times = node.args.get(SIZED[type(node).__name__])
+            if isinstance(times, exp.Literal) and not times.is_string and _is_small(times.name):
+                return
+            raise Denied(
+                f"the function {node.sql_name().lower()!r} takes a plain number here.",
+                fix=f"Write it out, up to {MAX_REPEATED}.",
+            )
+        if isinstance(node, exp.Format) or node.name.lower() in _FORMATTERS:
+            self._check_format(node)
         if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
             known = node.name.lower() in NAMES[self.dialect]
         else:
@@ -132,40 +237,48 @@ class Guard:
                 f"the function {name.lower()!r} is not allowed.", fix="Use functions that compute on values."
             )
 
+    def _check_format(self, node: exp.Func) -> None:
+        """`format('%999999999s', 'x')` makes a gigabyte; MySQL's `format` takes a number and does not."""
+        given = node.this if isinstance(node.this, exp.Expr) else next(iter(node.expressions), None)
+        plain = isinstance(given, exp.Literal) and given.is_string and not _WIDE_FORMAT.search(given.name)
+        if not plain and self.dialect != "mysql":
+            raise Denied(
+                "a format is written out, with widths of at most three digits.", fix="Use concatenation instead."
+            )
+
     def _check_table(self, node: exp.Table) -> None:
         if isinstance(node.this, exp.Func):
             return
         if not isinstance(node.this, exp.Identifier) or node.args.get("catalog"):
             raise Denied("a table is named by itself or with its schema, nothing else.")
-        schema = _folded(node.args.get("db"))
-        name = _folded(node.this)
-        if not schema and _is_common(node):
+        schema = self._folded(node.args.get("db"))
+        name = self._folded(node.this)
+        if not schema and self._is_common(node):
             return
+        if self.dialect == "duckdb" and not _PLAIN_TABLE.fullmatch(name):
+            raise Denied("a table is named by itself; files cannot be read.")
         if not self.allows(name, schema):
             raise Denied(
                 f"the table {f'{schema}.{name}' if schema else name!r} is not available.",
                 fix="The operation tables lists the tables there are.",
             )
 
+    def _is_common(self, table: exp.Table) -> bool:
+        """Whether this name stands for a WITH query rather than for a table of the same name.
 
-def _folded(identifier: object) -> str:
-    if not isinstance(identifier, exp.Identifier):
-        return ""
-    return identifier.name if identifier.args.get("quoted") else identifier.name.lower()
+        Exactly the scope of SQL, or narrower: a query sees those listed before it, itself when RECURSIVE.
+        """
+        name = self._folded(table.this)
+        for scope, inside in _with_scopes(table):
+            names = [self._folded(cte.args["alias"].this) for cte in scope.expressions]
+            visible = len(names) if inside is None else inside + bool(scope.args.get("recursive"))
+            if name in names[:visible]:
+                return True
+        return False
 
 
-def _is_common(table: exp.Table) -> bool:
-    """Whether this name stands for a WITH query rather than for a table of the same name.
-
-    Exactly the scope of SQL, or narrower: a query sees those listed before it, itself when RECURSIVE.
-    """
-    name = _folded(table.this)
-    for scope, inside in _with_scopes(table):
-        names = [_folded(cte.args["alias"].this) for cte in scope.expressions]
-        visible = len(names) if inside is None else inside + bool(scope.args.get("recursive"))
-        if name in names[:visible]:
-            return True
-    return False
+def _is_small(text: str) -> bool:
+    return text.isdigit() and len(text) < 6 and int(text) <= MAX_REPEATED
 
 
 def _with_scopes(node: exp.Expr) -> Iterator[tuple[exp.With, int | None]]:

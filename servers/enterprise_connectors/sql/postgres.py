@@ -7,6 +7,7 @@ reading the server's files through a function: the guard does, and a role of its
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -25,6 +26,7 @@ from enterprise_connectors.sql.engine import (
     collect,
     quoted,
 )
+from enterprise_connectors.sql.pool import Pool
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
 
 __all__ = ["Postgres"]
@@ -33,6 +35,8 @@ CONNECT_SECONDS = 5
 CATALOG_SECONDS = 10.0
 LOCK_SECONDS = 3.0
 FETCH_AT_ONCE = 500
+
+_resets = itertools.count()
 
 _TABLES = """
 SELECT n.nspname, c.relname, c.relkind, c.reltuples::bigint, obj_description(c.oid, 'pg_class')
@@ -62,6 +66,10 @@ class Postgres:
     def __init__(self, url: str) -> None:
         self._url = url
         self._superuser: bool | None = None
+        self._pool: Pool[psycopg.Connection[Any]] = Pool(_reset, psycopg.Connection.close)
+
+    def close(self) -> None:
+        self._pool.close()
 
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
         with (
@@ -109,6 +117,9 @@ class Postgres:
             sample=self.query(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}", (), limits),
         )
 
+    def can_take_back(self, table: str, schema: str) -> bool:
+        return True
+
     def warning(self) -> str | None:
         if self._superuser is None:
             self._superuser = bool(self._rows(_SUPERUSER, (), CATALOG_SECONDS)[0][0])
@@ -122,27 +133,52 @@ class Postgres:
 
     @contextmanager
     def _transaction(self, seconds: float, *, write: bool = False) -> Iterator[psycopg.Connection[Any]]:
+        connection = self._begun(seconds, write=write)
         try:
-            connection = psycopg.connect(self._url, connect_timeout=CONNECT_SECONDS, application_name="usrland")
-        except (psycopg.Error, UnicodeError) as error:
-            # the driver's text names host, port and role; they are the operator's business
-            raise Unavailable("the database cannot be connected to.") from error
-        try:
-            connection.read_only = not write
-            for setting, value in (
-                ("statement_timeout", seconds),
-                ("lock_timeout", LOCK_SECONDS),
-                ("idle_in_transaction_session_timeout", seconds + LOCK_SECONDS),
-            ):
-                connection.execute("SELECT set_config(%s, %s, true)", (setting, f"{int(value * 1000)}ms"))
             yield connection
         except psycopg.Error as error:
             raise _ours(error, seconds) from error
         finally:
-            if not connection.closed:
-                if not connection.broken:
-                    connection.rollback()
+            self._pool.give(connection)
+
+    def _begun(self, seconds: float, *, write: bool) -> psycopg.Connection[Any]:
+        """A connection in a transaction with its limits; a waiting one where it still works."""
+        while (connection := self._pool.take()) is not None:
+            try:
+                return _limited(connection, seconds, write=write)
+            except psycopg.OperationalError:  # the server went away while it waited; nothing was sent on it yet
                 connection.close()
+        try:
+            connection = psycopg.connect(self._url, connect_timeout=CONNECT_SECONDS, application_name="usrland")
+            return _limited(connection, seconds, write=write)
+        except (psycopg.Error, UnicodeError) as error:
+            # the driver's text names host, port and role; they are the operator's business
+            raise Unavailable("the database cannot be connected to.") from error
+
+
+def _limited(connection: psycopg.Connection[Any], seconds: float, *, write: bool) -> psycopg.Connection[Any]:
+    connection.read_only = not write
+    for setting, value in (
+        ("statement_timeout", seconds),
+        ("lock_timeout", LOCK_SECONDS),
+        ("idle_in_transaction_session_timeout", seconds + LOCK_SECONDS),
+    ):
+        connection.execute("SELECT set_config(%s, %s, true)", (setting, f"{int(value * 1000)}ms"))
+    return connection
+
+
+def _reset(connection: psycopg.Connection[Any]) -> bool:
+    """Take back what was not committed, and forget all that a session can keep."""
+    try:
+        connection.rollback()
+        connection.autocommit = True
+        # a text of its own each time: psycopg looks at what a statement did, and forgets its prepared statements
+        # with the server's, only the first time it sees one
+        connection.execute(f"DISCARD ALL -- {next(_resets)}".encode())
+        connection.autocommit = False
+    except psycopg.Error:
+        return False
+    return True
 
 
 def _bound(parameters: Sequence[Any]) -> list[Any]:

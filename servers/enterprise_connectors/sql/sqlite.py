@@ -47,6 +47,9 @@ class Sqlite:
         self._file = Path(file)
         self._allows = allows
 
+    def close(self) -> None:
+        """Nothing is held between calls."""
+
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
         with self._connected(limits) as connection:
             connection.set_authorizer(self._authorizer(connection))
@@ -107,6 +110,9 @@ class Sqlite:
             ],
             sample=sample,
         )
+
+    def can_take_back(self, table: str, schema: str) -> bool:
+        return True
 
     def warning(self) -> str | None:
         return None

@@ -70,20 +70,21 @@ def fuse(
     *,
     words: int,
     floor: float = FLOOR,
+    candidates: int = CANDIDATES,
     neighbours: Callable[[str], Sequence[str]] | None = None,
 ) -> Sequence[tuple[str, float, float]]:
     """(id, score, confidence) of all hits above the floor, best first, ties in the order of their ids.
 
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
-    was found: where the list of vectors is full its own cannot be higher, and where it is not full the row
-    has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that stands beside
-    another good one is better, and what is far less sure than the best is left out.
+    was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
+    full the row has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that
+    stands beside another good one is better, and what is far less sure than the best is left out.
     """
     by_words, by_meaning = lexical or {}, dense or {}
     surplus = max(max(by_meaning.values(), default=0.0) - SURE_COSINE, 0.0)
     scale = max(LEXICAL_SCALE + SCALE_PER_COSINE * surplus, *by_words.values(), 0.0)
     worst = min(by_meaning.values(), default=0.0)
-    unseen = worst if len(by_meaning) >= CANDIDATES else None
+    unseen = worst if len(by_meaning) >= candidates else None
     unmatched = None if lexical is None else 0.0
     scores = {
         key: by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
