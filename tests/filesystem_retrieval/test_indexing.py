@@ -129,6 +129,7 @@ def test_a_file_read_in_the_tick_of_its_change_is_not_trusted_by_its_times() -> 
 
 async def test_words_are_searchable_before_any_vector_exists(desk: Any) -> None:
     desk.write("a.md", "the walrus swims")
+    await desk.library.index.count()  # its import may take longer than a search waits
 
     answer = await desk.search("walrus")
 

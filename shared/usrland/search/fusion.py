@@ -4,7 +4,7 @@ Scores are added and not ranks: `cosine + 0.6 · bm25 / scale`. A rank knows not
 useless passages is still first. The scale is the best BM25 of the query, so that its best match counts in full,
 but it is not lower than 20, so that words which hardly match do not; and where the best cosine is high, meaning
 has found what was asked for and words have to say more to be heard. The weights were chosen on four collections
-of documents and code; no collection that was left out of that ranked lower than with rank fusion.
+of documents and code; on these and on a fifth the result ranks better than rank fusion.
 """
 
 from __future__ import annotations
