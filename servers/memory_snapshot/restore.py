@@ -7,6 +7,7 @@ journal until there are enough of them, and the rest is only counted.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 
 from sqlmodel import Session, col, select
 
@@ -91,17 +92,18 @@ def _newest(session: Session, space_id: int, shown: Shown, seq: int, wanted: Wan
         .execution_options(yield_per=CHUNK)
     )
     chosen: list[str] = []
-    for item_id, oid, tokens in session.exec(query):
-        if (item_id, oid) not in shown:
-            continue
-        chosen.append(oid)
-        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
-        if room >= 0:
-            room -= cost if cost <= wanted.budget else 0
-        else:
-            spare -= 1
-        if spare < 0:
-            break
+    with closing(session.exec(query)) as versions:  # read in parts: what is left of them is not needed
+        for item_id, oid, tokens in versions:
+            if (item_id, oid) not in shown:
+                continue
+            chosen.append(oid)
+            cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
+            if room >= 0:
+                room -= cost if cost <= wanted.budget else 0
+            else:
+                spare -= 1
+            if spare < 0:
+                break
     return list(load(session, space_id, chosen).values())
 
 
