@@ -14,13 +14,13 @@ from enterprise_connectors.batch import plan_operations
 from enterprise_connectors.catalogue import Catalogue
 from enterprise_connectors.jobs import Jobs
 from enterprise_connectors.operations import operations
-from enterprise_connectors.systems import systems
+from enterprise_connectors.systems import Configured, systems
 from usrland.connector import Service
 from usrland.embedding import DEFAULT, embedder
 from usrland.pins import read_pins
 from usrland.settings import Settings
 
-__all__ = ["service"]
+__all__ = ["gateway", "service"]
 
 INSTRUCTIONS = """\
 The company's own systems (databases, REST APIs) as typed operations. sys_find with plain words gives names, \
@@ -40,11 +40,22 @@ class Table(BaseModel):
 
 def service(settings: Settings) -> Service:
     """The server `enterprise-connectors`. Reads `connectors.toml`; opens nothing."""
+    return gateway(
+        settings,
+        systems(settings),
+        name="enterprise-connectors",
+        title="Enterprise connectors",
+        description="Find and call operations of the company's own systems: SQL databases and REST APIs.",
+    )
+
+
+def gateway(settings: Settings, configured: Configured, *, name: str, title: str, description: str) -> Service:
+    """A server over these systems. For one of somebody else's, that serves its own system alone."""
     table = settings.section("enterprise-connectors", Table)
     catalogue = Catalogue(
-        systems(settings),
+        configured,
         embedder=embedder(table.embedding),
-        folder=settings.data("enterprise-connectors"),
+        folder=settings.data(name),
         pins=read_pins(settings.home),
     )
     jobs = Jobs()
@@ -72,9 +83,9 @@ def service(settings: Settings) -> Service:
                 await catalogue.aclose()
 
     return Service(
-        name="enterprise-connectors",
-        title="Enterprise connectors",
-        description="Find and call operations of the company's own systems: SQL databases and REST APIs.",
+        name=name,
+        title=title,
+        description=description,
         instructions=INSTRUCTIONS,
         operations=[*operations(catalogue, searched), *plan_operations(catalogue, jobs), *catalogue.listed()],
         lifespan=lifespan,

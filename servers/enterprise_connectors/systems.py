@@ -28,7 +28,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from usrland.errors import InvalidInput
 from usrland.settings import Settings, explain
 
-__all__ = ["FILE_NAME", "Configured", "System", "systems"]
+__all__ = ["FILE_NAME", "Configured", "System", "configure", "systems"]
 
 FILE_NAME = "connectors.toml"
 MAX_SYSTEM_NAME = 16
@@ -84,6 +84,11 @@ def systems(settings: Settings) -> Configured:
         return Configured(problems={FILE_NAME: f"cannot be read: {error.strerror}."})
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return Configured(problems={FILE_NAME: f"is not valid TOML: {error}."})
+    return configure(settings, tables)
+
+
+def configure(settings: Settings, tables: Mapping[str, Any]) -> Configured:
+    """The systems of these tables, wherever they were written; secrets are read."""
     configured = Configured()
     for name, table in tables.items():
         try:

@@ -35,6 +35,7 @@ How = Literal["found", "written", "edited", "restored", "moved", "left", "gone"]
 class Passage(Citation):
     """A piece of a file."""
 
+    version: int | None = Field(default=None, description="For fs_read, where as_of was asked for.")
     also_at: list[str] | None = Field(default=None, description="Other paths in this root with the same content.")
     confidence: float = Field(description="0..1, comparable across queries.")
     score: float = Field(description="Orders this answer only.")

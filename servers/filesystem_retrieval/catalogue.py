@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, tuple_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import Signature
@@ -44,10 +44,10 @@ class File(SQLModel, table=True):
 
     root: str = Field(primary_key=True)
     path: str = Field(primary_key=True)
-    size: int
-    mtime_ns: int
-    ctime_ns: int
-    read_ns: int
+    size: int = Field(sa_type=BigInteger)
+    mtime_ns: int = Field(sa_type=BigInteger)
+    ctime_ns: int = Field(sa_type=BigInteger)
+    read_ns: int = Field(sa_type=BigInteger)
     state: str
     """`pending`, `ok` or `failed`; then `reason` says why."""
     reason: str | None = None
@@ -87,8 +87,8 @@ class Chunk(SQLModel, table=True):
     root: str = Field(primary_key=True)
     content: str = Field(primary_key=True)
     ordinal: int = Field(primary_key=True)
-    first_byte: int
-    last_byte: int
+    first_byte: int = Field(sa_type=BigInteger)
+    last_byte: int = Field(sa_type=BigInteger)
     first_line: int
     last_line: int
     page: int | None = None

@@ -32,7 +32,10 @@ _MIME_TYPES = {
     ".xlsx": f"{_OFFICE}.spreadsheetml.sheet",
     ".odt": "application/vnd.oasis.opendocument.text",
     ".rtf": "application/rtf",
+    ".ods": "application/vnd.oasis.opendocument.spreadsheet",
     ".epub": "application/epub+zip",
+    ".eml": "message/rfc822",
+    ".ipynb": "application/x-ipynb+json",
 }
 
 

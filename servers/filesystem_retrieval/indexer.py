@@ -48,7 +48,7 @@ from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound
 from usrland.search import Hit, HybridIndex, IndexRow
 
-__all__ = ["Indexer", "Progress", "Scan", "group_of", "key_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "beside", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -376,6 +376,12 @@ def key_of(hit: Hit) -> tuple[str, str, int]:
     """Root, content and ordinal of a passage that was found."""
     root, content, ordinal = json.loads(hit.extra)
     return root, content, ordinal
+
+
+def beside(row: str) -> Sequence[str]:
+    """The rows of the passages before and after that of this row."""
+    group, _, ordinal = row.rpartition(":")
+    return [f"{group}:{int(ordinal) - 1}", f"{group}:{int(ordinal) + 1}"]
 
 
 def scope_of(key: str, *, past: bool) -> str:

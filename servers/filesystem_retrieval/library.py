@@ -130,7 +130,12 @@ class Library:
         return there[0]
 
     async def refresh(self) -> str | None:
-        """Look the folders over, for a moment at most; returns what an answer now may lack."""
+        """Look the folders over, for a moment at most; returns what an answer now may lack.
+
+        Opening index and catalogue is not part of the moment: nothing is found before that is done.
+        """
+        await self.index.count()
+        await self.catalogue.passages()
         with anyio.move_on_after(REFRESH_SECONDS):
             scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:

@@ -41,7 +41,8 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **LANGUAGE_BY_EXTENSION,
-    **dict.fromkeys((".pdf", ".docx", ".pptx", ".xlsx", ".odt", ".rtf", ".epub"), "document"),
+    **dict.fromkeys((".pdf", ".docx", ".pptx", ".xlsx", ".odt", ".ods", ".rtf", ".epub"), "document"),
+    **dict.fromkeys((".eml", ".ipynb"), "document"),
 }
 
 

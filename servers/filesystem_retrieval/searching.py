@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.catalogue import Chunk, File
-from filesystem_retrieval.indexer import group_of, key_of
+from filesystem_retrieval.indexer import beside, group_of, key_of, scope_of
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import read_all, sha256_of
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.versions import Version
 from usrland.connector import Call
 from usrland.errors import NotFound
 from usrland.search import Hit, Mode
@@ -24,19 +27,43 @@ SPARE = 3
 MAX_ALSO_AT = 3
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Then:
+    """What stood in each root at one time, by its key."""
+
+    versions: Mapping[str, Sequence[Version]]
+
+    @property
+    def groups(self) -> Collection[str]:
+        return {group_of(key, each.content) for key, found in self.versions.items() for each in found}
+
+    def holding(self, key: str, content: str) -> Sequence[Version]:
+        return [each for each in self.versions[key] if each.content == content]
+
+
 async def search(
-    library: Library, call: Call, query: str, *, mode: Mode, root: str | None, glob: str | None, limit: int
+    library: Library,
+    call: Call,
+    query: str,
+    *,
+    mode: Mode,
+    root: str | None,
+    glob: str | None,
+    as_of: datetime | None,
+    limit: int,
 ) -> Found:
     """The best passages in the caller's roots. A file that changed or went since it was read yields none."""
     roots = {each.key: each for each in library.visible(call.principal, root)}
     selected = Glob(glob) if glob else None
     behind = await library.refresh()
-    groups = await _groups(library, roots, selected) if selected else None
+    then = await _stood(library, roots, selected, as_of) if as_of is not None else None
+    groups = then.groups if then else await _groups(library, roots, selected) if selected else None
+    scopes = [*roots, *(scope_of(key, past=True) for key in roots)] if then else list(roots)
     wanted = call.offset + limit
     answer = await library.index.search(
-        query, scopes=roots, k=wanted * SPARE, mode=mode, groups=groups, together=True
+        query, scopes=scopes, k=wanted * SPARE, mode=mode, groups=groups, neighbours=beside
     )
-    passages = await _passages(library, roots, answer.hits, selected, wanted + 1)
+    passages = await _passages(library, roots, answer.hits, selected, then, wanted + 1)
     page = passages[call.offset : wanted]
     reasons = [reason for reason in (behind, answer.degraded) if reason]
     return Found(
@@ -55,23 +82,46 @@ async def _groups(library: Library, roots: Mapping[str, Root], glob: Glob) -> Co
     return groups
 
 
+async def _stood(library: Library, roots: Mapping[str, Root], glob: Glob | None, as_of: datetime) -> _Then:
+    if as_of.tzinfo is None:
+        as_of = as_of.replace(tzinfo=UTC)
+    found = {}
+    for key, root in roots.items():
+        versions = await library.versions.as_of(key, int(as_of.timestamp() * 1e9))
+        chosen = [each for path, each in versions.items() if glob is None or glob.selects(path)]
+        found[key] = await anyio.to_thread.run_sync(_not_hidden, root, chosen)
+    return _Then(versions=found)
+
+
+def _not_hidden(root: Root, versions: Sequence[Version]) -> Sequence[Version]:
+    return [each for each in versions if each.content and not root.hides(each.path)]
+
+
 async def _passages(
-    library: Library, roots: Mapping[str, Root], hits: Sequence[Hit], glob: Glob | None, most: int
+    library: Library,
+    roots: Mapping[str, Root],
+    hits: Sequence[Hit],
+    glob: Glob | None,
+    then: _Then | None,
+    most: int,
 ) -> list[Passage]:
     keys = {hit.id: key_of(hit) for hit in hits}
     chunks = await library.catalogue.chunks(list(keys.values()))
-    files: dict[tuple[str, str], Sequence[File]] = {}
+    holders: dict[tuple[str, str], Sequence[File] | Sequence[Version]] = {}
     for key, root in roots.items():
         contents = {content for at, content, _ in keys.values() if at == key}
+        if then is not None:
+            holders.update({(key, content): then.holding(key, content) for content in contents})
+            continue
         for content, candidates in (await library.catalogue.files_with(key, contents)).items():
             chosen = [file for file in candidates if glob is None or glob.selects(file.path)]
-            files[key, content] = await anyio.to_thread.run_sync(_fresh, root, chosen)
+            holders[key, content] = await anyio.to_thread.run_sync(_fresh, root, chosen)
     passages = []
     for hit in hits:
         key, content, _ = keys[hit.id]
-        chunk, holders = chunks.get(keys[hit.id]), files.get((key, content))
-        if chunk is not None and holders:
-            passages.append(_passage(roots[key], chunk, holders, hit))
+        chunk, held = chunks.get(keys[hit.id]), holders.get((key, content))
+        if chunk is not None and held:
+            passages.append(_passage(roots[key], chunk, held, hit))
     return passages[:most]
 
 
@@ -91,10 +141,12 @@ def _is_fresh(root: Root, file: File) -> bool:
         return False
 
 
-def _passage(root: Root, chunk: Chunk, holders: Sequence[File], hit: Hit) -> Passage:
+def _passage(root: Root, chunk: Chunk, holders: Sequence[File] | Sequence[Version], hit: Hit) -> Passage:
+    first = holders[0]
     return Passage(
         root=root.name,
-        path=holders[0].path,
+        path=first.path,
+        version=first.id if isinstance(first, Version) else None,
         first_line=chunk.first_line,
         last_line=chunk.last_line,
         page=chunk.page,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
@@ -59,6 +60,7 @@ class Tools:
         mode: Literal["hybrid", "lexical", "semantic"] = "hybrid",
         root: Root = None,
         glob: Glob = None,
+        as_of: Annotated[datetime | None, Field(description="Search what stood there at that time.")] = None,
         limit: Annotated[int, Field(ge=1, le=50)] = 8,
     ) -> Found:
         """Find passages in documents and code by meaning and words, with path, lines and heading to cite.
@@ -66,7 +68,7 @@ class Tools:
         from filesystem_retrieval.searching import search
 
         library = await self.library()
-        return await search(library, call, query, mode=mode, root=root, glob=glob, limit=limit)
+        return await search(library, call, query, mode=mode, root=root, glob=glob, as_of=as_of, limit=limit)
 
     async def fs_read(
         self,

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import and_, delete, exists, func, insert, or_, update
+from sqlalchemy import BigInteger, and_, delete, exists, func, insert, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.answers import How
@@ -41,15 +41,15 @@ class Version(SQLModel, table=True):
 
     __tablename__ = "fs_version"
 
-    id: int | None = Field(default=None, primary_key=True)
+    id: int | None = Field(default=None, primary_key=True, sa_type=BigInteger)
     root: str
     path: str
     sha256: str
     content: str = ""
     """As the catalogue names it; empty where the content cannot be searched."""
     kind: str
-    size: int
-    at_ns: int
+    size: int = Field(sa_type=BigInteger)
+    at_ns: int = Field(sa_type=BigInteger)
     how: str
     other_path: str | None = None
     """Where it came from or went to."""
@@ -80,8 +80,8 @@ class Change(SQLModel, table=True):
     sha256: str
     """Of what will stand at `path`; empty where nothing will."""
     kind: str
-    size: int
-    at_ns: int
+    size: int = Field(sa_type=BigInteger)
+    at_ns: int = Field(sa_type=BigInteger)
     how: str
     other_path: str | None = None
     """Where it comes from."""

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_snapshot.canonical import canonical, commitment, digest, parse_moment
+from memory_snapshot.hygiene import Policy, without_secrets
 from memory_snapshot.said import Said
 from memory_snapshot.wire import Item, Origin, Source
 from usrland import InvalidInput, tokens
@@ -51,16 +52,17 @@ class Draft:
         return words(self.kind, self.said.text)
 
 
-def drafts(items: Sequence[Item]) -> list[Draft]:
-    """Check and count. Raises `InvalidInput` naming the item by its place in the list."""
+def drafts(items: Sequence[Item], policy: Policy = "refuse") -> list[Draft]:
+    """Check and count; `policy` is for what looks like a secret. Raises `InvalidInput` naming the item by its
+    place in the list."""
     if len(items) > MAX_ITEMS:
         raise InvalidInput(
             f"{len(items)} items are too many for one call.", fix=f"Send at most {MAX_ITEMS} a call."
         )
-    return [draft(item, f"items[{place}]") for place, item in enumerate(items)]
+    return [draft(item, f"items[{place}]", policy) for place, item in enumerate(items)]
 
 
-def draft(item: Item, where: str) -> Draft:
+def draft(item: Item, where: str, policy: Policy = "refuse") -> Draft:
     """One item, named `where` in what is refused."""
     text = item.text.strip()
     if not text:
@@ -93,6 +95,7 @@ def draft(item: Item, where: str) -> Draft:
         uri=source.uri,
         span=source.span,
     )
+    said = without_secrets(said, policy, where)
     salt = new_salt()
     return Draft(
         said=said,
@@ -104,7 +107,7 @@ def draft(item: Item, where: str) -> Draft:
         supersedes=tuple(item.supersedes),
         derived_from=tuple(item.derived_from),
         pin=item.pin,
-        tokens=tokens.count(text),
+        tokens=tokens.count(said.text),
         salt=salt,
         commitment=commitment(salt, said.committed),
     )

@@ -11,6 +11,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,22 +21,27 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
+from memory_snapshot.ranking import Measured
 from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
-from usrland.search import HybridIndex, SearchAnswer
+from usrland.search import HybridIndex
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
     from memory_snapshot.feeding import Batch
 
-__all__ = ["PAST", "Index", "row_id", "scope"]
+__all__ = ["PAST", "WINDOW", "Index", "Measures", "row_id", "scope"]
 
 logger = logging.getLogger(__name__)
 
 PAST = "past/"
 """Before the kind of a row that something superseded: a hint to look at fewer, never an answer."""
+WINDOW = "~"
+"""Of a row that holds an item between its neighbours: before its kind, and at the end of its id."""
+CANDIDATES = 400
+"""Of each list: what stands in none of them cannot be lifted by what it stands beside."""
 EVENTS_PER_BATCH = 64
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
@@ -53,6 +59,16 @@ def scope(tenant: str, name: str) -> str:
 def row_id(space_id: int, oid: str) -> str:
     """A version as the index knows it; two spaces may hold the same one."""
     return f"{space_id}/{oid}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measures:
+    """By oid: of the item itself, of the window around it, and how sure we are of the better of the two."""
+
+    items: dict[str, Measured] = field(default_factory=dict)
+    windows: dict[str, Measured] = field(default_factory=dict)
+    confidence: dict[str, float] = field(default_factory=dict)
+    degraded: str | None = None
 
 
 class Index:
@@ -74,10 +90,26 @@ class Index:
         except FileNotFoundError:
             return None
 
-    async def search(self, query: str, *, scope: str, kinds: Collection[str], past: bool, k: int) -> SearchAnswer:
-        """`kinds` as in the rows; with `past`, also what was superseded."""
-        groups = [*kinds, *([PAST + kind for kind in kinds] if past else [])]
-        return await self._tables.search(query, scopes=[scope], groups=groups, k=k)
+    async def measure(self, query: str, *, scope: str, kinds: Collection[str], past: bool) -> Measures:
+        """How well rows of these kinds fit the query, by every measure; with `past`, also what was superseded."""
+        items, windows = [
+            await self._tables.search(
+                query,
+                scopes=[scope],
+                groups=[before + kind for kind in kinds for before in ([row, PAST + row] if past else [row])],
+                k=2 * CANDIDATES,
+                floor=0.0,
+                candidates=CANDIDATES,
+            )
+            for row in ("", WINDOW)
+        ]
+        measures = Measures(degraded=items.degraded or windows.degraded)
+        for answer, legs in ((items, measures.items), (windows, measures.windows)):
+            for hit in answer.hits:
+                oid = hit.id.partition("/")[2].removesuffix(WINDOW)
+                legs[oid] = Measured(hit.lexical, hit.dense)
+                measures.confidence[oid] = max(hit.confidence, measures.confidence.get(oid, 0.0))
+        return measures
 
     async def feed(self) -> None:
         """Index what is new. Waits a moment for others that do so; what they leave is searched directly."""
@@ -85,6 +117,13 @@ class Index:
         async with self._turn(wait_seconds=FEED_WAIT_SECONDS) as mine:
             if mine:
                 await self._feed()
+
+    async def forget(self) -> None:
+        """Index what is new, erasures among it; when this returns, nothing erased is left in any of its files."""
+        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+            if not mine:
+                raise Unavailable("another process is filling the memory index.")
+            await self._feed()
 
     async def rebuild(self) -> None:
         """Drop the index and make it anew from the journal."""
@@ -122,12 +161,12 @@ class Index:
             batch = await self._database.read(partial(_next_batch, name=name))
             if not batch.positions:
                 return
-            if batch.erased:
-                await self._tables.delete(batch.erased)
-                await self._tables.optimise(forget=True)
             at_once = len(batch.rows) <= EMBED_AT_ONCE and await self._tables.model() is not None
             self._wordy = self._wordy or not at_once
             await self._tables.upsert(batch.rows, embed=at_once)
+            if batch.erased:
+                await self._tables.delete(batch.erased)
+                await self._tables.optimise(forget=True)
             await self._database.write(partial(_advance, name=name, positions=batch.positions))
 
     async def _embed(self) -> None:

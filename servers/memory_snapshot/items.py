@@ -16,13 +16,26 @@ from memory_snapshot.tables import Body, ItemVersion
 from memory_snapshot.wire import Kind, Origin, Source
 from usrland import InvalidInput, NotFound
 
-__all__ = ["CORE_KINDS", "Remembrance", "in_batches", "load", "matching_item", "said_in", "version_oid"]
+__all__ = [
+    "CORE_KINDS",
+    "LOG_KINDS",
+    "Remembrance",
+    "always_applies",
+    "in_batches",
+    "load",
+    "matching_item",
+    "said_in",
+    "version_oid",
+]
 
 BATCH = 500
 """Values in one IN (…): databases have limits."""
 
 CORE_KINDS = ("instruction", "preference")
 """What always applies; no question's words would find it, so every restore brings it."""
+
+LOG_KINDS = ("observation", "transcript", "summary")
+"""What records that something happened: two of these cannot contradict each other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +71,15 @@ class Remembrance:
     def source(self) -> Source:
         said = self.said
         return Source(origin=self.origin, uri=said.uri if said else None, span=said.span if said else None)
+
+    @property
+    def occasion(self) -> str | None:
+        """What it was said on, where it was a part of something: its source, or else the day."""
+        if self.said is None:
+            return None
+        if self.said.uri is not None:
+            return self.said.uri
+        return self.day if self.kind in LOG_KINDS or self.said.speaker else None
 
     @property
     def day(self) -> str:
@@ -97,7 +119,15 @@ def _remembrance(row: dict[str, Any]) -> Remembrance:
     said = {name: row.pop(name, None) for name in ("text", "key", "tags", "speaker", "uri", "span")}
     if said["text"] is None:
         return Remembrance(**row)
-    return Remembrance(**row, said=Said(**{**said, "tags": tuple(json.loads(said["tags"] or "[]"))}))
+    return Remembrance(
+        **row, said=Said(**{**said, "tags": tuple(json.loads(said["tags"])) if said["tags"] else ()})
+    )
+
+
+def always_applies(kind: str, pinned: bool, said: Said | None) -> bool:
+    """Whether every restore brings it: what is pinned, an instruction or a preference, and a person's standing
+    wish in a transcript, which no question's words would find."""
+    return pinned or kind in CORE_KINDS or (kind == "transcript" and said is not None and said.standing)
 
 
 def said_in(body: Body) -> Said:

@@ -8,11 +8,12 @@ what is needed and reports `used`, `reliable` and `advertised` side by side.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from memory_snapshot.wire import Task
 from usrland import InvalidInput
 
-__all__ = ["PROFILES", "KernelProfile", "profile"]
+__all__ = ["PROFILES", "KernelProfile", "for_task", "known_profile", "profile"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +23,13 @@ class KernelProfile:
     advertised: int
     reliable_percent: int
     source: str
+    reliable_tokens: int | None = None
+    """For one kind of task."""
 
     @property
     def reliable(self) -> int:
+        if self.reliable_tokens is not None:
+            return self.reliable_tokens
         return self.advertised * self.reliable_percent // 100
 
 
@@ -44,6 +49,28 @@ PROFILES: Mapping[str, KernelProfile] = {
     "command-r-0824": KernelProfile(advertised=128_000, reliable_percent=54, source=_RULER),
     "mistral-large-2411": KernelProfile(advertised=128_000, reliable_percent=50, source=_RULER),
 }
+
+
+TASK_PERCENT: Mapping[str, int] = {"lookup": 100, "reasoning": 40, "association": 100}
+"""Of the reliable part. Looking something up is what most tests measure; to reason over many items, four tenths
+of that is the median of what holds (a quarter of the window)."""
+ASSOCIATION_TOKENS = 16_000
+"""Where question and answer share no word, no measured kernel held further than this, whatever its window."""
+
+
+def for_task(kernel: KernelProfile, task: Task) -> KernelProfile:
+    """The part that is reliable for this kind of work."""
+    reliable = kernel.reliable * TASK_PERCENT[task] // 100
+    if task == "association":
+        reliable = min(reliable, ASSOCIATION_TOKENS)
+    return replace(kernel, reliable_tokens=reliable)
+
+
+def known_profile(kernel: str) -> KernelProfile | None:
+    """The profile whose name is, or begins, this model's name."""
+    name = kernel.lower().rpartition("/")[2]
+    found = [known for known in PROFILES if name.startswith(known)]
+    return PROFILES[max(found, key=len)] if found else None
 
 
 def profile(kernel: str, *, window_tokens: int, reliable: float) -> KernelProfile:

@@ -79,16 +79,16 @@ def _fill(
 ) -> tuple[list[_Line], int]:
     """As many lines as fit, and the room that is left. A day costs its header once."""
     lines: list[_Line] = []
-    days: set[str] = set()
+    headers: set[str] = set()
     for item in items:
         if item.text is None or (mode != "keys" and item.tokens > room):
             continue
         text = _line(item, usual, mode, dated=dated)
         cost = tokens.count(text) + 1
-        header = 0 if dated or item.day in days else 10
+        header = 0 if dated or _header(item) in headers else tokens.count(_header(item)) + 4
         if cost + header <= room:
             lines.append(_Line(item, text, cost))
-            days.add(item.day)
+            headers.add(_header(item))
             room -= cost + header
     return lines, room
 
@@ -96,17 +96,31 @@ def _fill(
 def _line(item: Remembrance, usual: tuple[str, str] | None, mode: Mode, *, dated: bool) -> str:
     assert item.said is not None
     facts = [item.day] if dated else []
-    if item.valid_from:
+    if item.valid_from and (dated or item.kind != "transcript"):
         facts.append(f"from {_brief(item.valid_from)}")
     if item.valid_to:
         facts.append(f"until {_brief(item.valid_to)}")
-    uri = item.said.uri
+    uri = None if _of_session(item) and not dated else item.said.uri
     if (item.actor, item.trust) != usual or uri:
         facts += [item.actor, item.trust, *([_one_line(uri)] if uri else [])]
     name = f" {_one_line(item.key)}" if item.key else ""
     speaker = f"{_one_line(item.said.speaker)}: " if item.said.speaker else ""
     about = f" ({', '.join(facts)})" if facts else ""
+    if _of_session(item) and speaker and not name and not about:
+        return f"[{short(item.item_id)}] {speaker}{_quoted(item.said.text, mode)}"
     return f"[{short(item.item_id)}] {item.kind}{name}{about}: {speaker}{_quoted(item.said.text, mode)}"
+
+
+def _of_session(item: Remembrance) -> bool:
+    """One turn of several: what it was a part of stands above it once."""
+    return item.kind == "transcript" and item.said is not None and item.said.uri is not None
+
+
+def _header(item: Remembrance) -> str:
+    """What a line stands under: its day, and the session it is a turn of."""
+    if item.said is not None and item.said.uri is not None and _of_session(item):
+        return f"{item.day}, {_one_line(item.said.uri)}"
+    return item.day
 
 
 def _brief(moment: str) -> str:
@@ -134,10 +148,10 @@ def _layout(preface: str, core: Sequence[_Line], rest: Sequence[_Line], mode: Mo
 
 
 def _days(lines: Sequence[_Line], mode: Mode) -> list[tuple[str, list[_Line]]]:
-    """Days with their lines: in the order of time for `full`, else the strongest at both ends."""
+    """Days (and sessions) with their lines: by time for `full`, else the strongest at both ends."""
     days: dict[str, list[_Line]] = {}
     for line in lines:
-        days.setdefault(line.item.day, []).append(line)
+        days.setdefault(_header(line.item), []).append(line)
     if mode == "full":
         return [(day, sorted(days[day], key=lambda line: line.item.order)) for day in sorted(days)]
     if len(days) == 1:

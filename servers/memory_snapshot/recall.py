@@ -7,7 +7,7 @@ said recently enough is read from the database in every recall, for what was pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -18,9 +18,10 @@ from sqlmodel import Session, col, select
 from memory_snapshot import journal
 from memory_snapshot.canonical import moment
 from memory_snapshot.feeding import position
-from memory_snapshot.index import Index, scope
+from memory_snapshot.index import Index, Measures, scope
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.questions import HEAD, Asked, Found
+from memory_snapshot.ranking import Candidate, Measured, rank
 from memory_snapshot.scan import scan
 from memory_snapshot.snapshots import find_state
 from memory_snapshot.state import Shown, States, in_force
@@ -28,13 +29,14 @@ from memory_snapshot.tables import ItemVersion
 from memory_snapshot.wire import Kind
 from usrland import Principal, Unavailable
 from usrland.database import Database
+from usrland.search.fusion import FLOOR
 
 __all__ = ["find"]
 
 logger = logging.getLogger(__name__)
 
 KINDS = get_args(Kind)
-CANDIDATES = 100
+CANDIDATES = 200
 UNREAD = "What was remembered last is found by words alone until the index has read it."
 NO_INDEX = "The search index cannot be used now: these are matches by words alone."
 
@@ -65,15 +67,32 @@ async def find(
 
 
 async def _ranked(database: Database, index: Index, query: str, view: _View, asked: Asked) -> Found:
-    answer = await index.search(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past, k=CANDIDATES)
-    sure = {hit.id.partition("/")[2]: hit.confidence for hit in answer.hits}
-    allowed = await database.read(partial(_allowed, view=view, asked=asked, oids=list(sure)))
-    ranked = {oid: confidence for oid, confidence in sure.items() if oid in allowed}
-    degraded = answer.degraded or (UNREAD if view.unread else None)
+    measures = await index.measure(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past)
+    work = partial(_candidates, view=view, asked=asked, measures=measures)
+    found = rank(query, await database.read(work))
+    ranked = {oid: sure for oid in found if (sure := measures.confidence[oid]) >= FLOOR}
     fresh = scan(query, view.unread)
     if fresh:  # scored otherwise than by the index: only the confidence compares
-        ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0]))[:CANDIDATES])
-    return Found(hits=ranked, degraded=degraded)
+        ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0])))
+    degraded = measures.degraded or (UNREAD if view.unread else None)
+    return Found(hits=dict(list(ranked.items())[:CANDIDATES]), degraded=degraded)
+
+
+def _candidates(session: Session, *, view: _View, asked: Asked, measures: Measures) -> list[Candidate]:
+    items = load(session, view.space_id, list(measures.confidence))
+    return [
+        Candidate(
+            oid=oid,
+            session=item.occasion or oid,
+            order=item.order,
+            speaker=item.said.speaker,
+            asks=item.said.text.rstrip().endswith("?"),
+            item=measures.items.get(oid, Measured()),
+            window=measures.windows.get(oid, Measured() if item.occasion else measures.items.get(oid, Measured())),
+        )
+        for oid, item in items.items()
+        if item.said is not None and _fits(item, view.shown, asked)
+    ]
 
 
 def _look(
@@ -93,11 +112,6 @@ def _look(
         past=asked.ref != HEAD or bool(shown.revealed) or journal.has_turned(session, space.id),
         unread=_unread(session, space.id, shown, asked, position(session, index_name, space.id)),
     )
-
-
-def _allowed(session: Session, *, view: _View, asked: Asked, oids: Collection[str]) -> dict[str, Remembrance]:
-    items = load(session, view.space_id, oids, said=False)
-    return {oid: item for oid, item in items.items() if _fits(item, view.shown, asked)}
 
 
 def _fits(item: Remembrance, shown: Shown, asked: Asked) -> bool:

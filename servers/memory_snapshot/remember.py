@@ -19,7 +19,7 @@ from sqlmodel import Session, and_, col, select
 
 from memory_snapshot.canonical import commitment, short
 from memory_snapshot.drafts import Draft, words
-from memory_snapshot.items import CORE_KINDS, Remembrance, in_batches, matching_item, version_oid
+from memory_snapshot.items import LOG_KINDS, Remembrance, always_applies, in_batches, matching_item, version_oid
 from memory_snapshot.said import Said
 from memory_snapshot.state import States
 from memory_snapshot.tables import Body, ItemVersion, Lineage
@@ -119,9 +119,19 @@ def _twin(writing: Writing, draft: Draft, same_words: Sequence[_Version]) -> str
     for item_id, oid in same_words:
         if writing.standing.get(item_id) != oid:
             continue  # superseded earlier in this very call
-        if draft.said.key is None or writing.item(item_id).key in (None, draft.said.key):
+        item = writing.item(item_id)
+        if draft.kind in LOG_KINDS and not _same_occasion(draft, item):
+            continue
+        if draft.said.key is None or item.key in (None, draft.said.key):
             return item_id
     return None
+
+
+def _same_occasion(draft: Draft, item: Remembrance) -> bool:
+    """People say "yes" more than once."""
+    said = draft.said
+    there = (item.said.speaker, item.said.uri, item.said.span, item.valid_from) if item.said else None
+    return there == (said.speaker, said.uri, said.span, draft.valid_from)
 
 
 def _says_nothing_new(draft: Draft, item: Remembrance) -> bool:
@@ -176,7 +186,7 @@ def add(
         retention=draft.retention,
         recorded_at=writing.at,
         pinned=draft.pin,
-        core=draft.pin or draft.kind in CORE_KINDS,
+        core=always_applies(draft.kind, draft.pin, draft.said),
         tokens=draft.tokens,
     )
     version.oid = version_oid(version, [item.oid for item in before], [item.oid for item in sources])

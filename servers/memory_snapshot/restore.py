@@ -28,6 +28,8 @@ MAX_BUDGET = 20_000
 IDS_LEFT_OUT = 12
 KEYS_TOKENS = 12
 """Of a line that shows the first words only."""
+ID_TOKENS = 8
+"""Of the id before each line."""
 CHUNK = 200
 NOTHING_RELEVANT = "Nothing relevant to the query is remembered; this is what always applies."
 
@@ -38,7 +40,7 @@ def restore(
     """Pack it. The text never costs more than the budget; what did not fit is counted and can be fetched."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
-        if wanted.ref != HEAD:
+        if wanted.ref not in (HEAD, journal.MAIN):
             raise NotFound(f"there is no snapshot {wanted.ref!r}: nothing is remembered yet.")
         return _nothing(kernel)
     state = find_state(session, states, space.id, principal, wanted.ref)
@@ -60,6 +62,7 @@ def restore(
         used=packed.tokens,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
         left_out=_left_out(packed, items, tokens, wanted),
         note=NOTHING_RELEVANT if wanted.found is not None and not wanted.found.hits else None,
         degraded=wanted.found.degraded if wanted.found is not None else None,
@@ -92,7 +95,7 @@ def _newest(session: Session, space_id: int, shown: Shown, seq: int, wanted: Wan
         if (item_id, oid) not in shown:
             continue
         chosen.append(oid)
-        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens
+        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
         if room >= 0:
             room -= cost if cost <= wanted.budget else 0
         else:
@@ -130,4 +133,5 @@ def _nothing(kernel: KernelProfile) -> Restored:
         used=5,
         reliable=kernel.reliable,
         advertised=kernel.advertised,
+        basis=kernel.source,
     )

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 __all__ = ["Said"]
+
+_STANDING = re.compile(
+    r"\W*(?:please,?\s+)?(?:always|never|from now on|going forward|whenever (?:i|you)|every time (?:i|you))\b",
+    re.I,
+)
+_PERSON = ("user", "human")
+MAX_STANDING_CHARS = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +31,15 @@ class Said:
     @property
     def committed(self) -> Mapping[str, Any]:
         return {**asdict(self), "tags": list(self.tags) or None}
+
+    @property
+    def standing(self) -> bool:
+        """Whether a person said it as a rule for all that follows: "always …", "from now on …"."""
+        return (
+            (self.speaker or "").lower() in _PERSON
+            and len(self.text) <= MAX_STANDING_CHARS
+            and _STANDING.match(self.text) is not None
+        )
 
     @property
     def findable(self) -> str:

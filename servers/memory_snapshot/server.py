@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory_snapshot.hygiene import Policy
 from memory_snapshot.kernels import profile
 from memory_snapshot.memory import Memory
 from usrland import Operation, Resource, Service
@@ -34,6 +35,10 @@ class MemorySettings(BaseModel):
     database: str = ""
     """`postgresql://…`, or `env:NAME` or `file:/path` where that is written. Default: a SQLite file."""
     embedding: str = "minilm"
+    transfers: str = ""
+    """The folder that files are carried through. Default: `transfer` beside the database."""
+    secrets: Policy = "refuse"
+    """What to do with an item that holds what looks like a credential."""
     kernel: str = ""
     """A name from `kernels.PROFILES`; it takes the place of the two figures below."""
     window_tokens: int = Field(default=200_000, gt=0)
@@ -49,8 +54,10 @@ def service(settings: Settings) -> Service:
         folder / "index",
         table.embedding,
         profile(table.kernel, window_tokens=table.window_tokens, reliable=table.reliable),
+        Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
+        table.secrets,
     )
-    read, write = frozenset({"memory:read"}), frozenset({"memory:write"})
+    read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(
         name=NAME,
         title="Memory",
@@ -62,6 +69,32 @@ def service(settings: Settings) -> Service:
             Operation(call=memory.memory_remember, effect="write", scopes=write),
             Operation(call=memory.memory_snapshot, effect="write", scopes=write),
             Operation(call=memory.memory_history, effect="read", scopes=read, cost="low"),
+            Operation(call=memory.memory_branch, effect="write", scopes=write),
+            Operation(call=memory.memory_diff, effect="read", scopes=read),
+            Operation(call=memory.memory_merge, effect="write", scopes=write, preview=memory.preview_merge),
+            Operation(
+                call=memory.memory_rollback,
+                effect="write",
+                scopes=write,
+                preview=memory.preview_rollback,
+                undo="memory_rollback",
+            ),
+            Operation(
+                call=memory.memory_forget,
+                effect="destroy",
+                scopes=forget,
+                preview=memory.preview_forget,
+                timeout_seconds=300,
+            ),
+            Operation(call=memory.memory_compact, effect="write", scopes=write, preview=memory.preview_compact),
+            Operation(
+                call=memory.memory_transfer,
+                effect="write",
+                scopes=write,
+                preview=memory.preview_transfer,
+                timeout_seconds=300,
+            ),
+            Operation(call=memory.memory_status, effect="read", scopes=read, cost="low"),
         ],
         resources=[
             Resource(

@@ -128,9 +128,9 @@ class States:
                 standing=_read_pages(session, space_id, stored.root),
             )
         if begun is not None:
-            base = session.get(Snapshot, (space_id, said(begun)["snapshot"]))
-            assert base is not None
-            state = self.of_snapshot(session, base)
+            name = said(begun).get("snapshot")
+            base = session.get(Snapshot, (space_id, name)) if name else None
+            state = self.of_snapshot(session, base) if base else State()
             return replace(state, seq=begun.seq, hash=begun.hash, newer=0)
         return State()
 

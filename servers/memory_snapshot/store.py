@@ -2,27 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
+import anyio.to_thread
 from sqlmodel import Session
 
-from memory_snapshot import history, journal, recall, remember, restore, snapshots, verify
+from memory_snapshot import (
+    branches,
+    compact,
+    diff,
+    forget,
+    history,
+    journal,
+    merge,
+    recall,
+    remember,
+    restore,
+    rollback,
+    snapshots,
+    status,
+    transfer,
+    verify,
+)
 from memory_snapshot.canonical import short
-from memory_snapshot.drafts import Draft
+from memory_snapshot.drafts import Draft, draft
+from memory_snapshot.hygiene import Policy
 from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
 from memory_snapshot.state import States
-from memory_snapshot.wire import HistoryEntry, RecallHit, Remembered, Restored, SnapshotTaken
-from usrland import Page, Principal
+from memory_snapshot.wire import (
+    Branches,
+    Compacted,
+    Diff,
+    Forgotten,
+    HistoryEntry,
+    Merged,
+    RecallHit,
+    Remembered,
+    Restored,
+    RolledBack,
+    SnapshotTaken,
+    Status,
+    Transferred,
+)
+from usrland import Page, Preview, Principal, Unavailable
 from usrland.database import Database
 from usrland.embedding import embedder
 
 __all__ = ["Store"]
+
+logger = logging.getLogger(__name__)
 
 ResultT = TypeVar("ResultT")
 
@@ -93,6 +129,90 @@ class Store:
     ) -> Page[HistoryEntry]:
         return await self._read(history.lineage, principal, item_id=item_id, key=key, offset=offset, limit=limit)
 
+    async def branches(self, principal: Principal, action: str, name: str, source: str) -> Branches:
+        match action:
+            case "create":
+                return await self._write(branches.create, principal, name=name, source=source)
+            case "switch":
+                return await self._write(branches.switch, principal, name=name)
+            case "delete":
+                return await self._write(branches.remove, principal, name=name)
+            case _:
+                return await self._read(branches.listed, principal)
+
+    async def diff(self, principal: Principal, **asked: Any) -> Diff:
+        return await self._read(diff.diff, principal, **asked)
+
+    async def merge(self, principal: Principal, *, dry_run: bool, **asked: Any) -> Merged:
+        return await self._write(merge.merge, principal, dry_run=dry_run, **asked)
+
+    async def rollback(self, principal: Principal, *, dry_run: bool, **asked: Any) -> RolledBack:
+        return await self._write(rollback.rollback, principal, dry_run=dry_run, **asked)
+
+    async def preview_forgetting(self, principal: Principal, wish: forget.Wish, mode: str) -> Preview:
+        return await self._write(forget.preview, principal, wish=wish, mode=mode)
+
+    async def forget(
+        self,
+        principal: Principal,
+        wish: forget.Wish,
+        mode: str,
+        elsewhere: Callable[[Sequence[str]], Awaitable[None]],
+    ) -> Forgotten:
+        """`elsewhere` lets go of copies that others keep. What could not be done yet is said in the receipt."""
+        if mode == "retract":
+            return await self._write(forget.retract, principal, wish=wish)
+        erased = await self._write(forget.erase, principal, wish=wish)
+        late: list[str] = []
+        for where, done in (
+            ("the search index", self.index.forget()),
+            ("the audit log", elsewhere(erased.texts)),
+            ("the database file", self._database.scrub("memory_body")),
+        ):
+            try:
+                await done
+            except (Unavailable, OSError) as error:
+                logger.warning("%s may still hold erased bytes: %s", where, error)
+                late.append(where)
+        if not late:
+            return erased.receipt
+        said = f"{', '.join(late)} may still hold the bytes: erase the same again in a moment."
+        return erased.receipt.model_copy(update={"degraded": said})
+
+    async def plan_compaction(self, principal: Principal, budget: int) -> Compacted:
+        return await self._read(compact.plan, principal, budget=budget)
+
+    async def compact(
+        self, principal: Principal, summaries: Sequence[Draft], *, expected_head: str | None
+    ) -> Compacted:
+        return await self._write(compact.fold, principal, summaries=summaries, expected_head=expected_head)
+
+    async def export(self, principal: Principal, folder: Path, *, format: str, ref: str, name: str) -> Transferred:
+        path = transfer.checked_path(folder, name)
+        files = await self._write(transfer.export, principal, format=format, ref=ref)
+        await anyio.to_thread.run_sync(_write_files, path, files)
+        whole = files.get("")
+        return Transferred(
+            format=format,
+            path=str(path),
+            items=whole.count(b"\n") if whole is not None and format == "jsonl" else len(files),
+            sha256=None if whole is None else hashlib.sha256(whole).hexdigest(),
+        )
+
+    async def import_(
+        self, principal: Principal, folder: Path, *, name: str, policy: Policy, dry_run: bool
+    ) -> Transferred:
+        found = await anyio.to_thread.run_sync(transfer.read_items, transfer.checked_path(folder, name))
+        if isinstance(found, list):
+            items = [draft(item, f"{name} item {place + 1}", policy) for place, item in enumerate(found)]
+            if dry_run:
+                return Transferred(format="items", path=name, items=len(items), note="Nothing was written.")
+            return await self._write(transfer.import_items, principal, items=items, path=name)
+        return await self._write(transfer.carry_in, principal, carried=found, path=name, dry_run=dry_run)
+
+    async def status(self, principal: Principal, kernel: KernelProfile) -> Status:
+        return await self._read(status.status, principal, index_name=self.index.name, kernel=kernel)
+
     async def verify(self, principal: Principal) -> verify.Verification:
         return await self._database.read(partial(verify.verify, principal=principal))
 
@@ -108,6 +228,11 @@ class Store:
 def _load(session: Session, *, principal: Principal, oids: Sequence[str]) -> dict[str, Remembrance]:
     space = journal.find_space(session, principal)
     return {} if space is None or space.id is None else load(session, space.id, oids)
+
+
+def _write_files(path: Path, files: Mapping[str, bytes]) -> None:
+    for suffix, content in files.items():
+        transfer.write_file(Path(f"{path}{suffix}"), content)
 
 
 def _hit(item: Remembrance, confidence: float) -> RecallHit:

@@ -12,6 +12,7 @@ what is left says nothing about it. Versions and snapshots are found by their pl
 
 from __future__ import annotations
 
+import zlib
 from typing import Any
 
 from sqlalchemy import LargeBinary
@@ -44,6 +45,33 @@ class Hex(TypeDecorator[str]):
 
     def process_result_value(self, value: bytes | None, dialect: Any) -> str | None:
         return None if value is None else bytes(value).hex()
+
+
+class Packed(TypeDecorator[str]):
+    """A text, compressed where that makes it shorter: most of what a store holds is text."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Any) -> bytes | None:
+        if value is None:
+            return None
+        plain = value.encode()
+        packed = zlib.compress(plain, 9)
+        return packed if len(packed) < len(plain) else _PLAIN + plain
+
+    def process_result_value(self, value: bytes | None, dialect: Any) -> str | None:
+        if value is None:
+            return None
+        kept = bytes(value)
+        try:
+            return (kept[1:] if kept[:1] == _PLAIN else zlib.decompress(kept)).decode()
+        except (zlib.error, UnicodeDecodeError):
+            return "\ufffd"  # somebody changed it: it is read as damaged, and `verify` says where
+
+
+_PLAIN = b"\0"
+"""Before a text that is not compressed; no compressed one begins so."""
 
 
 class Space(SQLModel, table=True):
@@ -124,7 +152,7 @@ class Body(SQLModel, table=True):
     place: int = Field(primary_key=True)
     salt: str = Field(sa_type=Hex)
     digest: str = Field(sa_type=Hex)
-    text: str
+    text: str = Field(sa_type=Packed)
     key: str | None = None
     tags: str | None = None
     speaker: str | None = None

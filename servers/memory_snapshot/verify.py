@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from memory_snapshot import journal
 from memory_snapshot.canonical import NO_HASH, commitment
 from memory_snapshot.drafts import words
-from memory_snapshot.items import CORE_KINDS, said_in, version_oid
+from memory_snapshot.items import always_applies, said_in, version_oid
 from memory_snapshot.journal import MAIN, said
 from memory_snapshot.manifest import EMPTY, Manifest, children, entries
 from memory_snapshot.snapshots import PIN
@@ -68,7 +68,7 @@ def verify(session: Session, *, principal: Principal) -> Verification:
     problems = [
         *_chain(space, events),
         *replay.problems,
-        *_versions(session, space.id, versions, replay),
+        *_versions(session, space.id, versions, bodies, replay),
         *_bodies(bodies, versions, snapshots, replay),
         *_snapshots(snapshots, replay),
         *_pages(session, space.id, snapshots, versions),
@@ -103,19 +103,22 @@ def _replay(events: Sequence[Event], versions: Mapping[str, ItemVersion]) -> _Re
     for event in events:
         payload = said(event)
         if event.op == "branch":
-            replay.branches[event.branch] = taken.get(payload["snapshot"], EMPTY)
-            replay.heads[event.branch] = payload["snapshot"]
+            replay.branches[event.branch] = taken.get(payload.get("snapshot", ""), EMPTY)
+            if "snapshot" in payload:
+                replay.heads[event.branch] = payload["snapshot"]
         if event.op == "unbranch":
             replay.branches.pop(event.branch, None)
             replay.heads.pop(event.branch, None)
             continue
         erased = payload.get("erased", [])
         replay.erased.update(erased)
-        named = [*payload.get("put", []), *erased]
+        brought = payload.get("brought", [])
+        replay.erased.update(payload.get("mute", []))
+        named = [*payload.get("put", []), *erased, *brought]
         if missing := [oid for oid in named if oid not in versions]:
             replay.problems += [f"version {oid} is missing" for oid in missing]
             continue
-        for oid in payload.get("put", []):
+        for oid in (*brought, *payload.get("put", [])):
             replay.places.setdefault(oid, event.seq)
         changes: dict[str, str | None] = {versions[oid].item_id: oid for oid in payload.get("put", [])}
         changes.update(dict.fromkeys(payload.get("drop", [])))
@@ -135,7 +138,11 @@ def _replay(events: Sequence[Event], versions: Mapping[str, ItemVersion]) -> _Re
 
 
 def _versions(
-    session: Session, space_id: int, versions: Mapping[str, ItemVersion], replay: _Replay
+    session: Session,
+    space_id: int,
+    versions: Mapping[str, ItemVersion],
+    bodies: Mapping[_Place, Body],
+    replay: _Replay,
 ) -> Iterator[str]:
     by_place = {(version.seq, version.place): version.oid for version in versions.values()}
     lineage: dict[_Place, dict[str, list[str]]] = {}
@@ -144,7 +151,8 @@ def _versions(
         lineage.setdefault((row.seq, row.place), {}).setdefault(row.relation, []).append(target)
     for oid, version in versions.items():
         before = lineage.pop((version.seq, version.place), {})
-        core = version.pinned or version.kind in CORE_KINDS
+        body = bodies.get((version.seq, version.place))
+        core = always_applies(version.kind, version.pinned, said_in(body)) if body else version.core
         if version_oid(version, before.pop("supersedes", []), before.pop("derived_from", [])) != oid or before:
             yield f"version {oid} was changed"
         if replay.places.get(oid, version.seq) != version.seq or version.core != core:

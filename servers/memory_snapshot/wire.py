@@ -10,58 +10,85 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from usrland import Answer
+from usrland import Answer, Page
 
 __all__ = [
+    "Branch",
+    "Branches",
+    "Change",
+    "Clash",
+    "Compacted",
+    "Diff",
+    "Fold",
+    "Forgotten",
     "HistoryEntry",
     "Item",
     "Kind",
     "LeftOut",
+    "Merged",
     "Mode",
+    "Note",
     "Origin",
     "Reason",
     "RecallHit",
     "Remembered",
     "RememberedItem",
+    "Resolution",
     "Restored",
+    "RolledBack",
     "SnapshotTaken",
     "Source",
+    "Status",
+    "Strategy",
+    "Summary",
+    "Take",
+    "Task",
+    "Transferred",
+    "Why",
 ]
 
 Kind = Literal["fact", "decision", "task", "instruction", "preference", "observation", "summary", "transcript"]
 Reason = Literal["manual", "pre_compact", "handoff"]
+Strategy = Literal["ask", "ours", "theirs", "both", "newest"]
+Task = Literal["lookup", "reasoning", "association"]
+Take = Literal["ours", "theirs", "both"]
+Why = Literal["changed on both sides", "removed on one side", "same key on both sides"]
 Mode = Literal["pack", "keys", "full"]
 Origin = Literal["direct_user", "model_inference", "tool_internal", "tool_external", "import"]
 """How far a text can be trusted, by who said it: from the person's own words down to a web page's."""
 
 
 class Source(BaseModel):
-    """Where an item came from."""
-
     model_config = ConfigDict(extra="forbid")
 
     origin: Origin = "model_inference"
     uri: str | None = None
-    span: str | None = Field(default=None, description="Place in it: lines, page, turn.")
+    span: str | None = None
 
 
 class Item(BaseModel):
-    """One thing to remember."""
-
     model_config = ConfigDict(extra="forbid")
 
     text: str = Field(description="Self-contained: names, dates, units.")
     kind: Kind = "fact"
-    key: str | None = Field(default=None, description="Stable name; the same key again supersedes.")
-    valid_from: str | None = Field(default=None, description="ISO; true from then on.")
-    valid_to: str | None = Field(default=None, description="ISO; no longer true from then on.")
-    keep_until: str | None = Field(default=None, description="ISO; forgotten then.")
-    supersedes: list[str] = Field(default=[], description="Item ids this replaces.")
-    derived_from: list[str] = Field(default=[], description="Item ids it was made from.")
+    key: str | None = Field(default=None, description="Same key again: supersedes.")
+    valid_from: str | None = Field(default=None, description="ISO")
+    valid_to: str | None = Field(default=None, description="ISO")
+    keep_until: str | None = Field(default=None, description="ISO")
+    supersedes: list[str] = Field(default=[], description="Item ids")
+    derived_from: list[str] = Field(default=[], description="Item ids")
     speaker: str | None = None
     source: Source | None = None
     tags: list[str] = []
     pin: bool = Field(default=False, description="Restore it always.")
+
+
+class Note(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    kind: Kind = "fact"
+    key: str | None = None
 
 
 class RememberedItem(Answer):
@@ -117,6 +144,7 @@ class Restored(Answer):
     used: int = Field(description="Tokens of the text.")
     reliable: int = Field(description="Tokens this kernel can be trusted with.")
     advertised: int = Field(description="Tokens this kernel claims.")
+    basis: str = Field(description="Where these two figures come from.")
     left_out: LeftOut | None = None
     note: str | None = None
     degraded: str | None = None
@@ -143,3 +171,134 @@ class HistoryEntry(Answer):
     supersedes: list[str] | None = None
     derived_from: list[str] | None = None
     current: bool | None = Field(default=None, description="Not superseded since.")
+
+
+class Branch(Answer):
+    name: str
+    head: str | None = Field(default=None, description="Its newest snapshot.")
+    items: int
+    newer: int = Field(description="Changes since that snapshot.")
+
+
+class Branches(Answer):
+    current: str = Field(description="The one you work on.")
+    branches: list[Branch]
+
+
+class Change(Answer):
+    """One item that differs."""
+
+    change: Literal["added", "changed", "removed"]
+    item_id: str
+    kind: Kind
+    key: str | None = None
+    before: str | None = None
+    after: str | None = None
+
+
+class Diff(Page[Change]):
+    added: int
+    changed: int
+    removed: int
+    text: str | None = None
+
+
+class Resolution(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    id: str
+    take: Take
+
+
+class Clash(Answer):
+    """A conflict: one item (or key) that the two sides say different things about; absent where removed."""
+
+    id: str
+    why: Why
+    kind: Kind
+    key: str | None = None
+    base: str | None = None
+    ours: str | None = None
+    theirs: str | None = None
+
+
+class Merged(Answer):
+    source: str
+    into: str
+    snapshot: str | None = Field(default=None, description="Absent: nothing was written.")
+    changes: int = Field(description="Items of `into` that change.")
+    conflicts: list[Clash] = Field(default=[], description="Still to be decided.")
+
+
+class RolledBack(Answer):
+    branch: str
+    changes: int
+    snapshot: str | None = Field(default=None, description="Absent: nothing was written.")
+    rescue: str | None = Field(default=None, description="Branch that keeps what was left.")
+
+
+class Forgotten(Answer):
+    """The receipt. `event` and `hash` are the entry of the journal that says so."""
+
+    mode: Literal["retract", "erase"]
+    items: int
+    versions: int
+    ids: list[str]
+    event: int
+    hash: str
+    at: str
+    degraded: str | None = None
+
+
+class Summary(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: str
+    derived_from: list[str]
+
+
+class Fold(Answer):
+    """Items that could be told together."""
+
+    ids: list[str]
+    tokens: int
+    budget: int = Field(description="Tokens the summary may take.")
+    extract: str = Field(description="Their most telling sentences.")
+
+
+class Compacted(Answer):
+    tokens: int = Field(description="Of all that stands now.")
+    folds: list[Fold] | None = None
+    folded: int = 0
+    snapshot: str | None = None
+    note: str | None = None
+
+
+class Transferred(Answer):
+    format: str
+    path: str
+    items: int
+    new: int | None = None
+    snapshots: int | None = None
+    branch: str | None = None
+    sha256: str | None = None
+    note: str | None = None
+
+
+class Status(Answer):
+    branch: str
+    head: str | None = None
+    newer: int
+    items: int
+    tokens: int
+    branches: int
+    snapshots: int
+    versions: int
+    erased: int
+    events: int
+    journal: str = Field(description="Hash of its last event: keep it elsewhere to detect a cut.")
+    indexed: int = Field(description="Events the search index has read.")
+    advertised: int
+    reliable: int
+    basis: str = Field(description="Where the figures of the window come from.")
+    problems: list[str] | None = Field(default=None, description="Of a verification; empty: all is well.")

@@ -103,7 +103,7 @@ class Writing:
         changes = self.state.changes + len(self.state.standing.changes_to(self.standing))
         paged = changes >= max(PAGE_AT_LEAST, len(self.standing))
         if paged:
-            self._store_pages()
+            self.store_pages()
         salt = new_salt()
         snapshot = Snapshot(
             space_id=self.space_id,
@@ -134,7 +134,8 @@ class Writing:
         self._move(snapshot.id)
         return snapshot
 
-    def _store_pages(self) -> None:
+    def store_pages(self) -> None:
+        """Keep the whole manifest, as far as it is not kept already."""
         pages = self.standing.pages()
         known: set[bytes] = set()
         for some in in_batches(pages):

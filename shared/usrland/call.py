@@ -341,6 +341,7 @@ class CallPath:
             offset=cursor.items,
             max_tokens=max_tokens,
             report=request.channel.progress,
+            erase=self.ledger.erase,
             make=partial(self._make, request.principal),
         )
         return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)

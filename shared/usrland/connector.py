@@ -44,6 +44,14 @@ class _Progress(Protocol):
     async def __call__(self, done: float, total: float | None, message: str) -> None: ...
 
 
+class _Erase(Protocol):
+    async def __call__(self, texts: Sequence[str]) -> None: ...
+
+
+async def _nothing_kept(texts: Sequence[str]) -> None:
+    """The default: nobody kept a copy."""
+
+
 async def _no_progress(done: float, total: float | None, message: str) -> None:
     """The default: nobody listens."""
 
@@ -69,6 +77,9 @@ class Call:
     max_tokens: int = 4_000
     """What the answer may cost. The path cuts a `Page` to this; an operation that packs text should obey it."""
     report: _Progress = _no_progress
+    erase: _Erase = _nothing_kept
+    """For an operation that erases texts for good: take them out of the audit log's table of arguments and of
+    the answers kept for retries, too. The log's chain verifies as before."""
     make: _Make = _makes_none
     """Make another call of this server for the same caller: admitted, asked for and recorded like any other, and
     answered whole. Nobody is asked on the way: what needs consent fails with a token."""

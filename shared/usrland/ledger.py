@@ -9,10 +9,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,6 +187,34 @@ class Ledger:
                     batch.lost = True
                     logger.exception("%d audit entries could not be written", len(batch.entries))
             batch.written.set()
+
+    # -- erasure
+
+    async def erase(self, texts: Sequence[str]) -> None:
+        """Let go of every argument and kept answer that holds one of these texts, and of its bytes on the disk.
+
+        The entries stay and verify: what they commit to can no longer be shown.
+        """
+        needles = [json.dumps(text, ensure_ascii=False)[1:-1].encode() for text in texts if text]
+
+        def work(session: Session) -> None:
+            from sqlmodel import col, delete, select
+
+            from usrland.audit.tables import AuditArgument, KeyedCall
+
+            for table, key, value in (
+                (AuditArgument, AuditArgument.commitment, AuditArgument.value),
+                (KeyedCall, KeyedCall.key, KeyedCall.result),
+            ):
+                rows = session.exec(select(key, value)).all()
+                held = [name for name, kept in rows if kept and any(needle in kept for needle in needles)]
+                for name in held:
+                    session.exec(delete(table).where(col(key) == name))
+
+        if needles:
+            await self.flush()
+            await self.database.write(work)
+            await self.database.scrub("audit_argument", "keyed_call")
 
     # -- confirmations
 

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Parameters", "closest", "portable"]
 
-_IDEMPOTENCY_KEY = {"type": "string", "description": "Same key, same effect: makes a retry safe."}
+_IDEMPOTENCY_KEY = {"type": "string", "description": "Makes a retry safe."}
 _DRY_RUN = {"type": "boolean", "description": "Only say what would happen."}
 _CONFIRM_TOKEN = {"type": "string", "description": "From a refused call, once a person agreed."}
 _CURSOR = {"type": "string"}
-_MAX_TOKENS = {"type": "integer", "minimum": 200, "maximum": 25_000}
+_MAX_TOKENS = {"type": "integer"}
 
 
 class Parameters:

@@ -10,11 +10,13 @@ import pytest
 
 from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
-from usrland.cli.hosts import HOSTS, Places, find_host
+from usrland.cli.host import Places
+from usrland.cli.hosts import HOSTS, find_host
 from usrland.cli.servers import Server
 from usrland.errors import Conflict, InvalidInput, NotFound
 from usrland.probe import Launch
 
+DESKTOP = find_host("claude-desktop")
 ENTRY = {"command": "/opt/python", "args": ["-m", "memory_snapshot"], "env": {}}
 
 AS_PEOPLE_HAVE_THEM = {
@@ -41,7 +43,7 @@ def test_connecting_changes_nothing_but_our_entry(tmp_path: Path, before: str) -
     expected = json.loads(before.lstrip("\ufeff").strip() or "{}")
     expected.setdefault("mcpServers", {})["memory-snapshot"] = ENTRY
 
-    hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY}))
 
     after = file.read_bytes().decode()
     assert json.loads(after.lstrip("\ufeff")) == expected
@@ -64,7 +66,7 @@ def test_undo_brings_back_every_byte(tmp_path: Path, before: str) -> None:
     file.write_bytes(before.encode())
     file.chmod(0o640)
 
-    hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY}))
     hostfile.undo(file)
 
     assert file.read_bytes() == before.encode()
@@ -73,17 +75,18 @@ def test_undo_brings_back_every_byte(tmp_path: Path, before: str) -> None:
 
 
 @pytest.mark.parametrize("before", AS_PEOPLE_HAVE_THEM.values(), ids=AS_PEOPLE_HAVE_THEM.keys())
-def test_taking_our_entry_out_leaves_the_others(tmp_path: Path, before: str) -> None:
+def test_taking_our_entries_out_leaves_every_byte_of_the_rest(tmp_path: Path, before: str) -> None:
     file = tmp_path / "config.json"
     file.write_bytes(before.encode())
-    expected = json.loads(before.lstrip("\ufeff").strip() or "{}")
-    expected.get("mcpServers", {}).pop("memory-snapshot", None)
-    expected.setdefault("mcpServers", {})
 
-    hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY, "other": ENTRY}))
-    hostfile.write(hostfile.plan(file, "mcpServers", {"other": None, "memory-snapshot": None}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY, "other": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"other": None, "memory-snapshot": None}))
 
-    assert json.loads(file.read_bytes().decode().lstrip("\ufeff")) == expected
+    after = file.read_bytes().decode()
+    if "memory-snapshot" in before:
+        assert json.loads(after) == {"mcpServers": {"git": {}}}
+    else:
+        assert after == before
 
 
 @pytest.mark.parametrize(
@@ -104,7 +107,7 @@ def test_a_broken_file_is_refused_with_the_place_and_left_alone(tmp_path: Path, 
     file.write_bytes(content)
 
     with pytest.raises(InvalidInput, match=reason):
-        hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY})
+        hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY})
 
     assert file.read_bytes() == content
     assert len(list(tmp_path.iterdir())) == 1
@@ -117,7 +120,7 @@ def test_undo_without_a_change_of_ours_says_so(tmp_path: Path) -> None:
 
 def test_undo_does_not_take_back_what_somebody_wrote_since(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
-    hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY}))
     file.write_text('{"mcpServers": {}, "new": 1}', encoding="utf-8")
 
     with pytest.raises(Conflict, match="changed after usrland wrote it"):
@@ -128,9 +131,9 @@ def test_undo_does_not_take_back_what_somebody_wrote_since(tmp_path: Path) -> No
 
 def test_undo_goes_back_change_by_change_to_no_file_at_all(tmp_path: Path) -> None:
     file = tmp_path / "deep" / "config.json"
-    hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY}))
     first = file.read_bytes()
-    hostfile.write(hostfile.plan(file, "mcpServers", {"other": ENTRY}))
+    hostfile.write(hostfile.plan(file, DESKTOP, {"other": ENTRY}))
 
     hostfile.undo(file)
     assert file.read_bytes() == first
@@ -141,7 +144,7 @@ def test_undo_goes_back_change_by_change_to_no_file_at_all(tmp_path: Path) -> No
 def test_a_file_that_changed_between_plan_and_write_is_left_alone(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text("{}", encoding="utf-8")
-    change = hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY})
+    change = hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY})
     file.write_text('{"new": 1}', encoding="utf-8")
 
     with pytest.raises(Conflict, match="another program"):
@@ -156,7 +159,7 @@ def test_a_linked_file_stays_a_link(tmp_path: Path) -> None:
     kept.write_text("{}", encoding="utf-8")
     link.symlink_to(kept)
 
-    hostfile.write(hostfile.plan(link, "mcpServers", {"memory-snapshot": ENTRY}))
+    hostfile.write(hostfile.plan(link, DESKTOP, {"memory-snapshot": ENTRY}))
     assert link.is_symlink() and "memory-snapshot" in kept.read_text(encoding="utf-8")
 
     hostfile.undo(link)
@@ -167,7 +170,7 @@ def test_a_backup_is_for_its_owner_only_since_it_may_hold_secrets(tmp_path: Path
     file = tmp_path / "config.json"
     file.write_text('{"mcpServers": {"git": {"env": {"TOKEN": "x"}}}}', encoding="utf-8")
 
-    backup = hostfile.write(hostfile.plan(file, "mcpServers", {"memory-snapshot": ENTRY}))
+    backup = hostfile.write(hostfile.plan(file, DESKTOP, {"memory-snapshot": ENTRY}))
 
     assert backup.stat().st_mode & 0o777 == 0o600
     assert backup.read_text(encoding="utf-8") == '{"mcpServers": {"git": {"env": {"TOKEN": "x"}}}}'
@@ -209,21 +212,21 @@ def test_an_entry_is_read_back_as_it_was_written(host: Any) -> None:
         command="/opt/python", arguments=("-m", "memory_snapshot"), environment={"USRLAND_HOME": "/data"}
     )
 
-    assert host.read_entry(host.write_entry(launch)) == launch
+    assert host.read_entry(host.write_entry("memory", launch)) == launch
 
 
 def test_an_entry_is_ours_by_what_it_runs_and_not_by_its_name() -> None:
-    content = {
-        "mcpServers": {
-            "memory-snapshot": {"command": "docker", "args": ["run", "memory_snapshot"]},
-            "my memory": {"command": "/opt/python", "args": ["-m", "memory_snapshot"]},
-            "remote": {"url": "https://mcp.example/"},
-            "broken": 7,
-        }
+    entries = {
+        "memory-snapshot": {"command": "docker", "args": ["run", "memory_snapshot"]},
+        "my memory": {"type": "stdio", "command": "/opt/python", "args": ["-m", "memory_snapshot"]},
+        "published": {"command": "uvx", "args": ["--from", "usrland==1", "usrland", "serve", "memory-snapshot"]},
+        "team": {"type": "http", "url": "https://usrland.example/memory-snapshot/mcp"},
+        "remote": {"url": "https://mcp.example/"},
+        "broken": 7,
     }
     server = Server(name="memory-snapshot", where="memory_snapshot.server:service")
 
-    assert our_entries(find_host("claude-desktop"), content, [server]) == ["my memory"]
+    assert our_entries(find_host("claude-code"), entries, [server]) == ["my memory", "published", "team"]
 
 
 def test_the_command_writes_absolute_commands_and_takes_them_back(installation: Any) -> None:
@@ -270,7 +273,7 @@ def test_a_broken_file_and_an_unknown_host_are_told_in_a_sentence(installation: 
 
     said = installation.run("connect", "claude-desktop", exit_code=1)
     assert "not valid JSON" in said and "nothing was changed" in said and "Traceback" not in said
-    assert "Known: claude-desktop, claude-code" in installation.run("connect", "notepad", exit_code=1)
+    assert "Known: claude-desktop, claude-code, vscode" in installation.run("connect", "notepad", exit_code=1)
     assert "there is no server 'nope'" in installation.run(
         "connect", "claude-code", "--server", "nope", exit_code=1
     )

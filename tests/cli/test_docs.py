@@ -11,8 +11,12 @@ from typing import Any
 
 import pytest
 
+from usrland.cli.host import Host
+from usrland.cli.hosts import HOSTS
+
 DOCS = Path(__file__).parents[2] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-ten-minutes.md"
+HOSTS_PAGE = DOCS / "reference" / "hosts.md"
 HOW_TO = DOCS / "how-to" / "write-a-connector.md"
 
 
@@ -63,3 +67,18 @@ def test_every_piece_of_code_in_the_how_to_stands_in_the_template(code: str) -> 
 def test_the_tables_in_the_how_to_are_valid() -> None:
     for table in blocks(HOW_TO, "toml"):
         assert tomllib.loads(table)
+
+
+def row(host: Host) -> str:
+    """What the page of hosts says of one."""
+    file = host.files["user"]["linux"][0].replace("{home}", "~").replace("{config}", "~/.config")
+    file = file.replace("{claude}", "~").replace("{codex}", "~/.codex").replace("{continue_dev}", "~/.continue")
+    scopes = " and ".join(host.files)
+    address = "no" if host.remote is None else "yes" if host.headers else "without a token"
+    return f"| {host.title} | `{host.name}` | `{file}` | {scopes} | {address} |"
+
+
+def test_the_page_of_hosts_says_what_the_command_does() -> None:
+    rows = [line for line in HOSTS_PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| ")]
+
+    assert rows[1 : 1 + len(HOSTS)] == [row(host) for host in HOSTS]

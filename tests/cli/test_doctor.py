@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from usrland.cli.findings import Finding
+
 LAUNCH = 'from usrland.launch import launch\nlaunch("example_connector.server:service")\n'
 
 
@@ -73,7 +75,78 @@ def test_an_interpreter_that_is_gone_is_found(installation: Any) -> None:
 
     found = findings(installation, "--server", "moved", "--as-host", "claude-desktop", exit_code=1)
 
-    assert "'/opt/gone/bin/python' cannot be started" in found["moved"][0]["fact"]
+    (gone,) = [finding for finding in found["claude-desktop"] if finding["level"] == "error"]
+    assert "'/opt/gone/bin/python', which is not there" in gone["fact"] and gone["fixable"]
+    assert "moved" not in found, "it is not started"
+
+
+def test_what_is_safe_is_repaired(installation: Any) -> None:
+    installation.plant_server("moved", LAUNCH)
+    installation.run("init")
+    installation.home.chmod(0o755)
+    entry = {"command": "/opt/gone/bin/python", "args": ["-m", "moved"], "env": {"USRLAND_HOME": "/old"}}
+    file = installation.desktop_file
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"theme": 1, "mcpServers": {"mine": entry}}), encoding="utf-8")
+
+    said = installation.run("doctor", "--fix", "--server", "moved", "--as-host", "claude-desktop")
+
+    assert "fixed    home" in said and "fixed    claude-desktop" in said
+    assert installation.home.stat().st_mode & 0o077 == 0
+    content = json.loads(file.read_text(encoding="utf-8"))
+    assert content["theme"] == 1 and content["mcpServers"]["mine"]["command"] == str(installation.python)
+    installation.run("connect", "claude-desktop", "--undo")
+    assert "/opt/gone" in file.read_text(encoding="utf-8")
+
+
+def test_each_hosts_own_command_is_started_once(installation: Any) -> None:
+    installation.run("init")
+    installation.plant_server("well", LAUNCH)
+    installation.run("connect", "cursor", "codex", "--server", "well")
+    entry = f'[mcp_servers.old]\ncommand = "{installation.python}"\nargs = ["-m", "well", "--no-such-option"]\n'
+    with (installation.user / ".codex" / "config.toml").open("a", encoding="utf-8") as file:
+        file.write(entry)
+
+    found = findings(installation, "--server", "well", exit_code=1)
+
+    assert found["well"][0]["fact"].startswith("3 tools in "), "as this Python starts it, and both hosts"
+    (old,) = found["old (as codex)"]
+    assert "exit code 2" in old["fact"] and any("--no-such-option" in line for line in old["lines"])
+    assert found.keys().isdisjoint({"well (as codex)", "well (as cursor)"})
+    assert {"cursor", "codex"} <= found.keys()
+
+
+def test_a_broken_database_is_found(installation: Any) -> None:
+    installation.run("init")
+    installation.plant_server("well", LAUNCH)
+    folder = installation.home / "memory-snapshot"
+    folder.mkdir()
+    (folder / "memory.sqlite").write_bytes(b"SQLite format 3\0" + b"\7" * 5_000)
+    (folder / "whole.sqlite").write_bytes(b"")
+
+    found = findings(installation, "--server", "well", exit_code=1)
+
+    broken, whole = found["database"]
+    assert broken["level"] == "error" and "memory-snapshot/memory.sqlite" in broken["fact"]
+    assert whole["fact"] == "memory-snapshot/whole.sqlite is whole"
+
+
+def test_what_the_host_wrote_down_of_a_server_is_shown(installation: Any) -> None:
+    installation.run("init")
+    installation.plant_server("well", LAUNCH)
+    installation.run("connect", "claude-desktop", "--server", "well")
+    logs = installation.desktop_file.parent / "logs"
+    logs.mkdir()
+    (logs / "mcp-server-well.log").write_text("starting\nspawn ENOENT\n", encoding="utf-8")
+
+    found = findings(installation, "--server", "well", "--as-host", "claude-desktop", exit_code=0)
+
+    assert ["starting", "spawn ENOENT"] in [finding["lines"] for finding in found["claude-desktop"]]
+
+
+def test_a_finding_that_is_bad_cannot_be_made_without_a_way_out() -> None:
+    with pytest.raises(ValueError, match="has a way out"):
+        Finding(check="x", level="warning", fact="y")
 
 
 def test_a_host_that_starts_nothing_of_ours_is_told_how_to(installation: Any) -> None:

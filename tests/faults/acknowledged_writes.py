@@ -1,6 +1,9 @@
 """Four servers on one home, killed at random: is every acknowledged write there afterwards?
 
-    python tests/faults/acknowledged_writes.py --runs 20
+    python tests/faults/acknowledged_writes.py --runs 20 --writes 50
+    python tests/faults/acknowledged_writes.py --runs 20 --writes 50 --postgresql postgresql://root@127.0.0.1/test
+
+With `--postgresql` each run is in a schema of its own, dropped afterwards.
 
 Each run starts four `memory-snapshot` processes over stdio on one home. Every client remembers one item after
 another; now and then its server is killed with SIGKILL in the middle of a call and started anew. At the end a
@@ -14,13 +17,14 @@ import logging
 import os
 import random
 import re
+import secrets
 import signal
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,9 +61,10 @@ class Outcome:
         return not (self.lost or self.doubled or self.problems)
 
 
-async def run(home: Path, writes: int, embedding: str, chance: random.Random) -> Outcome:
+async def run(home: Path, writes: int, embedding: str, database: str, chance: random.Random) -> Outcome:
     settings = anyio.Path(home / "usrland.toml")
-    await settings.write_text(f'[memory-snapshot]\nembedding = "{embedding}"\n', encoding="utf-8")
+    table = f'[memory-snapshot]\nembedding = "{embedding}"\ndatabase = "{database}"\n'
+    await settings.write_text(table, encoding="utf-8")
     tally = Tally()
     async with anyio.create_task_group() as tasks:
         for number in range(PROCESSES):
@@ -124,6 +129,24 @@ async def _listed(home: Path) -> list[str]:
     return re.findall(r"process \d+ wrote item \d+$", answer["text"], re.MULTILINE)
 
 
+@contextmanager
+def _schema(url: str) -> Iterator[str]:
+    """An empty schema in the database at `url`, for as long as the block lasts."""
+    if not url:
+        yield ""
+        return
+    import psycopg
+
+    name = f"usrland_{secrets.token_hex(6)}"
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA "{name}"'.encode())
+    try:
+        yield f"{url}?options=-csearch_path%3D{name}"
+    finally:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA "{name}" CASCADE'.encode())
+
+
 def _say(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
@@ -134,18 +157,20 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--writes", type=int, default=25, help="of each process in each run")
     parser.add_argument("--embedding", default="minilm", help="none: lighter servers")
+    parser.add_argument("--postgresql", default="", help="the URL of a database; default: SQLite in the home")
     parser.add_argument("--seed", type=int, default=time.time_ns())
     options = parser.parse_args()
     chance = random.Random(options.seed)
     outcomes: list[Outcome] = []
     for number in range(options.runs):
-        with tempfile.TemporaryDirectory() as folder:
-            outcome = anyio.run(run, Path(folder), options.writes, options.embedding, chance)
+        with tempfile.TemporaryDirectory() as folder, _schema(options.postgresql) as database:
+            outcome = anyio.run(run, Path(folder), options.writes, options.embedding, database, chance)
         outcomes.append(outcome)
         if not outcome.good:
             _say(f"run {number}: lost {outcome.lost}, doubled {outcome.doubled}, {outcome.problems}")
     _say(
-        f"{len(outcomes)} runs, {PROCESSES} processes on one home, seed {options.seed}: "
+        f"{len(outcomes)} runs on {'PostgreSQL' if options.postgresql else 'SQLite'}, "
+        f"{PROCESSES} processes on one home, seed {options.seed}: "
         f"{sum(o.tally.sent for o in outcomes)} writes sent, {sum(o.tally.kills for o in outcomes)} kills, "
         f"{sum(len(o.tally.acknowledged) for o in outcomes)} acknowledged, "
         f"{sum(len(o.lost) for o in outcomes)} lost, {sum(len(o.doubled) for o in outcomes)} doubled, "

@@ -57,7 +57,7 @@ class Desk:
     async def search(self, query: str, **arguments: Any) -> Any:
         from filesystem_retrieval.searching import search
 
-        given = {"mode": "hybrid", "root": None, "glob": None, "limit": 8, **arguments}
+        given = {"mode": "hybrid", "root": None, "glob": None, "as_of": None, "limit": 8, **arguments}
         self.library.indexer._scanned_at = float("-inf")  # no waiting for the next scan to be due
         return await search(self.library, self.call, query, **given)
 
@@ -67,6 +67,10 @@ class Desk:
     async def scan(self) -> None:
         """Have the server see what is on the disk now."""
         await self.server.state["index_once"]()
+
+    async def history(self, path: str) -> Any:
+        await self.scan()
+        return await self.use("fs_history", path)
 
     async def use(self, tool: str, *arguments: Any, **named: Any) -> Any:
         """Call a tool as the server declares it."""

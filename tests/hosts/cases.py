@@ -194,7 +194,7 @@ def _systems(home: Path, ask: Ask) -> Iterator[Calls]:
 ITEMS = [
     {"text": "The ferry to Dover leaves at 07:00", "key": "ferry", "tags": ["plan"]},
     {"text": "Antworte auf Deutsch – „bitte“ 🚢", "kind": "preference", "source": {"origin": "direct_user"}},
-    {"text": "We chose the northern berth because of its depth", "kind": "decision", "pin": True},
+    {"text": "We chose the northern berth because of its depth", "kind": "decision"},
 ]
 
 

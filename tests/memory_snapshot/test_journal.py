@@ -32,7 +32,7 @@ async def filled(desk: Any) -> Any:
         "UPDATE memory_lineage SET relation = 'derived_from'",
         "UPDATE memory_page SET content = hash",
         "UPDATE memory_snapshot SET reason = 'other'",
-        "UPDATE memory_body SET text = 'other'",
+        "UPDATE memory_body SET text = digest",
     ],
 )
 async def test_the_database_itself_refuses_to_change_what_was_written(desk: Any, statement: str) -> None:
@@ -89,15 +89,15 @@ async def test_a_store_that_nobody_touched_verifies(desk: Any) -> None:
         "DELETE FROM memory_lineage",
         "INSERT INTO memory_lineage (space_id, seq, place, relation, target_seq, target_place) "
         "SELECT space_id, seq, place, 'derived_from', 1, 1 FROM memory_item_version WHERE seq = 2",
-        "UPDATE memory_body SET text = 'Berlin' WHERE text = 'Rome'",
-        "UPDATE memory_body SET digest = salt WHERE text = 'Rome'",
-        "DELETE FROM memory_body WHERE text = 'Rome'",
+        "UPDATE memory_body SET text = salt WHERE seq = 2",
+        "UPDATE memory_body SET digest = salt WHERE seq = 2",
+        "DELETE FROM memory_body WHERE seq = 2",
         "UPDATE memory_page SET content = hash",
         "DELETE FROM memory_page",
         "UPDATE memory_snapshot SET reason = 'other' WHERE seq = 4",
         "UPDATE memory_snapshot SET root = id WHERE seq = 4",
         "UPDATE memory_snapshot SET seq = 1 WHERE seq = 4",
-        "UPDATE memory_body SET text = 'other' WHERE text = 'first'",
+        "UPDATE memory_body SET salt = digest WHERE seq = 4",
         "DELETE FROM memory_snapshot WHERE seq = 4",
         "UPDATE memory_ref SET snapshot = (SELECT id FROM memory_snapshot WHERE seq = 4)",
         "DELETE FROM memory_ref WHERE name = 'main'",

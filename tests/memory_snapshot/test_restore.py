@@ -113,6 +113,25 @@ async def test_figures_of_the_window_stand_beside_what_was_used(desk: Any) -> No
 
     assert (restored.reliable, restored.advertised) == (130_000, 200_000)
     assert restored.used == tokens.count(restored.text)
+    assert restored.basis == "settings"
+
+
+@pytest.mark.parametrize(
+    ("kernel", "task", "reliable"),
+    [
+        (None, "reasoning", 52_000),
+        (None, "association", 16_000),
+        ("openai/gpt-4.1-mini", "lookup", 110_000),
+        ("GPT-4.1", "reasoning", 44_000),
+        ("unheard-of", "lookup", 130_000),
+    ],
+)
+async def test_the_figures_are_those_of_the_asking_kernel_and_its_task(
+    desk: Any, kernel: Any, task: Any, reliable: int
+) -> None:
+    await desk.remember("tea")
+
+    assert (await desk.restore(kernel=kernel, task=task)).reliable == reliable
 
 
 def test_a_text_cannot_pass_itself_off_as_another_item_or_heading() -> None:

@@ -54,11 +54,20 @@ def test_words_count_for_less_where_meaning_has_found_what_was_asked_for() -> No
     assert [key for key, _, _ in sure] == ["meaning", "words"]
 
 
-def test_two_good_passages_of_one_document_precede_a_better_one_alone() -> None:
-    dense = {"a1": 0.7, "b1": 0.69, "b2": 0.68, "c1": 0.1}
-    groups = {"a1": "a", "b1": "b", "b2": "b", "c1": "c"}
+def test_a_passage_beside_another_good_one_precedes_a_better_one_alone() -> None:
+    dense = {"a:1": 0.7, "b:1": 0.68, "b:2": 0.67, "c:1": 0.1}
 
-    apart, together = fuse({}, dense, words=3), fuse({}, dense, words=3, groups=groups)
+    def beside(key: str) -> list[str]:
+        return [f"{key[0]}:{int(key[2]) - 1}", f"{key[0]}:{int(key[2]) + 1}"]
 
-    assert apart[0][0] == "a1"
-    assert [key for key, _, _ in together][:3] == ["b1", "b2", "a1"]
+    apart, together = fuse({}, dense, words=3), fuse({}, dense, words=3, neighbours=beside)
+
+    assert [key for key, _, _ in apart] == ["a:1", "b:1", "b:2"]
+    assert [key for key, _, _ in together] == ["b:1", "b:2", "a:1"]
+
+
+def test_of_passages_those_that_are_far_less_sure_than_the_best_are_left_out() -> None:
+    dense = {"a": 0.8, "b": 0.75, "c": 0.3}
+
+    assert len(fuse(None, dense, words=3)) == 3
+    assert [key for key, _, _ in fuse(None, dense, words=3, neighbours=lambda _: [])] == ["a", "b"]

@@ -67,8 +67,7 @@ def upgrade() -> None:
         _space(),
         _place("seq"),
         _place("place"),
-        *_bytes("salt", "digest"),
-        *_texts("text"),
+        *_bytes("salt", "digest", "text"),
         *_optional_texts("key", "tags", "speaker", "uri", "span"),
     )
     op.create_index("memory_body_digest", "memory_body", ["space_id", "digest"])

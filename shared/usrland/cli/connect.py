@@ -2,90 +2,109 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import typer
 
 from usrland.cli import hostfile
-from usrland.cli.console import say
-from usrland.cli.hosts import HOSTS, Host, Places, find_host
+from usrland.cli.console import say, say_table
+from usrland.cli.host import Address, Host, Places
+from usrland.cli.hosts import HOSTS, find_host
 from usrland.cli.servers import Server, pick_servers
-from usrland.errors import NotFound
+from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.settings import Settings
 
 __all__ = ["connect", "disconnect", "our_entries", "places"]
 
-HostName = Annotated[
-    str, typer.Argument(metavar="HOST", help=f"One of: {', '.join(host.name for host in HOSTS)}.")
+HostNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[HOST]...", help=f"Of: {', '.join(host.name for host in HOSTS)}.")
 ]
 ServerNames = Annotated[
     list[str] | None,
     typer.Option("--server", metavar="NAME", help="Only this server; may be repeated. Default: all."),
 ]
 ScopeName = Annotated[
-    Literal["user", "project"] | None,
-    typer.Option(help="Your own file, or the one in the current folder. Default: user."),
+    Literal["user", "project"],
+    typer.Option(help="Your own file, or the one in the current folder."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the change and write nothing.")]
 Undo = Annotated[
     bool, typer.Option("--undo", help="Put back what was there before the last change, byte for byte.")
 ]
+Found = Annotated[bool, typer.Option("--found", help="Every host that is installed here.")]
 
 
 def connect(
-    host: HostName,
+    host: HostNames = None,
+    found: Found = False,
     server: ServerNames = None,
-    scope: ScopeName = None,
+    scope: ScopeName = "user",
+    url: Annotated[
+        str | None, typer.Option(help="Of `usrland serve --all --transport http`, instead of starting servers.")
+    ] = None,
+    token_env: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The environment variable with the token for --url.")
+    ] = None,
     dry_run: DryRun = False,
     undo: Undo = False,
 ) -> None:
-    """Let a host start our servers: writes them into its configuration, and keeps everything else in it."""
+    """Let hosts start our servers, or reach them: writes them into their configuration, and keeps everything else
+    in it. Without a host: shows which are here."""
     settings = Settings.load()
-    target = find_host(host)
-    path = target.file(scope or "user", places(settings))
-    if undo:
-        _undo(target, path)
+    here = places(settings)
+    if not host and not found:
+        _show(here, pick_servers(server or []))
         return
-    servers = pick_servers(server or [])
-    entries = {each.name: target.write_entry(each.launch(settings)) for each in servers}
-    change = hostfile.plan(path, target.servers_key, entries)
-    if not change:
-        say(f"{target.title} already starts {_names(servers)}: {path}")
-        return
-    if not _make(change, dry_run):
-        return
-    _read_back(target, change.path, servers)
-    say(f"{target.title} now starts {_names(servers)}.", "green")
-    if scope == "project":
-        say("  The file names this computer's Python: keep it out of version control, or let each person connect.")
-    say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
+    servers = [] if undo else pick_servers(server or [])
+    addresses = _addresses(servers, url, token_env)
+    for target in _targets(host, found, here):
+        path = target.file(scope, here)
+        if undo:
+            _undo(target, path)
+            continue
+        entries = {
+            each.name: target.write_remote(each.name, addresses[each.name])
+            if url
+            else target.write_entry(each.name, each.launch(settings))
+            for each in servers
+        }
+        change = hostfile.plan(path, target, entries)
+        if not change:
+            say(f"{target.title} already has {_names(servers)}: {path}")
+        elif _make(change, dry_run):
+            _read_back(target, change.path, entries)
+            say(f"{target.title} now has {_names(servers)}.", "green")
+            if scope == "project" and not url:
+                say("  The file names this computer's Python: keep it out of version control.")
+            say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
 
 
 def disconnect(
-    host: HostName,
+    host: HostNames = None,
+    found: Found = False,
     server: ServerNames = None,
-    scope: ScopeName = None,
+    scope: ScopeName = "user",
     dry_run: DryRun = False,
     undo: Undo = False,
 ) -> None:
-    """Take our servers out of a host's configuration. Others stay, whatever their names."""
+    """Take our servers out of hosts' configuration. Others stay, whatever their names."""
     settings = Settings.load()
-    target = find_host(host)
-    path = target.file(scope or "user", places(settings))
-    if undo:
-        _undo(target, path)
-        return
-    ours = our_entries(target, hostfile.read(path), pick_servers(server or []))
-    if not ours:
-        say(f"{target.title} starts none of these servers: {path}")
-        return
-    change = hostfile.plan(path, target.servers_key, dict.fromkeys(ours, None))
-    if _make(change, dry_run):
-        say(f"{target.title} no longer starts {', '.join(ours)}.", "green")
-        say(target.then)
+    here = places(settings)
+    for target in _targets(host, found, here):
+        path = target.file(scope, here)
+        if undo:
+            _undo(target, path)
+            continue
+        ours = our_entries(target, hostfile.read(path, target), pick_servers(server or []))
+        if not ours:
+            say(f"{target.title} has none of these servers: {path}")
+        elif _make(hostfile.plan(path, target, dict.fromkeys(ours, None)), dry_run):
+            say(f"{target.title} no longer has {', '.join(ours)}.", "green")
+            say(target.then)
 
 
 def places(settings: Settings) -> Places:
@@ -93,21 +112,70 @@ def places(settings: Settings) -> Places:
     return Places(home=Path.home(), project=Path.cwd(), platform=sys.platform, environment=settings.environment)
 
 
-def our_entries(host: Host, content: Mapping[str, Any], servers: list[Server]) -> list[str]:
-    """The names in a host's file under which it starts one of these servers.
+def our_entries(host: Host, entries: Mapping[str, Any], servers: Sequence[Server]) -> list[str]:
+    """The names in a host's file under which it has one of these servers.
 
-    An entry is ours by what it runs: somebody else's server may have the same name.
+    An entry is ours by what it runs, or by where it leads: somebody else's server may have the same name.
     """
-    entries = content.get(host.servers_key)
-    if not isinstance(entries, dict):
-        return []
-    modules = {server.module for server in servers}
-    found = []
-    for name, entry in entries.items():
-        launch = host.read_entry(entry) if isinstance(entry, dict) else None
-        if launch and launch.arguments[:1] == ("-m",) and modules.intersection(launch.arguments[1:2]):
-            found.append(name)
-    return found
+    return [name for name, entry in entries.items() if isinstance(entry, dict) and _is_ours(host, entry, servers)]
+
+
+def _is_ours(host: Host, entry: Mapping[str, Any], servers: Sequence[Server]) -> bool:
+    address = host.read_address(entry)
+    if address is not None:
+        return any(address.endswith(f"/{server.name}/mcp") for server in servers)
+    launch = host.read_entry(entry)
+    return launch is not None and any(
+        launch.arguments[:2] == ("-m", server.module) or launch.arguments[-3:] == ("usrland", "serve", server.name)
+        for server in servers
+    )
+
+
+def _targets(names: Sequence[str] | None, found: bool, here: Places) -> list[Host]:
+    if found:
+        installed = [host for host in HOSTS if host.trace(here)]
+        if not installed:
+            raise NotFound("none of the hosts we know is installed here.", fix="`usrland connect` lists them.")
+        return installed
+    if not names:
+        raise InvalidInput("which host?", fix=f"Known: {', '.join(host.name for host in HOSTS)}.")
+    return [find_host(name) for name in names]
+
+
+def _addresses(servers: Sequence[Server], url: str | None, token_variable: str | None) -> dict[str, Address]:
+    """Each server's own address below the given one."""
+    if url is None:
+        if token_variable is not None:
+            raise InvalidInput("--token-env is for --url.", fix="A server that a host starts needs no token.")
+        return {}
+    if not re.fullmatch(r"https?://[^/\s@?#]+(/[^\s?#]*)?", url):
+        raise InvalidInput(f"{url!r} is no address of a server.", fix="As in: --url https://usrland.example.org")
+    if token_variable is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", token_variable):
+        raise InvalidInput(
+            "--token-env takes the name of an environment variable, and this is none.",
+            fix="Put the token itself into that variable: it does not belong in a file.",
+        )
+    base = url.rstrip("/").removesuffix("/mcp")
+    return {
+        server.name: Address(
+            url=f"{base.removesuffix('/' + server.name)}/{server.name}/mcp", token_variable=token_variable or ""
+        )
+        for server in servers
+    }
+
+
+def _show(here: Places, servers: Sequence[Server]) -> None:
+    """A row for each host: whether it is here, and what it has of ours."""
+    rows = []
+    for host in HOSTS:
+        path = host.file("user", here)
+        try:
+            ours = ", ".join(our_entries(host, hostfile.read(path, host), servers)) or "-"
+        except UsrlandError as error:
+            ours = error.fact
+        rows.append([host.name, "here" if host.trace(here) else "-", ours, str(path)])
+    say_table(["host", "installed", "has", "file"], rows)
+    say("\nConnect one: usrland connect HOST      all that are here: usrland connect --found")
 
 
 def _make(change: hostfile.Change, dry_run: bool) -> bool:
@@ -116,7 +184,7 @@ def _make(change: hostfile.Change, dry_run: bool) -> bool:
         say(change.diff().rstrip("\n"))
         return False
     backup = hostfile.write(change)
-    say(f"wrote   {change.path}")
+    say(f"{'wrote' if change.after is not None else 'removed'}   {change.path}")
     say(f"backup  {backup}")
     return True
 
@@ -127,17 +195,17 @@ def _undo(host: Host, path: Path) -> None:
     say(host.then)
 
 
-def _read_back(host: Host, path: Path, servers: list[Server]) -> None:
+def _read_back(host: Host, path: Path, entries: Mapping[str, Any]) -> None:
     """Read the file as the host will and see that every command in it is there."""
-    entries = hostfile.read(path)[host.servers_key]
-    for server in servers:
-        launch = host.read_entry(entries[server.name])
-        if launch is None or not Path(launch.command).is_file():
+    written = hostfile.read(path, host)
+    for name in entries:
+        launch = host.read_entry(written[name])
+        if host.read_address(written[name]) is None and (launch is None or not Path(launch.command).is_file()):
             raise NotFound(
-                f"{path} names a command for {server.name!r} that is not there.",
+                f"{path} names a command for {name!r} that is not there.",
                 fix=f"usrland connect {host.name} --undo",
             )
 
 
-def _names(servers: list[Server]) -> str:
+def _names(servers: Sequence[Server]) -> str:
     return ", ".join(server.name for server in servers)

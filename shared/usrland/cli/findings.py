@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +19,7 @@ import anyio
 
 from usrland.cli import hostfile
 from usrland.cli.connect import our_entries
-from usrland.cli.hosts import Host, Places
+from usrland.cli.host import Host, Places
 from usrland.cli.servers import Server, installed_servers
 from usrland.errors import InvalidInput, Unavailable, UsrlandError
 from usrland.probe import Launch, Probe, probe
@@ -25,6 +27,8 @@ from usrland.settings import Settings
 
 __all__ = [
     "Finding",
+    "Started",
+    "check_databases",
     "check_host",
     "check_installation",
     "check_model",
@@ -41,6 +45,7 @@ QUICK_SECONDS = 5.0
 SYSTEMS_SECONDS = 60.0
 MAX_TOOLS = 13
 SHOWN_LINES = 8
+LOG_BYTES = 4_096
 LIBRARY_TABLES = frozenset({"server", "identity"})
 
 
@@ -54,6 +59,23 @@ class Finding:
     fix: str = ""
     lines: tuple[str, ...] = ()
     """What the process said, word for word."""
+    repair: Callable[[], None] | None = None
+    """Does what `fix` says, where that is safe: nothing is lost, and it can be taken back."""
+
+    def __post_init__(self) -> None:
+        if self.level != "ok" and not self.fix:
+            raise ValueError(f"a finding that is bad has a way out: {self.check}: {self.fact}")
+
+    def facts(self) -> dict[str, Any]:
+        """For another program."""
+        return {
+            "check": self.check,
+            "level": self.level,
+            "fact": self.fact,
+            "fix": self.fix,
+            "fixable": self.repair is not None,
+            "lines": list(self.lines),
+        }
 
 
 def check_installation(settings: Settings) -> Iterator[Finding]:
@@ -68,11 +90,25 @@ def check_installation(settings: Settings) -> Iterator[Finding]:
         fact = f"usrland {version('usrland')}, mcp {protocol}, Python {platform.python_version()}"
         yield Finding(check="versions", level="ok", fact=f"{fact} at {sys.executable}")
     yield _home(settings.home)
+    if sys.platform != "win32" and settings.home.is_dir() and settings.home.stat().st_mode & 0o077:
+        yield Finding(
+            check="home",
+            level="warning",
+            fact=f"{settings.home} can be read by other people of this computer",
+            fix=f"chmod 700 {settings.home}",
+            repair=lambda: settings.home.chmod(0o700),
+        )
 
 
 def _home(home: Path) -> Finding:
     if not home.is_dir():
-        return Finding(check="home", level="warning", fact=f"{home} is not there yet", fix="usrland init")
+        return Finding(
+            check="home",
+            level="warning",
+            fact=f"{home} is not there yet",
+            fix="usrland init",
+            repair=lambda: home.mkdir(mode=0o700, parents=True),
+        )
     try:
         with tempfile.TemporaryFile(dir=home) as file:
             file.write(b"x")
@@ -90,7 +126,8 @@ def _home(home: Path) -> Finding:
 def check_settings(settings: Settings) -> Iterator[Finding]:
     """Tables that nobody reads. What stands in the others, each server checks when it starts."""
     if not settings.file.exists():
-        yield Finding(check="settings", level="warning", fact=f"no {settings.file}", fix="usrland init")
+        fact = f"no {settings.file}: everything is at its default"
+        yield Finding(check="settings", level="warning", fact=fact, fix="usrland init")
         return
     known = LIBRARY_TABLES | {server.name for server in installed_servers()}
     unknown = sorted(settings.tables.keys() - known)
@@ -100,6 +137,22 @@ def check_settings(settings: Settings) -> Iterator[Finding]:
         yield Finding(check="settings", level="warning", fact=fact, fix=fix)
     else:
         yield Finding(check="settings", level="ok", fact=f"{settings.file} is valid")
+
+
+def check_databases(settings: Settings) -> Iterator[Finding]:
+    """Every SQLite file of the home, by SQLite's own check. Servers may use them meanwhile."""
+    for file in sorted(settings.home.glob("*/*.sqlite")):
+        place = file.relative_to(settings.home).as_posix()
+        try:
+            with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=10)) as connection:
+                (said,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            said = str(error)
+        if said == "ok":
+            yield Finding(check="database", level="ok", fact=f"{place} is whole")
+        else:
+            fix = f"Stop the servers, keep a copy of {file}, and restore it from a backup."
+            yield Finding(check="database", level="error", fact=f"{place}: {said}", fix=fix)
 
 
 def check_systems(settings: Settings, servers: list[Server]) -> Iterator[Finding]:
@@ -141,7 +194,8 @@ def check_model() -> Iterator[Finding]:
     try:
         model.load()
     except UsrlandError as error:
-        yield Finding(check="model", level="error", fact=error.fact, fix=error.fix)
+        fix = error.fix or "Install it again: pip install --force-reinstall usrland"
+        yield Finding(check="model", level="error", fact=error.fact, fix=fix)
     else:
         yield Finding(check="model", level="ok", fact=f"{model.generation} is there and is the one we know")
 
@@ -151,7 +205,7 @@ def check_server(name: str, launch: Launch, start_seconds: float = START_SECONDS
     first = probe(launch, "2025-06-18", timeout_seconds=start_seconds)
     yield from _noise(name, first)
     if first.failure:
-        fix = f"Its last lines say why. The command was: {launch}"
+        fix = f"Its last lines say why. Try it yourself: {launch}"
         yield _broken(name, first.failure.rstrip("."), fix, first)
         return
     if first.exit_code != 0:
@@ -196,19 +250,65 @@ def _noise(name: str, seen: Probe) -> Iterator[Finding]:
         )
 
 
-def check_host(host: Host, places: Places, servers: list[Server]) -> tuple[list[Finding], Mapping[str, Launch]]:
-    """What a host's own files start of ours, and the commands they start it with."""
-    findings, launches = [], {}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """A server as one host starts it."""
+
+    host: Host
+    name: str
+    launch: Launch
+
+
+def check_host(
+    host: Host, places: Places, servers: list[Server], settings: Settings
+) -> tuple[list[Finding], list[Started]]:
+    """What a host's own files say of our servers, and the commands they start them with."""
+    findings: list[Finding] = []
+    started: list[Started] = []
     for scope in host.files:
         path = host.file(scope, places)
         try:
-            content = hostfile.read(path)
+            entries = hostfile.read(path, host)
         except (InvalidInput, Unavailable) as error:
-            findings.append(Finding(check=host.name, level="error", fact=error.fact.rstrip("."), fix=error.fix))
+            fix = error.fix or f"Look at {path}."
+            findings.append(Finding(check=host.name, level="error", fact=error.fact.rstrip("."), fix=fix))
             continue
-        for name in our_entries(host, content, servers):
-            launch = host.read_entry(content[host.servers_key][name])
-            if launch is not None:
-                launches[name] = launch
+        for name in our_entries(host, entries, servers):
+            address, launch = host.read_address(entries[name]), host.read_entry(entries[name])
+            if address is not None:
+                findings.append(Finding(check=host.name, level="ok", fact=f"{path} reaches {name} at {address}"))
+            elif launch is not None and Path(launch.command).is_absolute() and not Path(launch.command).is_file():
+                findings.append(_gone(host, path, name, launch, servers, settings))
+            elif launch is not None:
+                started.append(Started(host=host, name=name, launch=launch))
                 findings.append(Finding(check=host.name, level="ok", fact=f"{path} starts {name}"))
-    return findings, launches
+                findings += _last_said(host, places, name)
+    return findings, started
+
+
+def _gone(host: Host, path: Path, name: str, launch: Launch, servers: list[Server], settings: Settings) -> Finding:
+    server = next(server for server in servers if server.module in launch.arguments or server.name == name)
+
+    def repair() -> None:
+        entry = host.write_entry(name, server.launch(settings))
+        hostfile.write(hostfile.plan(path, host, {name: entry}))
+
+    return Finding(
+        check=host.name,
+        level="error",
+        fact=f"{path} starts {name} with {launch.command!r}, which is not there",
+        fix=f"usrland connect {host.name} --server {server.name}",
+        repair=repair,
+    )
+
+
+def _last_said(host: Host, places: Places, name: str) -> Iterator[Finding]:
+    """The end of what the host wrote down of this server, where it keeps a file for each."""
+    folder = host.log_folder(places)
+    logs = [log for log in folder.rglob(f"*{name}*") if log.is_file()] if folder.is_dir() else []
+    if logs:
+        newest = max(logs, key=lambda log: log.stat().st_mtime)
+        with newest.open("rb") as file:
+            file.seek(max(0, newest.stat().st_size - LOG_BYTES))
+            lines = file.read().decode(errors="replace").splitlines()[-SHOWN_LINES:]
+        yield Finding(check=host.name, level="ok", fact=f"the last lines of {newest}", lines=tuple(lines))

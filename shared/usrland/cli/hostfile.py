@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from usrland.cli import jsontext
+from usrland.cli.host import Host
 from usrland.errors import Conflict, InvalidInput, NotFound, Unavailable
 
 __all__ = ["Change", "fragment", "plan", "read", "undo", "write"]
@@ -29,66 +29,107 @@ _ABSENT = "-absent"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """What would be written. `before` is `None` where there is no file yet."""
+    """What would be written. `None` stands for no file."""
 
     path: Path
     before: bytes | None
-    after: bytes
+    after: bytes | None
 
     def __bool__(self) -> bool:
-        return (self.before or b"") != self.after
+        return (self.before or b"") != (self.after or b"")
 
     def diff(self) -> str:
         """A unified diff, for a person."""
         lines = difflib.unified_diff(
             (self.before or b"").decode("utf-8-sig").splitlines(keepends=True),
-            self.after.decode("utf-8-sig").splitlines(keepends=True),
-            fromfile=str(self.path) if self.before is not None else os.devnull,
-            tofile=str(self.path),
+            (self.after or b"").decode("utf-8-sig").splitlines(keepends=True),
+            fromfile=os.devnull if self.before is None else str(self.path),
+            tofile=os.devnull if self.after is None else str(self.path),
         )
         return "".join(
             line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n" for line in lines
         )
 
 
-def read(path: Path) -> dict[str, Any]:
-    """What the file says now; nothing where it is missing. Raises `InvalidInput` where it is broken."""
-    return _parse(path, _decode(path, _bytes(path)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Content:
+    """What a file says: the entries of the host's container, and all else."""
+
+    entries: dict[str, Any]
+    rest: dict[str, Any]
 
 
-def fragment(servers_key: str, entries: Mapping[str, Mapping[str, Any]]) -> str:
+def read(path: Path, host: Host) -> dict[str, Any]:
+    """The host's entries by name; none where there is no file. Raises `InvalidInput` where it is broken."""
+    return _understand(path, host, _decode(path, _bytes(path))).entries
+
+
+def fragment(host: Host, entries: Mapping[str, dict[str, Any]]) -> str:
     """A file with these entries and nothing else, for a person to copy from."""
     text = ""
     for name, entry in entries.items():
-        text = jsontext.set_value(text, (servers_key, name), entry)
+        text = host.format.put(text, host.container, name, entry)
     return text
 
 
-def plan(path: Path, servers_key: str, entries: Mapping[str, Mapping[str, Any] | None]) -> Change:
+def plan(path: Path, host: Host, entries: Mapping[str, dict[str, Any] | None]) -> Change:
     """The change that sets each entry, or takes out where it is `None`. Writes nothing.
 
-    Raises `InvalidInput` where the file is broken: repairing a person's file by guess would lose something.
+    Raises `InvalidInput` where the file is broken, or written in a way that cannot be changed without touching
+    the rest: repairing a person's file by guess would lose something.
     """
     path = path.resolve()  # a link to a file kept elsewhere stays a link
     before = _bytes(path)
-    text = _decode(path, before)
-    expected = _parse(path, text)
-    servers = expected.get(servers_key, {})
-    if not isinstance(servers, dict):
-        raise InvalidInput(
-            f"{path}: {servers_key!r} holds no object.", fix="Correct the file; nothing was changed."
-        )
+    text = host.new_file if before is None else _decode(path, before)
+    wanted = _understand(path, host, text)
     for name, entry in entries.items():
         if entry is not None:
-            text = jsontext.set_value(text, (servers_key, name), entry)
-            expected.setdefault(servers_key, {})[name] = dict(entry)
-        elif name in servers:
-            text = jsontext.remove(text, (servers_key, name))
-            del expected[servers_key][name]
-    if _parse(path, text) != expected:
-        raise AssertionError(f"the edit of {path} would have changed something else")
+            text = host.format.put(text, host.container, name, entry)
+            wanted.entries[name] = entry
+        elif name in wanted.entries:
+            text = host.format.remove(text, host.container, name)
+            del wanted.entries[name]
+    if not _says(path, host, text, wanted):
+        raise InvalidInput(
+            f"{path} writes {host.container!r} in a way that cannot be changed in one place.",
+            fix="Nothing was changed. Change it by hand, as the host's own documentation says.",
+        )
     bom = _BOM if before is not None and before.startswith(_BOM.encode()) else ""
-    return Change(path=path, before=before, after=(bom + text).encode())
+    after: bytes | None = (bom + text).encode()
+    if None in entries.values():
+        after = _as_it_was(path, host, before, wanted, after)
+    return Change(path=path, before=before, after=after)
+
+
+def _as_it_was(
+    path: Path, host: Host, now: bytes | None, wanted: _Content, otherwise: bytes | None
+) -> bytes | None:
+    """What was there before we wrote, byte for byte, where it says the same and nobody else has written since."""
+    for backup in reversed(_backups(path)):
+        if _digest(now) != _written(backup):
+            break
+        now = None if backup.name.endswith(_ABSENT) else backup.read_bytes()
+        if _says(path, host, host.new_file if now is None else _decode(path, now), wanted):
+            return now
+    return otherwise
+
+
+def _understand(path: Path, host: Host, text: str) -> _Content:
+    try:
+        content = host.format.parse(text)
+        entries = host.format.entries(content, host.container)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {error.fact}", fix="Correct the file; nothing was changed.") from error
+    return _Content(
+        entries=dict(entries), rest={key: value for key, value in content.items() if key != host.container}
+    )
+
+
+def _says(path: Path, host: Host, text: str, wanted: _Content) -> bool:
+    try:
+        return _understand(path, host, text) == wanted
+    except InvalidInput:
+        return False
 
 
 def write(change: Change, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> Path:
@@ -101,6 +142,9 @@ def write(change: Change, *, now: Callable[[], datetime] = lambda: datetime.now(
     if _bytes(change.path) != change.before:
         backup.unlink()
         raise Conflict(f"{change.path} was changed by another program just now.", fix="Run the command again.")
+    if change.after is None:
+        change.path.unlink()
+        return backup
     _replace(change.path, change.after)
     if _bytes(change.path) != change.after:
         _restore(change.path, backup)
@@ -114,12 +158,11 @@ def undo(path: Path) -> Path:
     Raises `NotFound` without a backup, `Conflict` where somebody has changed the file since.
     """
     path = path.resolve()
-    backups = sorted(path.parent.glob(f"{_escape(path.name)}{_MARK}*")) if path.parent.is_dir() else []
+    backups = _backups(path)
     if not backups:
         raise NotFound(f"there is no backup of {path}.", fix="`usrland disconnect` takes our own entries out.")
     newest = backups[-1]
-    written = newest.name.removesuffix(_ABSENT).rpartition("-")[2]
-    if _digest(_bytes(path)) != written:
+    if _digest(_bytes(path)) != _written(newest):
         raise Conflict(
             f"{path} was changed after usrland wrote it; the old content would take that change back.",
             fix=f"`usrland disconnect` takes only our own entries out. The old content is in {newest}.",
@@ -127,6 +170,16 @@ def undo(path: Path) -> Path:
     _restore(path, newest)
     newest.unlink()
     return newest
+
+
+def _backups(path: Path) -> list[Path]:
+    """Of this file, oldest first."""
+    return sorted(path.parent.glob(f"{_escape(path.name)}{_MARK}*")) if path.parent.is_dir() else []
+
+
+def _written(backup: Path) -> str:
+    """The digest of what we wrote over it."""
+    return backup.name.removesuffix(_ABSENT).rpartition("-")[2]
 
 
 def _keep(change: Change, at: datetime) -> Path:
@@ -180,13 +233,6 @@ def _decode(path: Path, content: bytes | None) -> str:
         return (content or b"").decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidInput(f"{path} is not UTF-8 text.", fix="Correct the file; nothing was changed.") from error
-
-
-def _parse(path: Path, text: str) -> dict[str, Any]:
-    try:
-        return jsontext.parse(text)
-    except InvalidInput as error:
-        raise InvalidInput(f"{path}: {error.fact}", fix="Correct the file; nothing was changed.") from error
 
 
 def _digest(content: bytes | None) -> str:

@@ -1,149 +1,313 @@
 """The MCP hosts we can write to: one row of data each.
 
-A new host is a new row. Paths are templates over `{home}`, `{config}` (XDG), `{appdata}`, `{localappdata}`
-and `{project}`; an entry is a template over the words below, read in both directions: `connect` fills it in,
-`doctor` reads a command back out of it.
+Paths are templates (see `host.Places.fill`). Where a host's documentation does not say how long it waits, the
+figure is a minute.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
-
+from usrland.cli.host import (
+    ARGUMENTS,
+    COMMAND,
+    COMMAND_LINE,
+    ENVIRONMENT,
+    NAME,
+    TOKEN,
+    URL,
+    Host,
+    Paths,
+)
+from usrland.cli.jsontext import JsonText
+from usrland.cli.tomltext import TomlText
+from usrland.cli.yamltext import YamlText
 from usrland.errors import InvalidInput
-from usrland.probe import Launch
 
-__all__ = ["HOSTS", "Host", "Places", "Scope", "find_host"]
+__all__ = ["HOSTS", "find_host"]
 
-Platform = Literal["linux", "darwin", "win32"]
-Scope = Literal["user", "project"]
+JSON = JsonText()
+JSON_WITH_COMMENTS = JsonText(comments=True)
+JSON_LENIENT = JsonText(comments=True, last_commas=True)
 
-COMMAND = "{command}"
-ARGUMENTS = "{arguments}"
-ENVIRONMENT = "{environment}"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Places:
-    """Where this person's files are. `platform` is `sys.platform`."""
-
-    home: Path
-    project: Path
-    platform: str
-    environment: Mapping[str, str] = field(default_factory=dict)
-
-    def fill(self, template: str) -> Path:
-        home = self.home.as_posix()
-        return Path(
-            template.format(
-                home=home,
-                project=self.project.as_posix(),
-                config=self.environment.get("XDG_CONFIG_HOME") or f"{home}/.config",
-                appdata=self.environment.get("APPDATA") or f"{home}/AppData/Roaming",
-                localappdata=self.environment.get("LOCALAPPDATA") or f"{home}/AppData/Local",
-            )
-        )
+PLAIN = {"command": COMMAND, "args": ARGUMENTS, "env": ENVIRONMENT}
+TYPED = {"type": "stdio", **PLAIN}
+HTTP = {"type": "http", "url": URL}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Host:
-    """One program that starts MCP servers over stdio, and the JSON file that tells it which."""
-
-    name: str
-    title: str
-    files: Mapping[Scope, Mapping[Platform, str]]
-    servers_key: str
-    """The object in the file that holds one entry per server."""
-    entry: Mapping[str, Any]
-    start_seconds: float
-    """How long the host waits for a server before it gives up."""
-    logs: Mapping[Platform, str]
-    then: str
-    """What a person does for the change to take effect."""
-
-    def file(self, scope: Scope, places: Places) -> Path:
-        """Raises `InvalidInput` where this host has no such file on this system."""
-        by_platform = self.files.get(scope)
-        if by_platform is None:
-            raise InvalidInput(
-                f"{self.title} has no {scope} scope.", fix=f"Use --scope {' or '.join(self.files)}."
-            )
-        return places.fill(_for_platform(by_platform, places.platform))
-
-    def log_folder(self, places: Places) -> Path:
-        return places.fill(_for_platform(self.logs, places.platform))
-
-    def write_entry(self, launch: Launch) -> dict[str, Any]:
-        words: dict[str, Any] = {
-            COMMAND: launch.command,
-            ARGUMENTS: list(launch.arguments),
-            ENVIRONMENT: dict(launch.environment),
-        }
-        return {key: words.get(word, word) for key, word in self.entry.items()}
-
-    def read_entry(self, entry: Mapping[str, Any]) -> Launch | None:
-        """The command of an entry, or `None` where it is no stdio server (a URL, or nonsense)."""
-        at = {word: key for key, word in self.entry.items()}
-        command = entry.get(at[COMMAND])
-        arguments = entry.get(at[ARGUMENTS], [])
-        environment = entry.get(at[ENVIRONMENT], {})
-        if not (isinstance(command, str) and isinstance(arguments, list) and isinstance(environment, dict)):
-            return None
-        return Launch(
-            command=command,
-            arguments=tuple(map(str, arguments)),
-            environment={key: str(value) for key, value in environment.items()},
-        )
+def _everywhere(*templates: str) -> Paths:
+    return {"linux": templates, "darwin": templates, "win32": templates}
 
 
-def _for_platform(templates: Mapping[Platform, str], platform: str) -> str:
-    if platform == "darwin":
-        return templates["darwin"]
-    if platform == "win32":
-        return templates["win32"]
-    return templates["linux"]
+def _each(linux: str, darwin: str, win32: str) -> Paths:
+    return {"linux": (linux,), "darwin": (darwin,), "win32": (win32,)}
 
 
-def _everywhere(template: str) -> Mapping[Platform, str]:
-    return {"linux": template, "darwin": template, "win32": template}
+def _application(path: str) -> Paths:
+    """A file of a desktop program, below the folder each system has for that."""
+    return _each(f"{{config}}/{path}", f"{{home}}/Library/Application Support/{path}", f"{{appdata}}/{path}")
+
+
+def _bearer(reference: str) -> tuple[str, str]:
+    return ("headers", f"Bearer {reference}")
 
 
 HOSTS: tuple[Host, ...] = (
     Host(
         name="claude-desktop",
         title="Claude Desktop",
-        files={
-            "user": {
-                "linux": "{config}/Claude/claude_desktop_config.json",
-                "darwin": "{home}/Library/Application Support/Claude/claude_desktop_config.json",
-                "win32": "{appdata}/Claude/claude_desktop_config.json",
-            }
-        },
-        servers_key="mcpServers",
-        entry={"command": COMMAND, "args": ARGUMENTS, "env": ENVIRONMENT},
+        files={"user": _application("Claude/claude_desktop_config.json")},
+        format=JSON,
+        container="mcpServers",
+        entry=PLAIN,
+        remote=None,
+        headers=None,
+        traces=("{config}/Claude", "{home}/Library/Application Support/Claude", "{appdata}/Claude"),
         start_seconds=60,
-        logs={
-            "linux": "{config}/Claude/logs",
-            "darwin": "{home}/Library/Logs/Claude",
-            "win32": "{appdata}/Claude/logs",
-        },
+        logs=_each("{config}/Claude/logs", "{home}/Library/Logs/Claude", "{appdata}/Claude/logs"),
         then="Quit Claude Desktop completely and open it again.",
     ),
     Host(
         name="claude-code",
         title="Claude Code",
-        files={"user": _everywhere("{home}/.claude.json"), "project": _everywhere("{project}/.mcp.json")},
-        servers_key="mcpServers",
-        entry={"type": "stdio", "command": COMMAND, "args": ARGUMENTS, "env": ENVIRONMENT},
+        files={"user": _everywhere("{claude}/.claude.json"), "project": _everywhere("{project}/.mcp.json")},
+        format=JSON,
+        container="mcpServers",
+        entry=TYPED,
+        remote=HTTP,
+        headers=_bearer(f"${{{TOKEN}}}"),
+        traces=("claude", "{claude}/.claude.json"),
         start_seconds=30,
-        logs={
-            "linux": "{home}/.cache/claude-cli-nodejs",
-            "darwin": "{home}/Library/Caches/claude-cli-nodejs",
-            "win32": "{localappdata}/claude-cli-nodejs/Cache",
-        },
+        logs=_each(
+            "{home}/.cache/claude-cli-nodejs",
+            "{home}/Library/Caches/claude-cli-nodejs",
+            "{localappdata}/claude-cli-nodejs/Cache",
+        ),
         then="Start a new session of Claude Code; `/mcp` shows the servers.",
+    ),
+    Host(
+        name="vscode",
+        title="VS Code",
+        files={"user": _application("Code/User/mcp.json"), "project": _everywhere("{project}/.vscode/mcp.json")},
+        format=JSON_LENIENT,
+        container="servers",
+        entry=TYPED,
+        remote=HTTP,
+        headers=_bearer(f"${{env:{TOKEN}}}"),
+        traces=("code", "{config}/Code", "{home}/Library/Application Support/Code", "{appdata}/Code"),
+        start_seconds=60,
+        logs=_application("Code/logs"),
+        then="Run `MCP: List Servers` in VS Code and start them there.",
+    ),
+    Host(
+        name="cursor",
+        title="Cursor",
+        files={
+            "user": _everywhere("{home}/.cursor/mcp.json"),
+            "project": _everywhere("{project}/.cursor/mcp.json"),
+        },
+        format=JSON_LENIENT,
+        container="mcpServers",
+        entry=PLAIN,
+        remote={"url": URL},
+        headers=_bearer(f"${{env:{TOKEN}}}"),
+        traces=("cursor", "{home}/.cursor"),
+        start_seconds=60,
+        logs=_application("Cursor/logs"),
+        then="Turn the servers on under Settings, MCP in Cursor.",
+    ),
+    Host(
+        name="windsurf",
+        title="Windsurf",
+        files={"user": _everywhere("{home}/.codeium/windsurf/mcp_config.json")},
+        format=JSON,
+        container="mcpServers",
+        entry=PLAIN,
+        remote={"serverUrl": URL},
+        headers=_bearer(f"${{env:{TOKEN}}}"),
+        traces=("windsurf", "{home}/.codeium/windsurf"),
+        start_seconds=60,
+        logs=_application("Windsurf/logs"),
+        then="Refresh the list of servers in Windsurf's Cascade panel.",
+    ),
+    Host(
+        name="zed",
+        title="Zed",
+        files={
+            "user": _each(
+                "{config}/zed/settings.json", "{home}/.config/zed/settings.json", "{appdata}/Zed/settings.json"
+            ),
+            "project": _everywhere("{project}/.zed/settings.json"),
+        },
+        format=JSON_LENIENT,
+        container="context_servers",
+        entry={"source": "custom", **PLAIN},
+        remote={"source": "custom", "url": URL},
+        headers=None,
+        traces=("zed", "{config}/zed", "{appdata}/Zed"),
+        start_seconds=60,
+        logs=_each("{data}/zed/logs", "{home}/Library/Logs/Zed", "{localappdata}/Zed/logs"),
+        then="Zed starts them when the file is saved; the Agent Panel's settings show them.",
+    ),
+    Host(
+        name="gemini-cli",
+        title="Gemini CLI",
+        files={
+            "user": _everywhere("{home}/.gemini/settings.json"),
+            "project": _everywhere("{project}/.gemini/settings.json"),
+        },
+        format=JSON_WITH_COMMENTS,
+        container="mcpServers",
+        entry=PLAIN,
+        remote=HTTP,
+        headers=_bearer(f"${{{TOKEN}}}"),
+        traces=("gemini", "{home}/.gemini"),
+        start_seconds=600,
+        logs=_everywhere("{home}/.gemini/tmp"),
+        then="Start Gemini CLI again; `/mcp` shows the servers.",
+    ),
+    Host(
+        name="qwen-code",
+        title="Qwen Code",
+        files={
+            "user": _everywhere("{home}/.qwen/settings.json"),
+            "project": _everywhere("{project}/.qwen/settings.json"),
+        },
+        format=JSON_WITH_COMMENTS,
+        container="mcpServers",
+        entry=PLAIN,
+        remote={"httpUrl": URL},
+        headers=_bearer(f"${{{TOKEN}}}"),
+        traces=("qwen", "{home}/.qwen"),
+        start_seconds=600,
+        logs=_everywhere("{home}/.qwen/debug"),
+        then="Start Qwen Code again; `/mcp` shows the servers.",
+    ),
+    Host(
+        name="codex",
+        title="Codex",
+        files={
+            "user": _everywhere("{codex}/config.toml"),
+            "project": _everywhere("{project}/.codex/config.toml"),
+        },
+        format=TomlText(),
+        container="mcp_servers",
+        entry={**PLAIN, "startup_timeout_sec": 60},
+        remote={"url": URL},
+        headers=("bearer_token_env_var", TOKEN),
+        traces=("codex", "{codex}"),
+        start_seconds=60,
+        logs=_everywhere("{codex}/log"),
+        then="Start Codex again; `/mcp` shows the servers.",
+    ),
+    Host(
+        name="goose",
+        title="Goose",
+        files={
+            "user": _each(
+                "{config}/goose/config.yaml",
+                "{home}/.config/goose/config.yaml",
+                "{appdata}/Block/goose/config/config.yaml",
+            )
+        },
+        format=YamlText(),
+        container="extensions",
+        entry={
+            "enabled": True,
+            "type": "stdio",
+            "name": NAME,
+            "description": "",
+            "cmd": COMMAND,
+            "args": ARGUMENTS,
+            "envs": ENVIRONMENT,
+            "timeout": 300,
+        },
+        remote={
+            "enabled": True,
+            "type": "streamable_http",
+            "name": NAME,
+            "description": "",
+            "uri": URL,
+            "timeout": 300,
+        },
+        headers=_bearer(f"${{{TOKEN}}}"),
+        traces=("goose", "{config}/goose", "{appdata}/Block/goose"),
+        start_seconds=300,
+        logs=_each("{state}/goose/logs", "{state}/goose/logs", "{appdata}/Block/goose/data/logs"),
+        then="Start a new Goose session.",
+    ),
+    Host(
+        name="opencode",
+        title="opencode",
+        files={
+            "user": _everywhere("{config}/opencode/opencode.jsonc", "{config}/opencode/opencode.json"),
+            "project": _everywhere("{project}/opencode.jsonc", "{project}/opencode.json"),
+        },
+        format=JSON_LENIENT,
+        container="mcp",
+        entry={
+            "type": "local",
+            "command": COMMAND_LINE,
+            "environment": ENVIRONMENT,
+            "enabled": True,
+            "timeout": 60_000,
+        },
+        remote={"type": "remote", "url": URL, "enabled": True, "timeout": 60_000},
+        headers=_bearer(f"{{env:{TOKEN}}}"),
+        traces=("opencode", "{config}/opencode"),
+        start_seconds=60,
+        logs=_everywhere("{data}/opencode/log"),
+        then="Start opencode again.",
+    ),
+    Host(
+        name="copilot-cli",
+        title="Copilot CLI",
+        files={
+            "user": _everywhere("{home}/.copilot/mcp-config.json"),
+            "project": _everywhere("{project}/.github/mcp.json"),
+        },
+        format=JSON,
+        container="mcpServers",
+        entry={"type": "local", **PLAIN, "tools": ["*"]},
+        remote={**HTTP, "tools": ["*"]},
+        headers=None,
+        traces=("copilot", "{home}/.copilot"),
+        start_seconds=60,
+        logs=_everywhere("{home}/.copilot/logs"),
+        then="Start Copilot CLI again; `/mcp show` lists the servers.",
+    ),
+    Host(
+        name="cline",
+        title="Cline",
+        files={
+            "user": _application("Code/User/globalStorage/saoudrizwan.claude-dev/settings/cline_mcp_settings.json")
+        },
+        format=JSON,
+        container="mcpServers",
+        entry={**TYPED, "disabled": False},
+        remote={"type": "streamableHttp", "url": URL, "disabled": False},
+        headers=None,
+        traces=(
+            "{config}/Code/User/globalStorage/saoudrizwan.claude-dev",
+            "{home}/Library/Application Support/Code/User/globalStorage/saoudrizwan.claude-dev",
+            "{appdata}/Code/User/globalStorage/saoudrizwan.claude-dev",
+        ),
+        start_seconds=60,
+        logs=_application("Code/logs"),
+        then="Cline starts them when the file is saved; its MCP panel shows them.",
+    ),
+    Host(
+        name="continue",
+        title="Continue",
+        files={"user": _everywhere("{continue_dev}/config.yaml")},
+        format=YamlText(listed=True),
+        container="mcpServers",
+        entry={"name": NAME, **TYPED},
+        remote={"name": NAME, "type": "streamable-http", "url": URL},
+        headers=("requestOptions", f"Bearer ${{{{ secrets.{TOKEN} }}}}"),
+        traces=("cn", "{continue_dev}"),
+        start_seconds=60,
+        logs=_everywhere("{continue_dev}/logs"),
+        then="Reload Continue, or start `cn` again.",
+        new_file="name: My assistant\nversion: 1.0.0\nschema: v1\n",
     ),
 )
 

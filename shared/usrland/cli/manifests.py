@@ -87,7 +87,7 @@ def manifests(
     ] = False,
 ) -> None:
     """Make each server's bundle, registry entry and host files from the servers themselves."""
-    wanted = files(_source(folder / SOURCE))
+    wanted = files(_source(folder / SOURCE), folder)
     stale = sorted(path for path, text in wanted.items() if _text(folder / path) != text)
     over = sorted(_made(folder, wanted) - wanted.keys())
     if check:
@@ -110,22 +110,29 @@ def manifests(
     say(f"{len(wanted)} files, {len(stale)} written, {len(over)} removed.", "green")
 
 
-def files(source: Source) -> dict[str, str]:
-    """Every file by its path in the folder. Starts and opens nothing."""
+def files(source: Source, folder: Path) -> dict[str, str]:
+    """Every file by its path in the folder, where the icons are. Starts and opens nothing."""
     made: dict[str, str] = {}
     with tempfile.TemporaryDirectory() as home:
         settings = Settings(home=Path(home))  # nobody's settings: the same on every computer
         for server in pick_servers(list(source.servers)):
             service = server.load(settings)
             about = source.servers[server.name]
-            for path, text in _of(source, about, service, server):
+            drawn = (folder / server.name / "bundle" / ICON).is_file()
+            for path, text in _of(source, about, service, server, drawn):
                 made[f"{server.name}/{path}"] = text
     return made
 
 
-def _of(source: Source, about: ServerSource, service: Service, server: Server) -> Iterator[tuple[str, str]]:
-    yield "server.json", _json(_registry_entry(source, about, service, server))
-    yield "bundle/manifest.json", _json(_bundle(source, about, service, server))
+def _of(
+    source: Source, about: ServerSource, service: Service, server: Server, drawn: bool
+) -> Iterator[tuple[str, str]]:
+    entry, bundle = _registry_entry(source, about, service, server), _bundle(source, about, service, server)
+    if not drawn:  # an icon is a person's work, and optional
+        for manifest, key in ((entry, "icons"), (bundle, "icon"), (bundle, "icons")):
+            del manifest[key]
+    yield "server.json", _json(entry)
+    yield "bundle/manifest.json", _json(bundle)
     requirement = f"{server.package}=={server.version}"
     yield (
         "bundle/pyproject.toml",
@@ -139,8 +146,8 @@ def _of(source: Source, about: ServerSource, service: Service, server: Server) -
     yield "bundle/server.py", BUNDLE_SERVER.format(where=server.where)
     launch = Launch(command="uvx", arguments=("--from", requirement, "usrland", "serve", service.name))
     for host in HOSTS:
-        name = f"hosts/{host.name}{Path(host.files['user']['linux']).suffix}"
-        yield name, hostfile.fragment(host.servers_key, {service.name: host.write_entry(launch)})
+        name = f"hosts/{host.name}{Path(host.files['user']['linux'][0]).suffix}"
+        yield name, hostfile.fragment(host, {service.name: host.write_entry(service.name, launch)})
 
 
 def _registry_entry(source: Source, about: ServerSource, service: Service, server: Server) -> dict[str, Any]:

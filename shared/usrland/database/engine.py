@@ -12,6 +12,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -66,6 +67,34 @@ class Database:
         for longer than 30 seconds.
         """
         return await anyio.to_thread.run_sync(self.write_now, work, limiter=self._threads)
+
+    async def scrub(self, *tables: str) -> None:
+        """Take what was deleted from these tables off the disk, as far as the database's own files go.
+
+        SQLite rewrites the file and empties its log, PostgreSQL rewrites the tables (its write-ahead log and its
+        backups are the operator's). Costs what the file or the tables hold; waits for readers to finish.
+        """
+        await anyio.to_thread.run_sync(self._scrub, tables, limiter=self._threads)
+
+    def _scrub(self, tables: Sequence[str]) -> None:
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            pooled = self.open().raw_connection()
+            connection: Any = pooled.driver_connection
+            pooled.detach()  # its settings are changed below
+            with closing(connection):
+                cursor = connection.cursor()
+                if self.is_sqlite:
+                    cursor.execute("VACUUM")
+                    cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                    return
+                connection.autocommit = True
+                for table in tables:
+                    cursor.execute(f'VACUUM (FULL) "{table}"')
+        except (DBAPIError, sqlite3.OperationalError) as error:
+            reason = _unavailable(error) or "it is busy"
+            raise Unavailable(f"the database still holds deleted bytes on its disk: {reason}.") from error
 
     def read_now(self, work: Callable[[Session], ResultT]) -> ResultT:
         """`read` for callers that are in a thread already."""

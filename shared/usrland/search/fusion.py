@@ -10,8 +10,7 @@ of documents and code; no collection that was left out of that ranked lower than
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 __all__ = ["FLOOR", "Hit", "confidence", "fuse"]
@@ -20,8 +19,12 @@ LEXICAL_WEIGHT = 0.6
 LEXICAL_SCALE = 20.0
 SURE_COSINE, SCALE_PER_COSINE = 0.6, 80.0
 """Above this best cosine the scale of words grows, so much for each 1.0 of it."""
-SECOND_WEIGHT = 0.1
-"""What the second best row of a group adds to all of them, of its lead over the worst that was found."""
+NEIGHBOUR_WEIGHT = 0.3
+"""What the better neighbour adds to a row, of its lead over the worst that was found."""
+ALONE = 0.5
+"""A row without neighbours counts as having one with this share of its own lead, or short documents would lose."""
+FAR_BEHIND = 0.35
+"""Share of the best hit's confidence below which others only take up room."""
 CANDIDATES = 300
 """Of each list. Fewer loses what only the other list would have lifted."""
 FLOOR = 0.1
@@ -67,41 +70,44 @@ def fuse(
     *,
     words: int,
     floor: float = FLOOR,
-    groups: Mapping[str, str] | None = None,
+    candidates: int = CANDIDATES,
+    neighbours: Callable[[str], Sequence[str]] | None = None,
 ) -> Sequence[tuple[str, float, float]]:
     """(id, score, confidence) of all hits above the floor, best first, ties in the order of their ids.
 
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
-    was found: where the list of vectors is full its own cannot be higher, and where it is not full the row
-    has no vector yet. With `groups` (by id), rows of a group help each other: a document that has two passages
-    on the question is better than one that has the first of them.
+    was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
+    full the row has no vector yet. With `neighbours` (ids by an id), rows are passages of documents: one that
+    stands beside another good one is better, and what is far less sure than the best is left out.
     """
     by_words, by_meaning = lexical or {}, dense or {}
     surplus = max(max(by_meaning.values(), default=0.0) - SURE_COSINE, 0.0)
     scale = max(LEXICAL_SCALE + SCALE_PER_COSINE * surplus, *by_words.values(), 0.0)
     worst = min(by_meaning.values(), default=0.0)
-    unseen = worst if len(by_meaning) >= CANDIDATES else None
+    unseen = worst if len(by_meaning) >= candidates else None
     unmatched = None if lexical is None else 0.0
     scores = {
         key: by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
         for key in by_words.keys() | by_meaning.keys()
     }
-    bonus = _bonus(scores, worst, groups) if groups is not None else {}
-    fused = []
-    for key, score in scores.items():
-        sure = confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words)
-        if sure >= floor:
-            fused.append((key, score + bonus.get(key, 0.0), sure))
-    return sorted(fused, key=lambda hit: (-hit[1], hit[0]))
+    sure = {key: confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words) for key in scores}
+    if neighbours is not None:
+        scores = _with_neighbours(scores, worst, neighbours)
+    fused = [(key, score, sure[key]) for key, score in scores.items() if sure[key] >= floor]
+    fused.sort(key=lambda hit: (-hit[1], hit[0]))
+    if neighbours is None or not fused:
+        return fused
+    return [hit for hit in fused if hit[2] >= FAR_BEHIND * fused[0][2]]
 
 
-def _bonus(scores: Mapping[str, float], worst: float, groups: Mapping[str, str]) -> Mapping[str, float]:
-    """What each row gains from the second best of its group."""
-    members: dict[str, list[float]] = defaultdict(list)
+def _with_neighbours(
+    scores: Mapping[str, float], worst: float, neighbours: Callable[[str], Sequence[str]]
+) -> dict[str, float]:
+    raised = {}
     for key, score in scores.items():
-        members[groups[key]].append(score)
-    second = {group: sorted(each)[-2] for group, each in members.items() if len(each) > 1}
-    return {key: SECOND_WEIGHT * max(second[groups[key]] - worst, 0.0) for key in scores if groups[key] in second}
+        beside = max((scores.get(other, worst) - worst for other in neighbours(key)), default=0.0)
+        raised[key] = score + NEIGHBOUR_WEIGHT * max(beside, ALONE * (score - worst), 0.0)
+    return raised
 
 
 def _logistic(evidence: float) -> float:

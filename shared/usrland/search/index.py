@@ -64,6 +64,8 @@ class IndexRow:
     """Opaque; comes back with a hit."""
     group: str = ""
     """What the row is a part of; rows can be removed and searched by it."""
+    words: str = ""
+    """Also found by these words; no part of what is embedded."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,12 +180,13 @@ class HybridIndex:
         mode: Mode = "hybrid",
         groups: Collection[str] | None = None,
         floor: float = FLOOR,
-        together: bool = False,
+        candidates: int = CANDIDATES,
+        neighbours: Callable[[str], Sequence[str]] | None = None,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
-        With `together`, rows of one group are parts of one thing and help each other.
-
+        They are chosen from so many `candidates` by words, and as many by meaning. `neighbours` says which ids
+        stand beside an id, where rows are passages of documents.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -198,18 +201,18 @@ class HybridIndex:
 
         async def by_words(found: dict[Record, float]) -> None:
             if words:
-                found.update(await tables.match(words, where, CANDIDATES))
+                found.update(await tables.match(words, where, candidates))
 
         async def by_meaning(found: dict[Record, float], embedder: Embedder) -> None:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
-            found.update(await tables.nearest(embedder.generation, vector, where, CANDIDATES))
+            found.update(await tables.nearest(embedder.generation, vector, where, candidates))
 
         async with anyio.create_task_group() as tasks:
             if lexical is not None:
                 tasks.start_soon(by_words, lexical)
             if dense is not None and embedder is not None:
                 tasks.start_soon(by_meaning, dense, embedder)
-        hits = _hits(lexical, dense, len(set(words.split())), floor, together=together)
+        hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, neighbours=neighbours)
         return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
@@ -326,7 +329,7 @@ def _record(row: IndexRow) -> Record:
         group=row.group,
         digest=hashlib.sha256(row.text.encode()).hexdigest(),
         extra=row.extra,
-        terms=terms(row.text),
+        terms=terms(f"{row.text} {row.words}" if row.words else row.text),
         text=row.text,
     )
 
@@ -337,12 +340,12 @@ def _hits(
     words: int,
     floor: float,
     *,
-    together: bool,
+    candidates: int,
+    neighbours: Callable[[str], Sequence[str]] | None,
 ) -> Sequence[Hit]:
     records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
     by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
     by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
-    groups = {key: record.group for key, record in records.items()} if together else None
     return [
         Hit(
             id=key,
@@ -353,5 +356,7 @@ def _hits(
             extra=records[key].extra,
             group=records[key].group,
         )
-        for key, score, sure in fuse(by_words, by_meaning, words=words, floor=floor, groups=groups)
+        for key, score, sure in fuse(
+            by_words, by_meaning, words=words, floor=floor, candidates=candidates, neighbours=neighbours
+        )
     ]

@@ -1,0 +1,70 @@
+"""How a memory is: where it stands, how much there is, what the index has read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from memory_snapshot import journal
+from memory_snapshot.canonical import NO_HASH
+from memory_snapshot.feeding import position
+from memory_snapshot.journal import MAIN
+from memory_snapshot.kernels import KernelProfile
+from memory_snapshot.questions import HEAD
+from memory_snapshot.snapshots import PIN, find_state
+from memory_snapshot.state import States
+from memory_snapshot.tables import Body, ItemVersion, Ref, Snapshot
+from memory_snapshot.wire import Status
+from memory_snapshot.writing import seat
+from usrland import Principal
+
+__all__ = ["status"]
+
+_COUNTS = ("newer", "items", "tokens", "snapshots", "versions", "erased", "events", "indexed")
+
+
+def status(
+    session: Session, states: States, principal: Principal, *, index_name: str | None, kernel: KernelProfile
+) -> Status:
+    """The principal's space."""
+    space = journal.find_space(session, principal)
+    figures: dict[str, Any] = {
+        "advertised": kernel.advertised,
+        "reliable": kernel.reliable,
+        "basis": kernel.source,
+    }
+    if space is None or space.id is None:
+        nothing: dict[str, Any] = dict.fromkeys(_COUNTS, 0)
+        return Status(branch=MAIN, branches=1, journal=NO_HASH, **nothing, **figures)
+    state = find_state(session, states, space.id, principal, HEAD)
+    last = journal.last_event(session, space.id)
+    versions = _count(session, select(func.count()).where(ItemVersion.space_id == space.id))
+    snapshots = _count(session, select(func.count()).where(Snapshot.space_id == space.id))
+    said = _count(
+        session,
+        select(func.count()).where(
+            Body.space_id == space.id,
+            col(Body.seq).not_in(select(Snapshot.seq).where(Snapshot.space_id == space.id)),
+        ),
+    )
+    refs = session.exec(select(Ref.name).where(Ref.space_id == space.id, ~col(Ref.name).startswith(PIN))).all()
+    return Status(
+        branch=seat(session, space.id, principal),
+        head=state.snapshot,
+        newer=state.newer,
+        items=len(state.standing),
+        tokens=states.tokens(session, space.id, state),
+        branches=len({*refs, MAIN}),
+        snapshots=snapshots,
+        versions=versions,
+        erased=versions - said,
+        events=last.seq if last else 0,
+        journal=last.hash if last else NO_HASH,
+        indexed=position(session, index_name, space.id),
+        **figures,
+    )
+
+
+def _count(session: Session, query: object) -> int:
+    return int(session.exec(query).one())  # type: ignore[call-overload]

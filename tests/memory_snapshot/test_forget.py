@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import Client
+
+from memory_snapshot.server import service
+from memory_snapshot.wire import Item, Summary
+from usrland import InvalidInput, NotFound
+from usrland.host import running
+from usrland.settings import Settings
+
+SECRET = "the xylographer Quimby-Featherstonehaugh lives at Zwölfbogengasse 17"
+WORDS = ("xylographer", "Quimby", "Featherstonehaugh", "Zwölfbogengasse")
+
+
+async def test_a_retraction_leaves_history_and_can_be_rolled_back(desk: Any) -> None:
+    then = await desk.snapshot("then", "tea", "coffee")
+    done = await desk.remember("milk")
+    receipt = await desk.forget(done.items[0].item_id, reason="asked to")
+
+    assert (receipt.items, receipt.versions, receipt.ids) == (1, 1, [done.items[0].item_id])
+    assert await desk.texts() == ["tea", "coffee"]
+    assert await desk.recalled("milk") == []
+    assert (await desk.history(item_id=done.items[0].item_id)).items[0].text == "milk"
+    await desk.forget(containing="COFF")
+    assert await desk.texts() == ["tea"]
+    await desk.rollback(then.id)
+    assert await desk.texts() == ["tea", "coffee"]
+
+
+async def test_an_erasure_takes_every_version_on_every_branch_and_every_hash_still_verifies(desk: Any) -> None:
+    then = await desk.snapshot("then", Item(text="Paris", key="home"), "tea")
+    await desk.branch("create", "idea")
+    await desk.remember(Item(text="Rome", key="home"), branch="idea")
+    before = await desk.verify()
+    item_id = (await desk.history(key="home")).items[0].item_id
+    receipt = await desk.forget(item_id, mode="erase")
+    after = await desk.verify()
+
+    assert (receipt.items, receipt.versions, receipt.degraded) == (1, 2, None)
+    assert (before.erased, after.erased, after.problems) == (0, 2, [])
+    assert after.head == (receipt.event, receipt.hash)
+    assert [await desk.texts(ref) for ref in ("HEAD", "idea", then.id)] == [["tea"]] * 3
+    assert [entry.text for entry in (await desk.history(item_id=item_id)).items] == [None, None]
+    assert await desk.recalled("Paris") == await desk.recalled("Rome") == []
+
+
+async def test_what_was_erased_does_not_come_back(desk: Any) -> None:
+    then = await desk.snapshot("then", "tea", "coffee")
+    await desk.branch("create", "idea")
+    await desk.forget(containing="coffee", mode="erase")
+    await desk.rollback(then.id)
+    await desk.merge("idea", strategy="theirs")
+
+    assert await desk.texts() == ["tea"]
+    with pytest.raises(NotFound):
+        await desk.forget(containing="coffee", mode="erase")
+    assert (await desk.verify()).problems == []
+
+
+async def test_what_was_derived_from_it_goes_with_it(desk: Any) -> None:
+    done = await desk.remember("Bob lives in Paris", "Bob works in Rome", "tea")
+    ids = [item.item_id for item in done.items]
+    await desk.remember(Item(text="Bob commutes", kind="summary", derived_from=ids[:2]))
+    dry = await desk.memory.preview_forget(desk.call(), ids[:1], mode="erase")
+    assert dry.affected == 2
+    await desk.forget(ids[0], mode="erase")
+
+    assert await desk.texts() == ["Bob works in Rome", "tea"]
+
+
+async def test_a_message_that_says_it_is_erased_too(desk: Any) -> None:
+    await desk.snapshot("talked about zebras", "tea")
+    await desk.remember("zebras have stripes")
+    await desk.forget(containing="zebras", mode="erase")
+
+    assert [entry.text for entry in (await desk.history()).items] == [None]
+    assert (await desk.verify()).problems == []
+
+
+async def test_nothing_is_forgotten_by_accident(desk: Any) -> None:
+    await desk.remember("tea")
+    for arguments, said in (({}, "what to forget"), ({"containing": "x"}, "too short")):
+        with pytest.raises(InvalidInput, match=said):
+            await desk.forget(**arguments)
+    for arguments in ({"containing": "zebra"}, {"before": "2020-01-01"}):
+        with pytest.raises(NotFound):
+            await desk.forget(**arguments)
+    with pytest.raises(NotFound):
+        await desk.forget("deadbeef")
+    assert await desk.texts() == ["tea"]
+
+
+async def test_several_ways_to_say_it_are_taken_together(desk: Any) -> None:
+    done = await desk.remember("zebra one", "zebra two")
+    receipt = await desk.forget(done.items[0].item_id, containing="zebra", before="2999-01-01")
+
+    assert receipt.items == 1
+    assert await desk.texts() == ["zebra two"]
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+async def test_after_an_erasure_no_byte_of_it_is_in_any_file(
+    tmp_path: Path, kind: str, request: pytest.FixtureRequest
+) -> None:
+    """Through the wire: what was said also went through the log of calls and into the search index."""
+    table: dict[str, Any] = {"embedding": "minilm"}
+    if kind == "postgresql":
+        table["database"] = request.getfixturevalue("postgresql")()
+    settings = Settings(home=tmp_path / "home", tables={"memory-snapshot": table})
+    item = {
+        "text": SECRET,
+        "key": "home of Quimby",
+        "tags": ["Featherstonehaugh"],
+        "speaker": "the xylographer",
+        "source": {"uri": "talk://1", "span": "in the Zwölfbogengasse"},
+    }
+    async with running(service(settings), settings) as host, Client(host.server) as client:
+        for number in range(30):
+            await client.call_tool("memory_remember", {"items": [{"text": f"note {number} says something else"}]})
+        beside = {"text": "I see, he said.", "speaker": "Bob", "source": {"uri": "talk://1"}}
+        arguments = {"items": [item, beside], "idempotency_key": "once"}
+        assert not (await client.call_tool("memory_remember", arguments)).is_error
+        await client.call_tool(
+            "memory_snapshot", {"message": "with the xylographer", "items": [{"text": "and tea"}]}
+        )
+        found = await client.call_tool("memory_recall", {"query": "where does the xylographer live?"})
+        assert found.structured_content["items"][0]["text"] == SECRET  # type: ignore[index]
+        assert holding(settings.home) != set()
+        wish = {"containing": "xylographer", "mode": "erase"}
+        refused = await client.call_tool("memory_forget", wish)
+        token = re.search(r"confirm_token='([^']+)'", refused.content[0].text)  # type: ignore[union-attr]
+        assert token is not None
+        erased = await client.call_tool("memory_forget", {**wish, "confirm_token": token[1]})
+        assert not erased.is_error, erased.content
+        assert "degraded" not in (erased.structured_content or {})
+        assert holding(settings.home, allowed=b"containing") == set()
+        status = await client.call_tool("memory_status", {"verify": True})
+    assert status.structured_content["problems"] == []  # type: ignore[index]
+    assert holding(settings.home, allowed=b"containing") == set()
+
+
+def holding(home: Path, allowed: bytes = b"") -> set[str]:
+    """Files that hold one of the words, in any case, as any host of the index might write it.
+
+    What was asked for by name stays in the log of calls: that somebody had it erased is what the log is for.
+    """
+    found = set()
+    for file in home.rglob("*"):
+        if file.is_file():
+            content = file.read_bytes()
+            if allowed:
+                content = re.sub(rb'\{"(?:containing|dry_run|mode)[^}]*\}', b"", content)
+                content = re.sub(rb'\{"query"[^}]*\}', b"", content)
+            content = content.lower()
+            if any(word.lower().encode(code) in content for word in WORDS for code in ("utf-8", "utf-16-le")):
+                found.add(str(file.relative_to(home)))
+    return found
+
+
+async def test_a_plan_says_what_to_fold_and_the_summaries_take_its_place(desk: Any) -> None:
+    taken = await desk.snapshot("then", Item(text="Answer in Italian", kind="instruction"))
+    for day in range(3):
+        texts = [f"On day {day} we looked at problem {number} and the pump was noisy." for number in range(10)]
+        await desk.remember(*[Item(text=text, kind="observation") for text in texts])
+    plan = await desk.compact(budget_tokens=200)
+
+    assert plan.tokens > 200 and plan.folds
+    assert "pump" in plan.folds[0].extract
+    fold = plan.folds[0]
+    done = await desk.compact(summaries=[Summary(text="The pump was noisy for days.", derived_from=fold.ids)])
+    assert done.folded == len(fold.ids)
+    assert done.tokens < plan.tokens
+    texts = await desk.texts()
+    assert "The pump was noisy for days." in texts and "Answer in Italian" in texts
+    assert len(texts) == 32 - len(fold.ids)
+    summary = (await desk.recall("noisy pump", kinds=["summary"])).items[0]
+    lineage = (await desk.history(item_id=summary.id, limit=100)).items
+    assert len(lineage) == 1 + len(fold.ids)
+    parent = (await desk.history()).items[1]
+    await desk.rollback(parent.id)
+    assert len(await desk.texts()) == 31
+    assert taken.id in [entry.id for entry in (await desk.history()).items]
+    assert (await desk.verify()).problems == []
+
+
+async def test_a_memory_that_fits_is_left_alone(desk: Any) -> None:
+    assert (await desk.compact()).note == "Nothing is remembered yet."
+    await desk.remember("tea")
+    assert (await desk.compact()).note == "It fits already."
+    with pytest.raises(InvalidInput, match="derived from nothing"):
+        await desk.compact(summaries=[Summary(text="x", derived_from=[])])
+
+
+async def test_a_summary_is_trusted_no_more_than_what_it_was_made_from(desk: Any) -> None:
+    done = await desk.remember(
+        Item(text="said", source={"origin": "direct_user"}),  # type: ignore[arg-type]
+        Item(text="read on the web", source={"origin": "tool_external"}),  # type: ignore[arg-type]
+    )
+    made = Item(text="zebras", source={"origin": "direct_user"}, derived_from=[i.item_id for i in done.items])  # type: ignore[arg-type]
+    await desk.remember(made)
+
+    assert (await desk.recall("zebras")).items[0].trust == "tool_external"
+
+
+async def test_what_is_kept_for_a_time_is_not_shown_after_it(desk: Any) -> None:
+    await desk.remember(
+        Item(text="zebra gone", keep_until="2020-01-01"), Item(text="zebra kept", keep_until="2999-01-01")
+    )
+
+    assert await desk.texts() == await desk.recalled("zebra") == ["zebra kept"]
+
+
+async def test_the_status_says_where_it_stands_and_whether_it_is_sound(desk: Any) -> None:
+    assert (await desk.status()).items == 0
+    taken = await desk.snapshot("first", "tea")
+    await desk.remember("coffee")
+    await desk.branch("create", "idea")
+    status = await desk.status(verify=True)
+
+    assert (status.branch, status.head, status.newer, status.items) == ("main", taken.id, 1, 2)
+    assert (status.branches, status.snapshots, status.versions, status.erased) == (2, 2, 2, 0)
+    assert (status.problems, status.journal) == ([], (await desk.verify()).head[1])
+    assert (status.advertised, status.reliable, status.basis) == (200_000, 130_000, "settings")
+    await desk.recall("tea")
+    assert (await desk.status()).indexed == status.events
+    await desk.unguard()
+    await desk.sql("UPDATE memory_body SET key = 'beer' WHERE key IS NULL")
+    assert (await desk.status(verify=True)).problems

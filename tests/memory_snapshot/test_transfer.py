@@ -1,0 +1,245 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from memory_snapshot.wire import Item, Source
+from usrland import InvalidInput, NotFound, Principal
+
+OTHER = Principal(subject="ann", namespace="other")
+THIRD = Principal(subject="ann", namespace="third")
+
+
+async def rich(desk: Any) -> None:
+    """Corrections, a merge, a rollback, an erasure, a summary."""
+    first = await desk.snapshot("first", Item(text="Paris", key="home"), "tea", "a secret")
+    await desk.branch("create", "idea")
+    await desk.snapshot("aside", Item(text="Oslo", key="work"), branch="idea")
+    await desk.remember(
+        Item(text="Rome", key="home", tags=["city"], speaker="Bob", source=Source(uri="x://y", span="1")),
+        Item(text="be brief", kind="instruction", valid_from="2020-01-01"),
+    )
+    await desk.merge("idea")
+    await desk.rollback(first.id, key="home")
+    await desk.forget(containing="secret", mode="erase")
+    ids = [entry.item_id for entry in (await desk.history(key="work")).items]
+    await desk.remember(Item(text="north", kind="summary", derived_from=ids[:1]))
+
+
+async def test_a_memory_carried_there_and_back_is_the_same_to_the_byte(desk: Any) -> None:
+    await rich(desk)
+    done = await desk.transfer("export", "one.jsonl")
+    there = await desk.transfer("import", "one.jsonl", who=OTHER)
+    again = await desk.transfer("export", "two.jsonl", who=OTHER)
+    await desk.transfer("import", "two.jsonl", who=THIRD)
+    await desk.transfer("export", "three.jsonl", who=THIRD)
+    contents = {(desk.transfers / f"{name}.jsonl").read_bytes() for name in ("one", "two", "three")}
+
+    assert len(contents) == 1
+    assert done.sha256 == again.sha256
+    assert there.branch == "main"
+    for who in (OTHER, THIRD):
+        assert (await desk.verify(who)).problems == []
+        assert await desk.texts(who=who) == await desk.texts()
+    first, *_ = (await desk.history(who=OTHER)).items
+    assert (first.id, first.text) == ((await desk.history()).items[0].id, "before an export")
+    assert b"secret" not in contents.pop()
+
+
+async def test_an_import_twice_changes_nothing(desk: Any) -> None:
+    await rich(desk)
+    await desk.transfer("export", "one.jsonl")
+    await desk.transfer("import", "one.jsonl", who=OTHER)
+    before = await desk.status(OTHER)
+    again = await desk.transfer("import", "one.jsonl", who=OTHER)
+
+    assert again.note == "All of it is here already."
+    assert await desk.status(OTHER) == before
+
+
+async def test_where_something_is_remembered_a_file_comes_in_as_a_branch(sit: Callable[..., Any]) -> None:
+    desk = sit()
+    await rich(desk)
+    await desk.transfer("export", "one.jsonl")
+    await desk.remember("milk", who=OTHER)
+    dry = await desk.memory.preview_transfer("import", "one.jsonl", desk.call(OTHER))
+    assert dry.note == "Nothing was written." and (await desk.status(OTHER)).branches == 1
+    done = await desk.transfer("import", "one.jsonl", who=OTHER)
+
+    assert done.branch is not None and done.branch.startswith("import/")
+    assert await desk.texts(who=OTHER) == ["milk"]
+    assert await desk.texts(done.branch, who=OTHER) == await desk.texts()
+    assert await sit().texts(done.branch, who=OTHER) == await desk.texts()
+    await desk.merge(done.branch, who=OTHER)
+    assert sorted(await desk.texts(who=OTHER)) == sorted([*await desk.texts(), "milk"])
+    assert (await desk.verify(OTHER)).problems == []
+
+
+async def test_a_file_with_any_line_changed_is_refused_and_nothing_of_it_stored(desk: Any) -> None:
+    await rich(desk)
+    await desk.transfer("export", "one.jsonl")
+    lines = (desk.transfers / "one.jsonl").read_text(encoding="utf-8").splitlines()
+    for place, line in enumerate(lines):
+        for changed in ([], [line.replace("a", "b", 1)], [line, line]):
+            damaged = "\n".join([*lines[:place], *changed, *lines[place + 1 :]]) + "\n"
+            (desk.transfers / "two.jsonl").write_text(damaged, encoding="utf-8")
+            with pytest.raises(InvalidInput):
+                await desk.transfer("import", "two.jsonl", who=OTHER)
+    assert (await desk.status(OTHER)).events == 0
+
+
+def resealed(lines: list[str]) -> str:
+    from memory_snapshot.canonical import canonical, digest
+
+    whole = "".join(f"{line}\n" for line in lines)
+    return whole + canonical({"is": "end", "sha256": digest(whole)}) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"text":"Rome"', '"text":"Oslo"'),
+        ('"kind":"instruction"', '"kind":"fact"'),
+        ('"reason":"merge"', '"reason":"manual"'),
+        ('"trust":"model_inference"', '"trust":"direct_user"'),
+        ('"text":"first"', '"text":"last"'),
+        ('"drop":["', '"drop":["00'),
+    ],
+)
+async def test_a_forged_file_is_found_out_even_with_a_new_seal(desk: Any, old: str, new: str) -> None:
+    await rich(desk)
+    await desk.transfer("export", "one.jsonl")
+    text = (desk.transfers / "one.jsonl").read_text(encoding="utf-8")
+    assert old in text
+    forged = resealed(text.replace(old, new, 1).splitlines()[:-1])
+    (desk.transfers / "two.jsonl").write_text(forged, encoding="utf-8")
+    with pytest.raises(InvalidInput, match="damaged"):
+        await desk.transfer("import", "two.jsonl", who=OTHER)
+
+
+@pytest.mark.parametrize("format", ["jsonl", "markdown"])
+async def test_plain_formats_carry_what_stands(desk: Any, format: Any) -> None:
+    await desk.remember(
+        Item(text="Paris", key="home", tags=["a", "b: c"], speaker="Bob", pin=True, valid_from="2020-01-01"),
+        Item(text='two\nlines "quoted"', kind="task", source=Source(origin="direct_user", uri="x://y")),
+    )
+    await desk.transfer("export", "notes", format=format)
+    done = await desk.transfer("import", "notes", who=OTHER)
+
+    assert (done.items, done.new) == (2, 2)
+    assert (await desk.transfer("import", "notes", who=OTHER)).new == 0
+    for query in ("Paris", "quoted"):
+        (here,), (there,) = (await desk.recall(query)).items, (await desk.recall(query, who=OTHER)).items
+        assert here.model_dump(exclude={"id", "recorded_at"}) == there.model_dump(exclude={"id", "recorded_at"})
+
+
+FOREIGN: dict[str, tuple[Any, list[str]]] = {
+    "memory.jsonl": (
+        [
+            {"type": "entity", "name": "Bob", "entityType": "person", "observations": ["likes tea", "is tall"]},
+            {"type": "relation", "from": "Bob", "to": "Acme", "relationType": "works at"},
+        ],
+        ["Bob: likes tea", "Bob: is tall", "Bob works at Acme"],
+    ),
+    "mem0.json": (
+        {"results": [{"id": "1", "memory": "Likes tea", "user_id": "bob", "created_at": "2025-01-02T03:04:05Z"}]},
+        ["bob: Likes tea"],
+    ),
+    "claude.json": (
+        [
+            {
+                "uuid": "u",
+                "name": "Tea",
+                "chat_messages": [
+                    {"sender": "human", "text": "Which tea?", "created_at": "2025-01-01T00:00:00Z"},
+                    {"sender": "assistant", "text": "", "content": [{"type": "text", "text": "Assam."}]},
+                ],
+            }
+        ],
+        ["human: Which tea?", "assistant: Assam."],
+    ),
+    "chatgpt.json": (
+        [
+            {
+                "title": "Tea",
+                "conversation_id": "c",
+                "mapping": {
+                    "b": {
+                        "message": {
+                            "author": {"role": "assistant"},
+                            "create_time": 2,
+                            "content": {"parts": ["Assam."]},
+                        }
+                    },
+                    "a": {
+                        "message": {"author": {"role": "user"}, "create_time": 1, "content": {"parts": ["Which?"]}}
+                    },
+                    "s": {
+                        "message": {"author": {"role": "system"}, "create_time": 0, "content": {"parts": ["no"]}}
+                    },
+                    "r": {"message": None},
+                },
+            }
+        ],
+        ["user: Which?", "assistant: Assam."],
+    ),
+    "claude-code.jsonl": (
+        [
+            {"type": "summary", "summary": "Tea was made"},
+            {"type": "user", "sessionId": "s", "uuid": "1", "message": {"role": "user", "content": "Make tea"}},
+            {
+                "type": "assistant",
+                "sessionId": "s",
+                "uuid": "2",
+                "message": {"content": [{"type": "text", "text": "Done."}, {"type": "tool_use", "name": "x"}]},
+            },
+            {"type": "user", "sessionId": "s", "uuid": "3", "message": {"role": "user", "content": "Make tea"}},
+        ],
+        ["Tea was made", "user: Make tea", "assistant: Done.", "user: Make tea"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+async def test_what_other_systems_wrote_is_recognised(sit: Callable[..., Any], name: str) -> None:
+    desk = sit()
+    content, expected = FOREIGN[name]
+    desk.transfers.mkdir(parents=True)
+    text = json.dumps(content) if name.endswith(".json") else "\n".join(map(json.dumps, content))
+    (desk.transfers / name).write_text(text, encoding="utf-8")
+    done = await desk.transfer("import", name)
+
+    assert done.new == len(expected)
+    said = (await desk.restore(mode="full")).text
+    assert [line for line in expected if line not in said] == []
+    assert (await desk.transfer("import", name)).new == 0
+    assert {hit.trust for hit in (await desk.recall("tea")).items} <= {"import"}
+
+
+@pytest.mark.parametrize("name", ["../outside.jsonl", "/etc/passwd", "", "a/../../b", "."])
+async def test_no_name_leads_out_of_the_transfer_folder(desk: Any, name: str) -> None:
+    await desk.remember("tea")
+    for action in ("export", "import"):
+        with pytest.raises(InvalidInput):
+            await desk.transfer(action, name)
+
+
+async def test_a_link_does_not_lead_out_either(desk: Any, tmp_path: Path) -> None:
+    desk.transfers.mkdir(parents=True)
+    (desk.transfers / "link").symlink_to(tmp_path)
+    with pytest.raises(InvalidInput):
+        await desk.transfer("import", "link/x")
+
+
+@pytest.mark.parametrize("content", ["not json", "[1]", '{"what": 1}', "\xff\xfe"])
+async def test_what_is_of_no_known_format_is_refused(desk: Any, content: str) -> None:
+    desk.transfers.mkdir(parents=True)
+    (desk.transfers / "x").write_bytes(content.encode("latin-1"))
+    with pytest.raises(InvalidInput):
+        await desk.transfer("import", "x")
+    with pytest.raises(NotFound):
+        await desk.transfer("import", "y")
