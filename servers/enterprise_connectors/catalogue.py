@@ -314,8 +314,7 @@ def _name(system: System, operation: str) -> str:
 def _searchable(name: str, entry: Entry) -> dict[str, Any]:
     summary, _, rest = entry.operation.description.removeprefix(_where(entry.system)).partition("\n")
     description, place = _PLACE.match(rest).groups()  # type: ignore[union-attr]  # it matches every text
-    schema = Parameters(entry.operation).own
-    properties = schema.get("properties", {})
+    properties = Parameters(entry.operation).own.get("properties", {})
     values = (value for schema in properties.values() for value in schema.get("enum", ()))
     return {
         "key": name,
@@ -326,7 +325,6 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
         "place": place,
         "arguments": " ".join([*properties, *map(str, values)]),
         "effect": entry.operation.effect,
-        "needs": len(schema.get("required", ())),
     }
 
 

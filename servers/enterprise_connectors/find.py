@@ -3,8 +3,8 @@
 Two measures are added up. *Words*: BM25 over fields (BM25F), where a word in an operation's name weighs more
 than one in its description, and a word that often stands for another counts half. *Meaning*: the cosine of the
 request and the operation in the embedding that the rest of usrland searches with, once it is there (see
-`meaning`). Each is divided by its best, so that neither scale rules the other. Two mild preferences follow:
-for operations whose effect is what the request's verb asks for, and for those that need fewer arguments.
+`meaning`). Each is divided by its best, so that neither scale rules the other. A mild preference follows for
+operations whose effect is what the request's verb asks for.
 
 The weights were chosen on one half of three public collections and of the requests in
 `tests/benchmarks/connectors`; the other halves are reported there.
@@ -44,9 +44,6 @@ MEANING = 1.2
 RELATED = 0.3
 """Cosine. An operation that shares no word with the request and means less of it is no answer."""
 EFFECT = 0.1
-NEEDS = 0.02
-"""For each required argument, up to `MOST_NEEDS`."""
-MOST_NEEDS = 6
 PASSAGE_CHARACTERS = 400
 
 
@@ -63,8 +60,6 @@ class Document:
     """Where it is in its system: method, path, tags. Words alone; as part of a passage they would mislead."""
     arguments: str
     effect: Effect | None = None
-    needs: int = 0
-    """How many arguments must be given."""
 
     @property
     def passage(self) -> str:
@@ -79,7 +74,6 @@ class Index:
         documents = list(documents)
         self._keys = [document.key for document in documents]
         self._effects = np.array([document.effect or "" for document in documents])
-        self._prior = np.array([-NEEDS * min(d.needs, MOST_NEEDS) for d in documents], dtype=float32)
         self._postings = _postings(
             [{field: Counter(words(getattr(document, field))) for field in WEIGHTS} for document in documents]
         )
@@ -99,7 +93,8 @@ class Index:
             total = _to_one(by_words) + MEANING * _to_one(meaning)
             found = (by_words > 0) | (meaning >= RELATED)
         effect = asked(request)
-        total = total + self._prior + (EFFECT * (self._effects == effect) if effect else 0.0)
+        if effect is not None:
+            total = total + EFFECT * (self._effects == effect)
         kept: list[str] = []
         for number in np.argsort(-total, kind="stable"):
             if len(kept) == limit:

@@ -118,12 +118,6 @@ def test_the_verb_of_the_request_prefers_what_has_that_effect() -> None:
     ]
 
 
-def test_of_two_equal_operations_the_one_that_needs_less_comes_first() -> None:
-    index = Index([replace(document("list_fax"), key="more", needs=3), replace(document("list_fax"), key="less")])
-
-    assert best(index, "fax") == ["less", "more"]
-
-
 def test_meaning_finds_what_shares_no_word_and_not_what_means_something_else(tmp_path: Path) -> None:
     documents = [
         document("get_forecast", summary="Sunshine, rain and temperature of the coming days"),

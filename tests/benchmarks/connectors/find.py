@@ -44,7 +44,6 @@ def document(tool: dict[str, Any]) -> Document:
     arguments = tool.get("parameters", {})
     summary = tool.get("summary") or tool.get("description", "").partition("\n")[0]
     rest = tool.get("description", "").removeprefix(summary).lstrip(". ")
-    required = arguments.get("required", ())
     return Document(
         key=tool["id"],
         name=tool["name"],
@@ -54,7 +53,6 @@ def document(tool: dict[str, Any]) -> Document:
         place=f"{method} {path} {' '.join(map(str, tool.get('tags', ())))}",
         arguments=" ".join(arguments.get("properties", {})),
         effect=EFFECTS.get(method),
-        needs=path.count("{") if path else len(required),
     )
 
 
