@@ -1,22 +1,25 @@
 """The definitions in a source file: functions, classes and their like, with names and lines.
 
-The one module that uses tree-sitter. It parses what is broken as far as it goes; where no grammar is installed
-a file has no symbols and is cut as text.
+The one module that uses tree-sitter. It parses what is broken as far as it goes; where no grammar is installed, or
+one whose nodes have other names than our query, a file has no symbols and is cut as text.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 
-from tree_sitter import Language, Node, Parser, Query, QueryCursor
+from tree_sitter import Language, Node, Parser, Query, QueryCursor, QueryError
 
 from filesystem_retrieval.languages import LANGUAGES
 
 __all__ = ["Symbol", "symbols"]
+
+logger = logging.getLogger(__name__)
 
 MAX_NAME_CHARS = 100
 MAX_SYMBOLS = 20_000
@@ -102,7 +105,11 @@ def _grammar(name: str) -> tuple[Parser, Query] | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # some packages still hand over a plain pointer
         grammar = Language(getattr(package, language.function)())
-    return Parser(grammar), Query(grammar, language.query)
+    try:
+        return Parser(grammar), Query(grammar, language.query)
+    except QueryError as error:
+        logger.warning("%s has changed, so files in %s are cut as text: %s", language.package, name, error)
+        return None
 
 
 def _name(node: Node) -> Node | None:

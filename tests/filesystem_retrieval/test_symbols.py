@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from filesystem_retrieval.chunking import passages
-from filesystem_retrieval.languages import LANGUAGES
+from filesystem_retrieval.languages import LANGUAGES, Language
 from filesystem_retrieval.reading import Text, kind_of
 from filesystem_retrieval.symbols import symbols
 from usrland.errors import InvalidInput, NotFound
@@ -453,6 +453,15 @@ def test_every_passage_of_code_is_a_piece_of_the_file(language: str) -> None:
     assert [each for each in found if each.text not in source or len(each.text) > 800] == []
     assert "".join("".join(each.text.split()) for each in found) == "".join(source.split())
     assert any(each.heading for each in found)
+
+
+def test_a_grammar_whose_nodes_were_renamed_costs_the_symbols_and_not_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    renamed = Language(package="tree_sitter_python", extensions=".py", nodes="some_other_node")
+    monkeypatch.setattr("filesystem_retrieval.symbols.LANGUAGES", {"renamed": renamed})
+
+    assert symbols("def f(): pass", "renamed") == []
 
 
 def test_comments_and_decorators_above_a_definition_belong_to_it() -> None:
