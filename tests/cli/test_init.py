@@ -10,9 +10,12 @@ from typing import Any
 
 import pytest
 
+from usrland.audit.exporting import AuditTable
+from usrland.cli.findings import LIBRARY_TABLES
 from usrland.cli.init import CONNECTORS, SETTINGS, add_folders
+from usrland.cli.servers import installed_servers
 from usrland.errors import InvalidInput
-from usrland.identity import Profile
+from usrland.identity import OAuth, Profile
 from usrland.settings import ServerTable, Settings
 
 OWN = """\
@@ -96,6 +99,9 @@ def test_what_the_comments_suggest_is_valid(tmp_path: Path) -> None:
 
     assert settings.section("identity", Profile).subject == "ada"
     assert settings.section("server", ServerTable).allowed_hosts == ["usrland.internal"]
+    assert settings.section("oauth", OAuth).tenant_claim == "org"
+    assert settings.section("audit", AuditTable).checkpoints
+    assert settings.tables.keys() <= LIBRARY_TABLES | {server.name for server in installed_servers()}
     assert tomllib.loads(_uncommented(CONNECTORS)).keys() == {"crm", "tickets", "tasks"}
 
 
