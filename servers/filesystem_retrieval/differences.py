@@ -28,8 +28,8 @@ def is_text(content: bytes) -> bool:
 
 
 def line_counts(before: str, after: str) -> tuple[int, int]:
-    """How many lines came and how many went."""
-    old, new = Counter(before.split("\n")), Counter(after.split("\n"))
+    """How many lines came and how many went. What is empty has none."""
+    old, new = (Counter(text.removesuffix("\n").split("\n") if text else ()) for text in (before, after))
     return (new - old).total(), (old - new).total()
 
 

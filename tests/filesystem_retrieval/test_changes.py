@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from filesystem_retrieval.catalogue import MIGRATIONS
 from filesystem_retrieval.changes import Changes
+from filesystem_retrieval.differences import line_counts
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.reading import sha256_of
 from filesystem_retrieval.roots import Root
@@ -231,3 +232,17 @@ TestEverything.settings = settings(
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "counts"),
+    [
+        ("", "a\nb\n", (2, 0)),
+        ("a", "", (0, 1)),
+        ("a\n", "a", (0, 0)),
+        ("a\nb", "a\nc\nd", (2, 1)),
+        ("", "", (0, 0)),
+    ],
+)
+def test_lines_that_came_and_went_are_counted(before: str, after: str, counts: tuple[int, int]) -> None:
+    assert line_counts(before, after) == counts
