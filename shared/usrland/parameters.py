@@ -32,6 +32,8 @@ _DRY_RUN = {"type": "boolean", "description": "Only say what would happen."}
 _CONFIRM_TOKEN = {"type": "string", "description": "From a refused call, once a person agreed."}
 _CURSOR = {"type": "string"}
 _MAX_TOKENS = {"type": "integer"}
+_LARGEST = 2**63
+"""No database or file system counts further, and each of them would fail in a way of its own."""
 
 
 class Parameters:
@@ -84,6 +86,9 @@ class Parameters:
                 f"unknown argument {', '.join(map(repr, sorted(unknown)))} for {self.operation.name}.",
                 fix=_did_you_mean(unknown[0], [*known, *self.added]),
             )
+        for name, value in arguments.items():
+            if _too_large(value):
+                raise InvalidInput(f"{self.operation.name}: {name}: a whole number that does not fit 64 bits.")
         if self._model is None:
             return self._check_schema(arguments)
         try:
@@ -121,6 +126,18 @@ def _plain(problem: Any) -> str:
             return f"must be one of {problem.validator_value}"
         case _:
             return f"does not fit {problem.validator} {problem.validator_value!r}"
+
+
+def _too_large(value: Any) -> bool:
+    match value:
+        case int():
+            return not -_LARGEST <= value < _LARGEST
+        case dict():
+            return any(map(_too_large, value.values()))
+        case list():
+            return any(map(_too_large, value))
+        case _:
+            return False
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:

@@ -173,3 +173,17 @@ async def unannotated(name) -> Found:  # type: ignore[no-untyped-def]  # the mis
 def test_a_parameter_without_a_type_is_refused_at_declaration() -> None:
     with pytest.raises(TypeError, match="'name' has no annotation"):
         Parameters(Operation(call=unannotated, effect="read", scopes=READ))
+
+
+async def counted(numbers: list[int]) -> Found:
+    """Look."""
+    return Found(name="")
+
+
+def test_a_whole_number_beyond_64_bits_is_refused_wherever_it_stands() -> None:
+    parameters = Parameters(Operation(call=counted, effect="read", scopes=READ))
+
+    assert parameters.check({"numbers": [2**63 - 1, -(2**63)]}) == {"numbers": [2**63 - 1, -(2**63)]}
+    for number in (2**63, -(2**63) - 1, 10**30):
+        with pytest.raises(InvalidInput, match="numbers: a whole number that does not fit 64 bits"):
+            parameters.check({"numbers": [0, number]})
