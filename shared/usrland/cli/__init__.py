@@ -40,11 +40,11 @@ COMMANDS = {
 
 def main() -> None:
     """The console script."""
-    table = COMMANDS
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        table = {sys.argv[1]: COMMANDS[sys.argv[1]]}
-    else:
-        table = {entry.name: entry.value for entry in entry_points(group="usrland.commands")} | COMMANDS
+    others = {entry.name: entry.value for entry in entry_points(group="usrland.commands")}
+    table = COMMANDS | {name: where for name, where in others.items() if name not in COMMANDS}
+    asked = sys.argv[1] if len(sys.argv) > 1 else ""
+    if asked in table:
+        table = {asked: table[asked]}
     try:
         application(table.items())(prog_name="usrland")
     except UsrlandError as error:
