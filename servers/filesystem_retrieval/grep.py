@@ -50,7 +50,7 @@ async def grep(
     matcher = _matcher(pattern, regex=regex)
     selected = Glob(glob) if glob else None
     roots = library.visible(call.principal, root)
-    documents = {root.key: await library.catalogue.files(root.key) for root in roots}
+    documents = {key: await library.catalogue.files(key) for root in roots for key in root.keys}
     parsed = _Documents(library, documents)
     deadline = time.monotonic() + DEADLINE_SECONDS
 
@@ -74,10 +74,11 @@ class _Documents:
         self._files = files
 
     def text(self, root: Root, found: Found) -> str | None:
-        file = self._files[root.key].get(found.path)
+        key = root.key_of(found.path)
+        file = self._files[key].get(found.path)
         if file is None or file.state != "ok" or file.signature != found.signature:
             return None
-        content = anyio.from_thread.run(self._library.catalogue.content, root.key, file.content)
+        content = anyio.from_thread.run(self._library.catalogue.content, key, file.content)
         return content.text if content else None
 
 

@@ -186,7 +186,7 @@ class Indexer:
             await self._catalogue.distrust_index()
 
     async def _forget_roots(self) -> None:
-        for key in await self._catalogue.roots() - {root.key for root in self._roots}:
+        for key in await self._catalogue.roots() - {key for root in self._roots for key in root.keys}:
             now_ns = time.time_ns()
             files = await self._catalogue.files(key)
             await self._catalogue.forget_files(key, [_gone(file, now_ns) for file in files.values()])
@@ -204,38 +204,48 @@ class Indexer:
     async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
         begun_ns = time.time_ns()
         found = await anyio.to_thread.run_sync(_files_of, root)
-        known = await self._catalogue.files(root.key)
-        indexed = await self._catalogue.indexed(root.key)
+        for key, files in found.items():
+            await self._scan_key(root, key, files, scan, progress, begun_ns)
+
+    async def _scan_key(
+        self,
+        root: Root,
+        key: str,
+        found: Sequence[Found],
+        scan: Scan,
+        progress: Progress | None,
+        begun_ns: int,
+    ) -> None:
+        known = await self._catalogue.files(key)
+        indexed = await self._catalogue.indexed(key)
         changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
         for start in range(0, len(changed), BATCH_FILES):
-            await self._take(root, changed[start : start + BATCH_FILES], indexed, scan)
+            await self._take(root, key, changed[start : start + BATCH_FILES], indexed, scan)
             if progress is not None:
                 await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
-            to = await self._renamed(root, gone, known) if changed else {}
-            await self._catalogue.forget_files(
-                root.key, [_gone(file, begun_ns, to.get(file.path)) for file in gone]
-            )
+            to = await self._renamed(key, gone, known) if changed else {}
+            await self._catalogue.forget_files(key, [_gone(file, begun_ns, to.get(file.path)) for file in gone])
         scan.forgotten += len(gone)
         if changed or gone or not self._checked:
-            await self._settle(root.key)
+            await self._settle(key)
 
-    async def _renamed(self, root: Root, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+    async def _renamed(self, key: str, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
-        files = await self._catalogue.files(root.key)
+        files = await self._catalogue.files(key)
         new = [file for path, file in files.items() if path not in known and file.sha256]
         arrived = {file.sha256: file.path for file in new}
         found = {file.path: arrived[file.sha256] for file in gone if file.sha256 in arrived}
         others = [file for file in gone if file.path not in found and file.sha256]
         new = [file for file in new if file.path not in found.values()]
         if others and new and len(others) + len(new) <= MAX_FILES:
-            before, after = await self._contents(root, others), await self._contents(root, new)
+            before, after = await self._contents(key, others), await self._contents(key, new)
             found.update(await anyio.to_thread.run_sync(renames, before, after))
         return found
 
-    async def _contents(self, root: Root, files: Sequence[File]) -> Mapping[str, bytes]:
-        found = {file.path: await self._versions.content(root.key, file.sha256) for file in files}
+    async def _contents(self, key: str, files: Sequence[File]) -> Mapping[str, bytes]:
+        found = {file.path: await self._versions.content(key, file.sha256) for file in files}
         return {path: content for path, content in found.items() if content is not None}
 
     async def _settle(self, key: str) -> None:
@@ -258,7 +268,9 @@ class Indexer:
         await self._index.move_groups([group_of(key, content) for content in contents], scope_of(key, past=past))
         await self._catalogue.mark_past(key, contents, past=past)
 
-    async def _take(self, root: Root, files: Sequence[Found], indexed: dict[str, bool], scan: Scan) -> None:
+    async def _take(
+        self, root: Root, key: str, files: Sequence[Found], indexed: dict[str, bool], scan: Scan
+    ) -> None:
         batch: list[_Reading] = []
         for found in files:
             reading = await anyio.to_thread.run_sync(self._read, root, found, indexed)
@@ -269,13 +281,13 @@ class Indexer:
             batch.append(reading)
             size = sum(len(earlier.blob.data) for earlier in batch if earlier.blob is not None)
             if size >= BATCH_BYTES or sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
-                await self._bring_in(root, batch, indexed)
+                await self._bring_in(key, batch, indexed)
                 batch = []
             scan.read += 1
             scan.passages += len(reading.chunks)
-        await self._bring_in(root, batch, indexed)
+        await self._bring_in(key, batch, indexed)
 
-    async def _bring_in(self, root: Root, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
+    async def _bring_in(self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
         if not batch:
             return
         files = [reading.file for reading in batch]
@@ -283,19 +295,17 @@ class Indexer:
         chunks = [chunk for reading in batch for chunk in reading.chunks]
         blobs = [reading.blob for reading in batch if reading.blob is not None]
         await self._catalogue.begin(
-            root.key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
+            key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
         )
-        await self._index.upsert([_row(root.key, chunk) for chunk in chunks], embed=False)
+        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False)
         back = {file.content for file in files if indexed.get(file.content)}
-        await self._move(root.key, sorted(back), past=False)
+        await self._move(key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))
-        await self._catalogue.finish(
-            root.key, [content.content for content in contents], [file.path for file in files]
-        )
+        await self._catalogue.finish(key, [content.content for content in contents], [file.path for file in files])
 
     def _read(self, root: Root, found: Found, indexed: Mapping[str, bool]) -> _Reading:
         row = File(
-            root=root.key,
+            root=root.key_of(found.path),
             path=found.path,
             size=found.signature.size,
             mtime_ns=found.signature.mtime_ns,
@@ -448,8 +458,13 @@ async def _parsed(reading: _Reading) -> _Reading:
     return replace(reading, chunks=chunks, document=b"")
 
 
-def _files_of(root: Root) -> list[Found]:
-    return [found for found in root.walk() if not found.folder]
+def _files_of(root: Root) -> Mapping[str, Sequence[Found]]:
+    """The files of a root, by the key that each is kept under."""
+    files: dict[str, list[Found]] = {key: [] for key in root.keys}
+    for found in root.walk():
+        if not found.folder:
+            files[root.key_of(found.path)].append(found)
+    return files
 
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:

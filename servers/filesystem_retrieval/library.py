@@ -43,6 +43,11 @@ class Place:
     root: Root
     path: str
 
+    @property
+    def key(self) -> str:
+        """What is stored about it is kept under this. Raises `NotFound` where its label is withheld."""
+        return self.root.key_of(self.path)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
@@ -90,11 +95,12 @@ class Library:
         return cls(settings, table, embedder(table.embedding))
 
     def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
-        """The roots of the caller's tenant, or the one of that name.
+        """The roots of the caller's tenant, or the one of that name, as far as the caller holds their labels.
 
         Raises `InvalidInput` where there is none, saying how an operator adds one.
         """
-        roots = [root for root in self.roots if root.tenant == principal.tenant]
+        seen = (root.seen_by(principal) for root in self.roots)
+        roots = [root for root in seen if root is not None]
         if not roots:
             raise InvalidInput(
                 "no folder has been opened to this server yet.",
@@ -196,6 +202,8 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
             writable=root.writable,
             rules=rules,
             private=private,
+            label=root.label,
+            labels={label: compiled(patterns) for label, patterns in root.labels.items()},
         )
         for name, root in sorted(table.roots.items())
     ]

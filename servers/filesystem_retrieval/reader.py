@@ -137,14 +137,14 @@ async def list_files(
 
 async def _version_of(library: Library, raw: Raw) -> int | None:
     """The version that this is, where it has been cut already."""
-    last = await library.versions.last(raw.place.root.key, raw.place.path)
+    last = await library.versions.last(raw.place.key, raw.place.path)
     return last.id if last is not None and last.sha256 == raw.sha256 else None
 
 
 async def _raw_version(library: Library, call: Call, number: int, path: str, root: str | None) -> Raw:
     """The bytes of a version of this very path, so that nothing is read by its number alone."""
     for each in library.visible(call.principal, root):
-        version = await library.versions.get(each.key, number)
+        version = await library.versions.get(each.keys, number)
         if version is None or path not in (version.path, f"{each.name}/{version.path}"):
             continue
         if not version.sha256:
@@ -156,7 +156,7 @@ async def _raw_version(library: Library, call: Call, number: int, path: str, roo
 async def raw_version(library: Library, root: Root, version: Version) -> Raw:
     """The bytes of a version that may be read now."""
     hidden = await anyio.to_thread.run_sync(root.hides, version.path)
-    content = None if hidden else await library.versions.content(root.key, version.sha256)
+    content = None if hidden else await library.versions.content(version.root, version.sha256)
     if content is None:
         raise NotFound(f"the content of version {version.id} is not kept any more.")
     kind = kind_of(version.path, content[:SNIFF_BYTES])
@@ -186,7 +186,7 @@ async def text_of(library: Library, raw: Raw) -> Text:
     """What it says; of a document, as its parser said it before or says it now."""
     if raw.kind != "document":
         return Text(text=await anyio.to_thread.run_sync(decode, raw.content))
-    known = await library.catalogue.content(raw.place.root.key, content_key(raw.sha256, raw.kind))
+    known = await library.catalogue.content(raw.place.key, content_key(raw.sha256, raw.kind))
     if known is not None and known.text is not None:
         pages = [Page(number=number, first_line=line) for number, line in json.loads(known.pages or "[]")]
         return Text(text=known.text, pages=pages)

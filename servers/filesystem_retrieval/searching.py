@@ -25,6 +25,8 @@ __all__ = ["search"]
 SPARE = 3
 """Hits to look at for each one wanted, since some may turn out to be stale."""
 MAX_ALSO_AT = 3
+_LAST_NS = 2**63 - 1
+"""No database counts further; some moment of the year 2262."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +55,7 @@ async def search(
     limit: int,
 ) -> Found:
     """The best passages in the caller's roots. A file that changed or went since it was read yields none."""
-    roots = {each.key: each for each in library.visible(call.principal, root)}
+    roots = {key: each for each in library.visible(call.principal, root) for key in each.keys}
     selected = Glob(glob) if glob else None
     behind = await library.refresh()
     then = await _stood(library, roots, selected, as_of) if as_of is not None else None
@@ -85,9 +87,10 @@ async def _groups(library: Library, roots: Mapping[str, Root], glob: Glob) -> Co
 async def _stood(library: Library, roots: Mapping[str, Root], glob: Glob | None, as_of: datetime) -> _Then:
     if as_of.tzinfo is None:
         as_of = as_of.replace(tzinfo=UTC)
+    at_ns = min(max(int(as_of.timestamp() * 1e9), 0), _LAST_NS)
     found = {}
     for key, root in roots.items():
-        versions = await library.versions.as_of(key, int(as_of.timestamp() * 1e9))
+        versions = await library.versions.as_of(key, at_ns)
         chosen = [each for path, each in versions.items() if glob is None or glob.selects(path)]
         found[key] = await anyio.to_thread.run_sync(_not_hidden, root, chosen)
     return _Then(versions=found)
