@@ -92,6 +92,9 @@ class Chunk(SQLModel, table=True):
     first_line: int
     last_line: int
     page: int | None = None
+    sheet: str | None = None
+    first_row: int | None = None
+    last_row: int | None = None
     heading: str | None = None
     sha256: str
     text: str

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -165,13 +166,9 @@ def status(as_json: AsJson = False) -> None:
 
 def _call(operation: str, **arguments: Any) -> Mapping[str, Any]:
     """One call, through the path that a kernel's calls take."""
-    from usrland.cli.calling import calling
+    from usrland.cli.calling import call
 
-    async def work() -> Mapping[str, Any]:
-        async with calling(SERVER, Settings.load()) as caller:
-            return await caller.call(operation, **arguments)
-
-    return anyio.run(work)
+    return anyio.run(partial(call, SERVER, Settings.load(), operation, **arguments))
 
 
 def _all(operation: str, **arguments: Any) -> Sequence[Mapping[str, Any]]:

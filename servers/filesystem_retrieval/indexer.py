@@ -17,8 +17,9 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from filesystem_retrieval.answers import How
+from filesystem_retrieval.archives import is_archive, listing, members, read_members
 from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
 from filesystem_retrieval.chunking import embedded, passages
@@ -203,20 +205,21 @@ class Indexer:
 
     async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
         begun_ns = time.time_ns()
-        found = await anyio.to_thread.run_sync(_files_of, root)
+        known = {key: await self._catalogue.files(key) for key in root.keys}
+        found = await anyio.to_thread.run_sync(partial(_files_of, root, known, retry=not self._checked))
         for key, files in found.items():
-            await self._scan_key(root, key, files, scan, progress, begun_ns)
+            await self._scan_key(root, key, files, known[key], scan, progress, begun_ns)
 
     async def _scan_key(
         self,
         root: Root,
         key: str,
         found: Sequence[Found],
+        known: Mapping[str, File],
         scan: Scan,
         progress: Progress | None,
         begun_ns: int,
     ) -> None:
-        known = await self._catalogue.files(key)
         indexed = await self._catalogue.indexed(key)
         changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
         for start in range(0, len(changed), BATCH_FILES):
@@ -272,8 +275,12 @@ class Indexer:
         self, root: Root, key: str, files: Sequence[Found], indexed: dict[str, bool], scan: Scan
     ) -> None:
         batch: list[_Reading] = []
-        for found in files:
-            reading = await anyio.to_thread.run_sync(self._read, root, found, indexed)
+        unpacked: dict[str, bytes] = {}
+        for place, found in enumerate(files):
+            if found.archive is not None and found.path not in unpacked:
+                unpacked = await anyio.to_thread.run_sync(_unpacked, root, files[place:])
+            content = unpacked.pop(found.path, None)
+            reading = await anyio.to_thread.run_sync(self._read, root, found, content, indexed)
             if reading.document:
                 reading = await _parsed(reading)
             if reading.content is not None:
@@ -303,7 +310,8 @@ class Indexer:
         indexed.update(dict.fromkeys(back, False))
         await self._catalogue.finish(key, [content.content for content in contents], [file.path for file in files])
 
-    def _read(self, root: Root, found: Found, indexed: Mapping[str, bool]) -> _Reading:
+    def _read(self, root: Root, found: Found, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        """Read a file, or take the content of a member of an archive."""
         row = File(
             root=root.key_of(found.path),
             path=found.path,
@@ -315,7 +323,10 @@ class Indexer:
             kind="text",
         )
         try:
+            if found.archive is not None:
+                return self._member(row, content, indexed)
             with root.open_found(found) as file:
+                row.reason = found.problem
                 return self._read_open(row, file, indexed)
         except NotFound:
             row.reason = "it cannot be opened"
@@ -332,13 +343,32 @@ class Indexer:
         )
         kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
         row.kind = kind
-        if kind == "binary":  # listed, and never read further
+        if kind in ("binary", "archive"):  # listed, and never read further
+            row.state = "failed" if row.reason else "ok"
+            return _Reading(file=row)
+        return self._filled(row, read_all(file.fd, self._limit(kind)), indexed)
+
+    def _limit(self, kind: Kind) -> int:
+        return self._limits["document" if kind == "document" else "text"]
+
+    def _member(self, row: File, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        if content is None:
+            row.reason = "it is damaged"
+            return _Reading(file=row)
+        row.kind = kind_of(row.path, content[:SNIFF_BYTES])
+        if row.kind == "archive":
+            row.reason = "an archive in an archive is not unpacked"
+            return _Reading(file=row)
+        if row.kind == "binary":
             row.state = "ok"
             return _Reading(file=row)
-        limit = self._limits["document" if kind == "document" else "text"]
-        data = read_all(file.fd, limit)
+        return self._filled(row, content if len(content) <= self._limit(row.kind) else None, indexed)
+
+    def _filled(self, row: File, data: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        """What it holds, where that is not too much and is new."""
+        kind = row.kind
         if data is None:
-            row.reason = f"it is larger than {limit} bytes"
+            row.reason = f"it is larger than {self._limit(kind)} bytes"
             return _Reading(file=row)
         row.sha256 = sha256_of(data)
         row.content = content_key(row.sha256, kind)
@@ -436,6 +466,9 @@ def _chunks(content: Content, text: Text, kind: Kind) -> list[Chunk]:
             first_line=passage.first_line,
             last_line=passage.last_line,
             page=passage.page,
+            sheet=passage.sheet,
+            first_row=passage.first_row,
+            last_row=passage.last_row,
             heading=passage.heading,
             sha256=passage.sha256,
             text=passage.text,
@@ -453,18 +486,61 @@ async def _parsed(reading: _Reading) -> _Reading:
         reading.file.state, reading.file.reason, reading.file.content = "failed", str(error), ""
         return _Reading(file=reading.file, blob=reading.blob)
     content.text = text.text
-    content.pages = json.dumps([[page.number, page.first_line] for page in text.pages])
+    content.pages = json.dumps([[page.number, page.first_line, page.sheet] for page in text.pages])
     chunks = await anyio.to_thread.run_sync(_chunks, content, text, "document")
     return replace(reading, chunks=chunks, document=b"")
 
 
-def _files_of(root: Root) -> Mapping[str, Sequence[Found]]:
-    """The files of a root, by the key that each is kept under."""
+def _files_of(
+    root: Root, known: Mapping[str, Mapping[str, File]], *, retry: bool
+) -> Mapping[str, Sequence[Found]]:
+    """The files of a root and those in its archives, by the key that each is kept under."""
     files: dict[str, list[Found]] = {key: [] for key in root.keys}
+    inside: dict[str, list[File]] = {}
+    for row in (row for rows in known.values() for row in rows.values()):
+        for end, letter in enumerate(row.path):
+            if letter == "/" and is_archive(row.path[:end]):
+                inside.setdefault(row.path[:end], []).append(row)
     for found in root.walk():
-        if not found.folder:
-            files[root.key_of(found.path)].append(found)
+        if found.folder:
+            continue
+        key = root.key_of(found.path)
+        files[key].append(found)
+        if not is_archive(found.path):
+            continue
+        if not _differs(found, known[key].get(found.path), retry=retry):
+            for row in inside.get(found.path, ()):
+                member = replace(found, path=row.path, archive=found.path)
+                files[row.root].append(member)
+            continue
+        problem, there = _looked_over(root, found)
+        files[key][-1] = replace(found, problem=problem)
+        for member in there:
+            files[root.key_of(member.path)].append(member)
     return files
+
+
+def _looked_over(root: Root, archive: Found) -> tuple[str | None, Sequence[Found]]:
+    there = members(root, archive)
+    with suppress(NotFound), root.open_found(archive) as file:
+        return listing(file).problem, there
+    return None, []
+
+
+def _unpacked(root: Root, files: Sequence[Found]) -> dict[str, bytes]:
+    """The contents of the first of these members, and of those after it in the same archive, as far as they are
+    not too many."""
+    archive, size = files[0].archive, 0
+    names: list[str] = []
+    assert archive is not None
+    for found in files:
+        if found.archive != archive or (names and size + (found.size or 0) > BATCH_BYTES):
+            break
+        names.append(found.path.removeprefix(f"{archive}/"))
+        size += found.size or 0
+    with suppress(NotFound), root.open(archive) as file:
+        return {f"{archive}/{name}": content for name, content in read_members(file, names).items()}
+    return {}
 
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:

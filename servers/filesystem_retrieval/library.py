@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
+from filesystem_retrieval.archives import listing, opened_member
 from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
@@ -210,8 +211,11 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
 
 
 def _is_there(place: Place, *, folder: bool) -> bool:
-    try:
-        with place.root.open(place.path, folder=folder):
-            return True
-    except NotFound:
-        return False
+    with suppress(NotFound), place.root.open(place.path, folder=folder):
+        return True
+    with suppress(NotFound), opened_member(place.root, place.path) as member:
+        names = listing(member.archive).sizes
+        if folder:
+            return not member.name or any(name.startswith(f"{member.name}/") for name in names)
+        return member.name in names
+    return False

@@ -35,7 +35,14 @@ class Found:
 
     path: str
     signature: Signature
+    """Of a member of an archive: the archive's."""
     folder: bool = False
+    archive: str | None = None
+    """The path of the archive that it is in."""
+    size: int | None = None
+    """Of a member of an archive."""
+    problem: str | None = None
+    """Why an archive is not read, or not all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
+from filesystem_retrieval.archives import opened_member, read_members
 from filesystem_retrieval.catalogue import Chunk, File
 from filesystem_retrieval.indexer import beside, group_of, key_of, scope_of
 from filesystem_retrieval.library import Library
@@ -141,7 +143,16 @@ def _is_fresh(root: Root, file: File) -> bool:
             content = read_all(now.fd, file.size)
             return content is not None and sha256_of(content) == file.sha256
     except NotFound:
-        return False
+        return _is_fresh_member(root, file)
+
+
+def _is_fresh_member(root: Root, file: File) -> bool:
+    with suppress(NotFound), opened_member(root, file.path) as member:
+        if file.is_like(member.archive.signature):
+            return True
+        content = read_members(member.archive, [member.name]).get(member.name)
+        return content is not None and sha256_of(content) == file.sha256
+    return False
 
 
 def _passage(root: Root, chunk: Chunk, holders: Sequence[File] | Sequence[Version], hit: Hit) -> Passage:
@@ -153,6 +164,9 @@ def _passage(root: Root, chunk: Chunk, holders: Sequence[File] | Sequence[Versio
         first_line=chunk.first_line,
         last_line=chunk.last_line,
         page=chunk.page,
+        sheet=chunk.sheet,
+        first_row=chunk.first_row,
+        last_row=chunk.last_row,
         heading=chunk.heading,
         sha256=chunk.sha256,
         also_at=[file.path for file in holders[1 : 1 + MAX_ALSO_AT]] or None,

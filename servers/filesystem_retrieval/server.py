@@ -77,7 +77,9 @@ class Tools:
         root: Root = None,
         first_line: Annotated[int | None, Field(ge=1)] = None,
         last_line: Annotated[int | None, Field(ge=1)] = None,
-        page: Annotated[int | None, Field(ge=1, description="Of a PDF, instead of lines.")] = None,
+        page: Annotated[
+            int | None, Field(ge=1, description="Of a PDF, or slide or sheet, instead of lines.")
+        ] = None,
         symbol: Annotated[
             str | None, Field(description="A definition or heading from fs_outline, instead of lines.")
         ] = None,

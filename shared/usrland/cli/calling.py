@@ -10,12 +10,13 @@ from typing import Any
 from usrland.call import CallPath
 from usrland.cli.servers import pick_servers
 from usrland.connector import Service
+from usrland.errors import UsrlandError
 from usrland.identity import local_principal
 from usrland.ledger import Ledger
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 
-__all__ = ["Caller", "calling"]
+__all__ = ["Caller", "call", "calling"]
 
 MOST_TOKENS = 25_000
 
@@ -44,3 +45,13 @@ async def calling(server: str, settings: Settings) -> AsyncIterator[Caller]:
     async with ledger.writing():
         path = CallPath(service.operations, ledger)
         yield Caller(service=service, principal=local_principal(settings), path=path)
+
+
+async def call(server: str, settings: Settings, operation: str, **arguments: Any) -> Mapping[str, Any]:
+    """One call. A refusal is raised as it is, and not in a group."""
+    async with calling(server, settings) as caller:
+        try:
+            return await caller.call(operation, **arguments)
+        except UsrlandError as error:
+            refusal = error
+    raise refusal
