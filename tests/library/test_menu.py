@@ -275,7 +275,7 @@ async def test_an_operation_can_ask_the_person_and_is_done_once(
     asked: list[ElicitRequestParams] = []
 
     async def answer(context: Any, params: ElicitRequestParams) -> ElicitResult:
-        await anyio.sleep(0.4)  # two of these are longer than the operation may take
+        await anyio.sleep(0.7)  # longer than the operation may take
         reply = replies[len(asked)]
         asked.append(params)
         return ElicitResult(action="accept" if reply else "decline", content=reply)
