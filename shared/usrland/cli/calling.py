@@ -41,6 +41,9 @@ async def calling(server: str, settings: Settings) -> AsyncIterator[Caller]:
     (found,) = pick_servers([server])
     service = found.load(settings)
     ledger = Ledger.open(Ledger.url(settings, server), chain=server, key=settings.key("calls"))
-    async with ledger.writing():
-        path = CallPath(service.operations, ledger)
-        yield Caller(service=service, principal=local_principal(settings), path=path)
+    try:
+        async with ledger.writing():
+            path = CallPath(service.operations, ledger)
+            yield Caller(service=service, principal=local_principal(settings), path=path)
+    except ExceptionGroup as group:  # a task group wraps what left it; a person is told the one thing that failed
+        raise group.exceptions[0] from None
