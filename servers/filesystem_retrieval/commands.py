@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -166,9 +165,13 @@ def status(as_json: AsJson = False) -> None:
 
 def _call(operation: str, **arguments: Any) -> Mapping[str, Any]:
     """One call, through the path that a kernel's calls take."""
-    from usrland.cli.calling import call
+    from usrland.cli.calling import calling
 
-    return anyio.run(partial(call, SERVER, Settings.load(), operation, **arguments))
+    async def work() -> Mapping[str, Any]:
+        async with calling(SERVER, Settings.load()) as caller:
+            return await caller.call(operation, **arguments)
+
+    return anyio.run(work)
 
 
 def _all(operation: str, **arguments: Any) -> Sequence[Mapping[str, Any]]:

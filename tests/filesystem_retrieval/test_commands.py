@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
-from usrland.cli import COMMANDS, application
+from usrland.cli import application
 from usrland.errors import Denied, UsrlandError
 
 Run = Callable[..., Any]
@@ -32,11 +31,9 @@ def folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     monkeypatch.setenv("USRLAND_HOME", str(tmp_path / "home"))
-    ours = {entry.name: entry.value for entry in entry_points(group="usrland.commands")}
-    command = application((COMMANDS | ours).items())
 
     def call(*arguments: str, text: str | None = None, exit_code: int = 0) -> str:
-        done = CliRunner().invoke(command, arguments, input=text)
+        done = CliRunner().invoke(application(arguments[:1]), arguments, input=text)
         if isinstance(done.exception, UsrlandError):
             raise done.exception
         assert done.exit_code == exit_code, (done.output, done.exception)

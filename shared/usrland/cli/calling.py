@@ -10,13 +10,12 @@ from typing import Any
 from usrland.call import CallPath
 from usrland.cli.servers import pick_servers
 from usrland.connector import Service
-from usrland.errors import UsrlandError
 from usrland.identity import local_principal
 from usrland.ledger import Ledger
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 
-__all__ = ["Caller", "call", "calling"]
+__all__ = ["Caller", "calling"]
 
 MOST_TOKENS = 25_000
 
@@ -42,16 +41,9 @@ async def calling(server: str, settings: Settings) -> AsyncIterator[Caller]:
     (found,) = pick_servers([server])
     service = found.load(settings)
     ledger = Ledger.open(Ledger.url(settings, server), chain=server, key=settings.key("calls"))
-    async with ledger.writing():
-        path = CallPath(service.operations, ledger)
-        yield Caller(service=service, principal=local_principal(settings), path=path)
-
-
-async def call(server: str, settings: Settings, operation: str, **arguments: Any) -> Mapping[str, Any]:
-    """One call. A refusal is raised as it is, and not in a group."""
-    async with calling(server, settings) as caller:
-        try:
-            return await caller.call(operation, **arguments)
-        except UsrlandError as error:
-            refusal = error
-    raise refusal
+    try:
+        async with ledger.writing():
+            path = CallPath(service.operations, ledger)
+            yield Caller(service=service, principal=local_principal(settings), path=path)
+    except ExceptionGroup as group:  # a task group wraps what left it; a person is told the one thing that failed
+        raise group.exceptions[0] from None
