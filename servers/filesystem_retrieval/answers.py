@@ -42,6 +42,8 @@ class Passage(Citation):
     also_at: list[str] | None = Field(default=None, description="Other paths in this root with the same content.")
     confidence: float = Field(description="0..1, comparable across queries.")
     score: float = Field(description="Orders this answer only.")
+    others: int | None = Field(default=None, description="Other good passages of this file, by_document.")
+    why: str | None = None
     text: str
 
 

@@ -72,7 +72,11 @@ class Root:
     @property
     def keys(self) -> Sequence[str]:
         """What everything stored about this root is kept under: one key for each label, and one for the rest."""
-        return [self._key(label) for label in (None, *self.labels) if label not in self.withheld]
+        return list(self.keys_by_label.values())
+
+    @property
+    def keys_by_label(self) -> Mapping[str | None, str]:
+        return {label: self._key(label) for label in (None, *self.labels) if label not in self.withheld}
 
     def key_of(self, path: str) -> str:
         """The key for what stands at a path. Raises `NotFound` where its label is withheld."""
