@@ -240,11 +240,13 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> httpx.Request:
+        from usrland.http import request as made
+
         auth = self.config.auth
-        request = self.http.build_request(
+        request = made(
             method,
             url,
-            params=[*query, *(auth.query() if auth else [])] or None,
+            query=[*query, *(auth.query() if auth else [])],
             # ours last: no argument can replace the credentials
             headers={"accept": "application/json", **(headers or {}), **(auth.headers() if auth else {})},
             content=content,
