@@ -28,7 +28,7 @@ import httpx
 from usrland.errors import Denied, InvalidInput, Timeout, Unavailable, UsrlandError
 from usrland.exchange import Broken, Exchange, Origin, Reply, Unreached
 
-__all__ = ["Tls", "client", "refusal", "request"]
+__all__ = ["Tls", "client", "refusal", "request", "without"]
 
 TOTAL_SECONDS = 30.0
 MAX_ANSWER_BYTES = 8 * 1024 * 1024
@@ -84,6 +84,16 @@ def request(
     """A request that carries exactly this: no cookie that an answer to somebody else has left in the client."""
     return httpx.Request(
         method, url, params=list(query) or None, headers={**_OWN_HEADERS, **headers}, content=content
+    )
+
+
+def without(response: httpx.Response, secret: str) -> httpx.Response:
+    """The same answer with a secret that it repeats blotted out."""
+    return httpx.Response(
+        response.status_code,
+        headers=[(name, value) for name, value in response.headers.raw if name.lower() != b"content-length"],
+        content=response.content.replace(secret.encode(), b"[redacted]"),
+        request=response.request,
     )
 
 
