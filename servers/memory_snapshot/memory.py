@@ -6,7 +6,7 @@ SQLAlchemy is loaded, and must not stop answering while it loads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -48,9 +48,11 @@ from usrland import Call, InvalidInput, Page, Preview, Principal
 from usrland.database import Database
 
 if TYPE_CHECKING:
+    from memory_snapshot.anchors import Anchors
     from memory_snapshot.forget import Wish
     from memory_snapshot.store import Store
     from memory_snapshot.verify import Verification
+    from usrland.audit import Checkpoint
 
 __all__ = ["Memory"]
 
@@ -73,6 +75,7 @@ class Memory:
         kernel: KernelProfile,
         transfers: Path,
         secrets: Policy = "refuse",
+        anchors: Callable[[], Anchors] | None = None,
     ) -> None:
         self._database = database
         self._index_folder = index_folder
@@ -80,6 +83,7 @@ class Memory:
         self._kernel = kernel
         self._transfers = transfers
         self._secrets: Policy = secrets
+        self._anchors = anchors
         self._opening = anyio.Lock()
         self._store: Store | None = None
 
@@ -398,12 +402,6 @@ class Memory:
         status = await store.status(call.principal, self._kernel)
         return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
 
-    async def _import(self, call: Call, path: str, *, dry_run: bool) -> Transferred:
-        store = await self.store()
-        return await store.import_(
-            call.principal, self._transfers, name=path, policy=self._secrets, dry_run=dry_run
-        )
-
     async def memory_status(
         self,
         call: Call,
@@ -416,9 +414,9 @@ class Memory:
             return status
         return status.model_copy(update={"problems": (await store.verify(call.principal)).problems[:20]})
 
-    async def verify(self, principal: Principal) -> Verification:
-        """Recompute every hash of the principal's space."""
-        return await (await self.store()).verify(principal)
+    async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> Verification:
+        """Recompute every hash of the principal's space, and compare with heads that were kept from before."""
+        return await (await self.store()).verify(principal, heads)
 
     async def rebuild_index(self) -> None:
         """Throw the search index away and make it anew; recalls go on meanwhile."""
@@ -435,7 +433,8 @@ class Memory:
         self._database.open()
         from memory_snapshot.store import Store
 
-        return Store(self._database, self._index_folder, self._embedding)
+        anchors = self._anchors() if self._anchors else None
+        return Store(self._database, self._index_folder, self._embedding, anchors)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -7,6 +7,7 @@ from typing import Any
 from sqlmodel import Session, col, func, select
 
 from memory_snapshot import journal
+from memory_snapshot.anchors import Anchors
 from memory_snapshot.canonical import NO_HASH
 from memory_snapshot.feeding import position
 from memory_snapshot.journal import MAIN
@@ -25,7 +26,13 @@ _COUNTS = ("newer", "items", "tokens", "snapshots", "versions", "erased", "event
 
 
 def status(
-    session: Session, states: States, principal: Principal, *, index_name: str | None, kernel: KernelProfile
+    session: Session,
+    states: States,
+    principal: Principal,
+    *,
+    index_name: str | None,
+    kernel: KernelProfile,
+    anchors: Anchors | None,
 ) -> Status:
     """The principal's space."""
     space = journal.find_space(session, principal)
@@ -39,6 +46,7 @@ def status(
         return Status(branch=MAIN, branches=1, journal=NO_HASH, **nothing, **figures)
     state = find_state(session, states, space.id, principal, HEAD)
     last = journal.last_event(session, space.id)
+    problem = anchors.problem(space, last) if anchors else None
     versions = _count(session, select(func.count()).where(ItemVersion.space_id == space.id))
     snapshots = _count(session, select(func.count()).where(Snapshot.space_id == space.id))
     said = _count(
@@ -62,6 +70,7 @@ def status(
         events=last.seq if last else 0,
         journal=last.hash if last else NO_HASH,
         indexed=position(session, index_name, space.id),
+        problems=[problem] if problem else None,
         **figures,
     )
 

@@ -29,6 +29,7 @@ from memory_snapshot import (
     transfer,
     verify,
 )
+from memory_snapshot.anchors import Anchors
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft, draft
 from memory_snapshot.hygiene import Policy
@@ -37,6 +38,7 @@ from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
 from memory_snapshot.state import States
+from memory_snapshot.tables import Event, Space
 from memory_snapshot.wire import (
     Branches,
     Compacted,
@@ -53,6 +55,7 @@ from memory_snapshot.wire import (
     Transferred,
 )
 from usrland import Page, Preview, Principal, Unavailable
+from usrland.audit import Checkpoint
 from usrland.database import Database
 from usrland.embedding import embedder
 
@@ -68,8 +71,11 @@ NOTHING = "Nothing relevant is remembered."
 class Store:
     """Made after the database was opened. Every call names the principal, whose space bounds it."""
 
-    def __init__(self, database: Database, index_folder: Path, embedding: str) -> None:
+    def __init__(
+        self, database: Database, index_folder: Path, embedding: str, anchors: Anchors | None = None
+    ) -> None:
         self._database = database
+        self._anchors = anchors
         self._states = States()
         self.index = Index(index_folder, database, embedder(embedding))
 
@@ -211,18 +217,55 @@ class Store:
         return await self._write(transfer.carry_in, principal, carried=found, path=name, dry_run=dry_run)
 
     async def status(self, principal: Principal, kernel: KernelProfile) -> Status:
-        return await self._read(status.status, principal, index_name=self.index.name, kernel=kernel)
+        return await self._read(
+            status.status, principal, index_name=self.index.name, kernel=kernel, anchors=self._anchors
+        )
 
-    async def verify(self, principal: Principal) -> verify.Verification:
-        return await self._database.read(partial(verify.verify, principal=principal))
+    async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> verify.Verification:
+        """`heads` were signed before and kept elsewhere."""
+        return await self._database.read(
+            partial(verify.verify, principal=principal, anchors=self._anchors, heads=heads)
+        )
+
+    async def head(self, principal: Principal) -> tuple[Space, Event] | None:
+        """The newest event of the principal's journal."""
+        return await self._database.read(partial(_head, principal=principal))
 
     async def _read(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
         return await self._database.read(partial(work, states=self._states, principal=principal, **arguments))
 
     async def _write(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
-        done = await self._database.write(partial(work, states=self._states, principal=principal, **arguments))
+        work = partial(work, states=self._states, principal=principal, **arguments)
+        if self._anchors is None:
+            done = await self._database.write(work)
+        else:
+            done, space, last = await self._database.write(partial(_anchored, self._anchors, work, principal))
+            if last is not None:
+                await anyio.to_thread.run_sync(self._anchors.keep, space, last)
         self.index.wake()
         return done
+
+
+def _anchored(
+    anchors: Anchors, work: Callable[[Session], ResultT], principal: Principal, session: Session
+) -> tuple[ResultT, Space, Event | None]:
+    """Do the work between two heads; the event that is the new one, where there is one."""
+    space = journal.lock_space(session, principal)
+    assert space.id is not None
+    before = journal.last_event(session, space.id)
+    anchors.check(space, before)
+    done = work(session)
+    after = journal.last_event(session, space.id)
+    if after is None or (before is not None and before.seq == after.seq):
+        return done, space, None
+    anchors.promise(space, before, after)
+    return done, space, after
+
+
+def _head(session: Session, *, principal: Principal) -> tuple[Space, Event] | None:
+    space = journal.find_space(session, principal)
+    last = None if space is None or space.id is None else journal.last_event(session, space.id)
+    return None if space is None or last is None else (space, last)
 
 
 def _load(session: Session, *, principal: Principal, oids: Sequence[str]) -> dict[str, Remembrance]:
