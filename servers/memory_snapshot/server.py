@@ -44,6 +44,10 @@ class MemorySettings(BaseModel):
     """The folder that files are carried through. Default: `transfer` beside the database."""
     secrets: Policy = "refuse"
     """What to do with an item that holds what looks like a credential."""
+    quota_items: int = Field(default=100_000, gt=0)
+    """That stand on one branch of a space."""
+    quota_tokens: int = Field(default=50_000_000, gt=0)
+    """Of all that a space keeps, old versions included."""
     anchor: str = ""
     """A folder for the signed heads of the journals, on another disk or host than the database. All servers on
     one database need the same one. Default: none are kept."""
@@ -65,6 +69,7 @@ def service(settings: Settings) -> Service:
         Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
         table.secrets,
         partial(_anchors, settings, Path(table.anchor).expanduser()) if table.anchor else None,
+        (table.quota_items, table.quota_tokens),
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(

@@ -27,6 +27,7 @@ from memory_snapshot import (
     snapshots,
     status,
     transfer,
+    usage,
     verify,
 )
 from memory_snapshot.anchors import Anchors
@@ -37,6 +38,7 @@ from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
+from memory_snapshot.said import Said
 from memory_snapshot.state import States
 from memory_snapshot.tables import Event, Space
 from memory_snapshot.wire import (
@@ -72,11 +74,16 @@ class Store:
     """Made after the database was opened. Every call names the principal, whose space bounds it."""
 
     def __init__(
-        self, database: Database, index_folder: Path, embedding: str, anchors: Anchors | None = None
+        self,
+        database: Database,
+        index_folder: Path,
+        embedding: str,
+        anchors: Anchors | None = None,
+        quota: usage.Quota | None = None,
     ) -> None:
         self._database = database
         self._anchors = anchors
-        self._states = States()
+        self._states = States(quota)
         self.index = Index(index_folder, database, embedder(embedding))
 
     async def remember(
@@ -91,7 +98,7 @@ class Store:
         principal: Principal,
         items: Sequence[Draft],
         *,
-        message: str,
+        message: Said,
         reason: str,
         pin: bool,
         branch: str | None,
@@ -116,7 +123,7 @@ class Store:
     ) -> Page[RecallHit]:
         found = await self.find(principal, query, asked)
         chosen = list(found.hits)[:limit]
-        items = await self._database.read(partial(_load, principal=principal, oids=chosen[offset:]))
+        items = await self._read(_load, principal, oids=chosen[offset:])
         return Page(
             items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
             total=len(chosen),
@@ -227,6 +234,15 @@ class Store:
             partial(verify.verify, principal=principal, anchors=self._anchors, heads=heads)
         )
 
+    async def count(self, principal: Principal, name: str) -> None:
+        """Add to a tally of the principal's space."""
+        await self._write(_count, principal, name=name)
+
+    async def settle(self) -> None:
+        """Write down what was returned; for whoever stops using the store."""
+        if self._states.returns:
+            await self._database.write(self._states.returns.write_all)
+
     async def head(self, principal: Principal) -> tuple[Space, Event] | None:
         """The newest event of the principal's journal."""
         return await self._database.read(partial(_head, principal=principal))
@@ -268,9 +284,21 @@ def _head(session: Session, *, principal: Principal) -> tuple[Space, Event] | No
     return None if space is None or last is None else (space, last)
 
 
-def _load(session: Session, *, principal: Principal, oids: Sequence[str]) -> dict[str, Remembrance]:
+def _load(
+    session: Session, *, states: States, principal: Principal, oids: Sequence[str]
+) -> dict[str, Remembrance]:
     space = journal.find_space(session, principal)
-    return {} if space is None or space.id is None else load(session, space.id, oids)
+    if space is None or space.id is None:
+        return {}
+    found = load(session, space.id, oids)
+    states.returns.note(space.id, [item.item_id for item in found.values()])
+    return found
+
+
+def _count(session: Session, *, states: States, principal: Principal, name: str) -> None:
+    space = journal.lock_space(session, principal)
+    assert space.id is not None
+    usage.count(session, space.id, name)
 
 
 def _write_files(path: Path, files: Mapping[str, bytes]) -> None:
