@@ -27,7 +27,7 @@ from usrland.audit import Checkpoint, Signer, VerifyingKey, opened
 if TYPE_CHECKING:
     from memory_snapshot.tables import Event, Space
 
-__all__ = ["Anchors", "chain_name", "differing"]
+__all__ = ["Anchors", "chain_name", "differing", "signed_head"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +38,11 @@ _LOCK_SECONDS = 30
 def chain_name(space: Space) -> str:
     """What the head of this space is signed as."""
     return f"memory-snapshot~{quote(space.tenant, safe='')}~{quote(space.name, safe='')}"
+
+
+def signed_head(seed: bytes, space: Space, event: Event) -> str:
+    """The newest event of a journal, for whoever keeps it somewhere else."""
+    return Signer(seed).note(chain_name(space), event.seq, bytes.fromhex(event.hash))
 
 
 def differing(head: Checkpoint, event: Event | None) -> bool:

@@ -453,7 +453,7 @@ class Memory:
             return self._store
 
     def _open(self) -> Store:
-        self._database.open()
+        self._database.read_now(lambda session: None)  # opens it, or says why it cannot be
         from memory_snapshot.store import Store
         from memory_snapshot.usage import Quota
 

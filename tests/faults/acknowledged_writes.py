@@ -7,8 +7,8 @@ With `--postgresql` each run is in a schema of its own, dropped afterwards.
 
 Each run starts four `memory-snapshot` processes over stdio on one home. Every client has all its writes in
 flight at once; after a random number of answers its server is killed with SIGKILL, a new one is started, and what
-was not acknowledged is sent again under the same idempotency key. At the end a new server must list every item
-that was acknowledged, none of them twice, and the journal must verify.
+was not acknowledged is sent again, under a new idempotency key: the outcome of the old one is unknown. At the end
+a new server must list every item that was acknowledged, none of them twice, and the journal must verify.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ async def _one_life(home: Path, number: int, waiting: list[str], chance: random.
     async def write(text: str) -> None:
         nonlocal answers_to_live
         tally.sent += 1
-        arguments = {"items": [{"text": text}], "idempotency_key": text}
+        arguments = {"items": [{"text": text}], "idempotency_key": f"{text}, life {tally.kills}"}
         result = await client.call_tool("memory_remember", arguments)
         if not result.is_error:
             tally.acknowledged.append(text)
