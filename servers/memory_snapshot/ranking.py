@@ -10,11 +10,11 @@ fusion on conversations it was not chosen on (the figures are in tests/benchmark
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from memory_snapshot.words import Counted, asked, asks_when, bm25, counted, tells_when
+from memory_snapshot.words import Asked, Counted, asks_when, bm25, tells_when
 
 __all__ = ["Candidate", "rank"]
 
@@ -59,10 +59,13 @@ def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) 
     for candidate in sorted(candidates, key=lambda candidate: candidate.order):
         sessions.setdefault(candidate.session, []).append(candidate)
     names = {name for said in candidates if said.speaker for name in said.speaker.lower().split()}
-    wanted = asked(query, names)
-    whole = {said.oid: counted(f"{said.text} {said.date}", wanted) for said in candidates}
-    scores = _smoothed(_legs(candidates, sessions, whole, wanted, complete), sessions.values())
-    prior = _prior(scores, sessions, whole, wanted)
+    asked = Asked(query, names)
+    openings = {said.oid: asked.count(said.text[:NEAR_CHARS]) for said in candidates}
+    whole = {
+        said.oid: openings[said.oid] + asked.count(f"{said.text[NEAR_CHARS:]} {said.date}") for said in candidates
+    }
+    scores = _smoothed(_legs(candidates, sessions, whole, openings, complete), sessions.values())
+    prior = _prior(scores, sessions, whole)
     named, timely = _named(query), asks_when(query)
     for said in candidates:
         score = scores[said.oid] + prior[said.session]
@@ -78,11 +81,11 @@ def _legs(
     candidates: Sequence[Candidate],
     sessions: Mapping[str, Sequence[Candidate]],
     whole: Mapping[str, Counted],
-    wanted: Collection[str],
+    openings: Mapping[str, Counted],
     complete: bool,
 ) -> dict[str, float]:
-    words = _words(whole, wanted)
-    near_words = _words(_windows(whole, candidates, sessions.values(), wanted), wanted)
+    words = _words(whole)
+    near_words = _words(_windows(whole, openings, sessions.values()))
     meaning = _filled({said.oid: said.meaning for said in candidates}, words, complete)
     near_meaning = _filled({said.oid: said.near_meaning for said in candidates}, near_words, complete)
     scores = {
@@ -99,29 +102,22 @@ def _legs(
 
 
 def _prior(
-    scores: Mapping[str, float],
-    sessions: Mapping[str, Sequence[Candidate]],
-    whole: Mapping[str, Counted],
-    wanted: Collection[str],
+    scores: Mapping[str, float], sessions: Mapping[str, Sequence[Candidate]], whole: Mapping[str, Counted]
 ) -> dict[str, float]:
     """What a session adds to all that was said in it; nothing where there is only one."""
     if len(sessions) < 2:
         return dict.fromkeys(sessions, 0.0)
     best = _spread({session: max(scores[said.oid] for said in line) for session, line in sessions.items()})
     words = _words(
-        {session: sum((whole[said.oid] for said in line), Counted()) for session, line in sessions.items()}, wanted
+        {session: sum((whole[said.oid] for said in line), Counted()) for session, line in sessions.items()}
     )
     return {session: SESSION * best[session] + SESSION_WORDS * words[session] for session in sessions}
 
 
 def _windows(
-    whole: Mapping[str, Counted],
-    candidates: Iterable[Candidate],
-    sessions: Iterable[Sequence[Candidate]],
-    wanted: Collection[str],
+    whole: Mapping[str, Counted], openings: Mapping[str, Counted], sessions: Iterable[Sequence[Candidate]]
 ) -> dict[str, Counted]:
     """Each candidate's words and its neighbours'. A neighbour that is no candidate adds none."""
-    openings = {said.oid: counted(said.text[:NEAR_CHARS], wanted) for said in candidates}
     near = dict(whole)
     for before, after in _neighbours(sessions):
         near[before.oid] += openings[after.oid]
@@ -129,9 +125,9 @@ def _windows(
     return near
 
 
-def _words(texts: Mapping[str, Counted], wanted: Collection[str]) -> dict[str, float]:
+def _words(texts: Mapping[str, Counted]) -> dict[str, float]:
     """Shares of the best."""
-    scores = bm25(list(texts.values()), wanted)
+    scores = bm25(list(texts.values()))
     most = max(scores, default=0.0) or 1.0
     return {name: score / most for name, score in zip(texts, scores, strict=True)}
 

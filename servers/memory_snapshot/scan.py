@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memory_snapshot.words import asked, counted
+from memory_snapshot.words import Asked
 from usrland.search.fusion import confidence
 
 __all__ = ["scan"]
@@ -19,9 +19,9 @@ BM25_PER_WORD = 4.0
 
 def scan(query: str, texts: Mapping[str, str]) -> dict[str, float]:
     """Id → confidence of the texts that share a word with the query, best first."""
-    wanted = asked(query)
-    matched = {name: len(counted(text, wanted).stems) for name, text in texts.items()}
+    asked = Asked(query)
+    matched = {name: len(asked.count(text).stems) for name, text in texts.items()}
     found = {
-        name: confidence(None, BM25_PER_WORD * words, len(wanted)) for name, words in matched.items() if words
+        name: confidence(None, BM25_PER_WORD * words, len(asked.stems)) for name, words in matched.items() if words
     }
     return dict(sorted(found.items(), key=lambda hit: (-hit[1], hit[0]))[:MOST])

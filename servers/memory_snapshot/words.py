@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import re
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -18,7 +19,7 @@ import snowballstemmer
 
 from usrland.search import terms
 
-__all__ = ["Counted", "asked", "asks_when", "bm25", "counted", "spelled", "stems", "tells_when"]
+__all__ = ["Asked", "Counted", "asks_when", "bm25", "spelled", "tells_when"]
 
 SATURATION, LENGTH = 0.9, 0.4
 """BM25's k1 and b. What people say is short, and the longer turns say more."""
@@ -70,14 +71,31 @@ class Counted:
     length: int = 0
 
     def __add__(self, other: Counted) -> Counted:
-        both = {stem: self.stems.get(stem, 0) + other.stems.get(stem, 0) for stem in (*self.stems, *other.stems)}
+        both = dict(self.stems)
+        for stem, times in other.stems.items():
+            both[stem] = both.get(stem, 0) + times
         return Counted(both, self.length + other.length)
 
 
-def asked(query: str, known: Collection[str] = ()) -> frozenset[str]:
-    """The stems of what is asked for, without the `known` words (names that count otherwise) unless all are."""
-    words = [word for word in terms(query).lower().split() if word not in _EMPTY]
-    return frozenset(map(_stem, [word for word in words if word not in known] or words))
+class Asked:
+    """The stems of what a query asks for, to be counted in many texts."""
+
+    def __init__(self, query: str, known: Collection[str] = ()) -> None:
+        """Without the `known` words (names, which count otherwise), unless there are no others."""
+        words = [word for word in terms(query).lower().split() if word not in _EMPTY]
+        self.stems = frozenset(map(_stem, [word for word in words if word not in known] or words))
+        self._within: dict[str, tuple[str, ...]] = {}
+
+    def count(self, text: str) -> Counted:
+        found: dict[str, int] = {}
+        chunks = _WORD.findall(text)
+        for chunk in chunks:
+            within = self._within.get(chunk)
+            if within is None:
+                within = self._within[chunk] = tuple(stem for stem in _stems(chunk) if stem in self.stems)
+            for stem in within:
+                found[stem] = found.get(stem, 0) + 1
+        return Counted(found, len(chunks))
 
 
 def spelled(query: str) -> str:
@@ -87,20 +105,10 @@ def spelled(query: str) -> str:
     return " ".join(_SPELLED.get(_PLAIN.get(word.lower(), word.lower()), word) for word in telling)
 
 
-def counted(text: str, wanted: Collection[str]) -> Counted:
-    found: dict[str, int] = {}
-    chunks = _WORD.findall(text)
-    for chunk in chunks:
-        for stem in stems(chunk):
-            if stem in wanted:
-                found[stem] = found.get(stem, 0) + 1
-    return Counted(found, len(chunks))
-
-
-def bm25(texts: Sequence[Counted], wanted: Collection[str]) -> list[float]:
+def bm25(texts: Sequence[Counted]) -> list[float]:
     """One score a text; how rare a word is, is counted among these texts."""
     average = sum(text.length for text in texts) / len(texts) if texts else 0.0
-    having = {stem: sum(1 for text in texts if stem in text.stems) for stem in wanted}
+    having = Counter(stem for text in texts for stem in text.stems)
     rarity = {stem: math.log(1 + (len(texts) - some + 0.5) / (some + 0.5)) for stem, some in having.items()}
     scores = []
     for text in texts:
@@ -120,7 +128,7 @@ def tells_when(text: str) -> bool:
 
 
 @lru_cache(maxsize=65_536)
-def stems(chunk: str) -> tuple[str, ...]:
+def _stems(chunk: str) -> tuple[str, ...]:
     """Of a piece of text without spaces: `"bought,"` → `("buy",)`, and an identifier also in its parts."""
     return tuple(_stem(word) for word in terms(chunk).lower().split())
 
