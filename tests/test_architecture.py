@@ -17,12 +17,13 @@ SERVER_NAMES = {path.name for path in SERVERS}
 FILES = sorted(file for top in (LIBRARY, *SERVERS) for file in top.rglob("*.py"))
 
 ONE_HOME = {
-    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/testing"},
+    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/foreign.py", "usrland/testing"},
     "lancedb": {"usrland/search"},
     "onnxruntime": {"usrland/embedding"},
     "tokenizers": {"usrland/embedding"},
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
+    "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
