@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import anyio
 
@@ -126,8 +126,8 @@ class ForeignServer:
     ) -> Reply:
         """Call one tool. A cancelled call tells the server that it is cancelled."""
 
-        async def progressed(done: float, total: float | None, message: str | None) -> None:
-            await report(done, total, "")  # its words are not passed on
+        async def progressed(progress: float, total: float | None, message: str | None) -> None:
+            await report(progress, total, "")  # its words are not passed on
 
         with self._translated():
             result = await self._client.call_tool(
@@ -160,7 +160,7 @@ async def connected(
             changed()
 
     failures: list[UsrlandError] = []
-    log: IO[str] | None = None
+    log: TextIO | None = None
     if isinstance(where, Program):
         parameters = StdioServerParameters(
             command=where.command[0],
@@ -198,7 +198,7 @@ async def _unchecked(name: str, result: Any) -> None:
     """Take the answer as it is."""
 
 
-def _log(file: Path) -> IO[str]:
+def _log(file: Path) -> TextIO:
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     return os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8")
 

@@ -105,13 +105,11 @@ class Line(Answer):
     """One message in a list."""
 
     id: str
-    from_: str = Field(alias="from", serialization_alias="from")
+    sender: str
     subject: str
     date: str
     marks: list[str]
     bytes: int
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
 
 
 class Part(Answer):
@@ -621,7 +619,7 @@ def _line(place: Place, flags: Sequence[str], size: int, head: bytes) -> Line:
     message = BytesParser(policy=default).parsebytes(head, headersonly=True)
     return Line(
         id=str(place),
-        from_=str(message["From"] or "")[:200],
+        sender=str(message["From"] or "")[:200],
         subject=str(message["Subject"] or "")[:300],
         date=str(message["Date"] or "")[:60],
         marks=[flag.lstrip("\\").lower() for flag in flags if flag in ("\\Seen", "\\Flagged", "\\Answered")],
@@ -630,7 +628,7 @@ def _line(place: Place, flags: Sequence[str], size: int, head: bytes) -> Line:
 
 
 def _short(line: Line) -> str:
-    return f"{line.date}: {line.from_}: {line.subject}"[:300]
+    return f"{line.date}: {line.sender}: {line.subject}"[:300]
 
 
 def _letter(id: str, message: EmailMessage) -> Letter:

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from usrland.database import Database
 from usrland.errors import InvalidInput, NotFound
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Delivery", "Outbox", "Parcel", "State"]
 
+ResultT = TypeVar("ResultT")
 State = Literal["waiting", "claimed", "handed over", "sent", "in doubt", "refused", "given up"]
 
 LEASE_SECONDS = 300
@@ -224,11 +225,11 @@ class Outbox:
 
         self._write(work)
 
-    def _read(self, work: Callable[[Session], Any]) -> Any:
+    def _read(self, work: Callable[[Session], ResultT]) -> ResultT:
         self._database.open()
         return self._database.read_now(work)
 
-    def _write(self, work: Callable[[Session], Any]) -> Any:
+    def _write(self, work: Callable[[Session], ResultT]) -> ResultT:
         self._database.open()
         return self._database.write_now(work)
 
