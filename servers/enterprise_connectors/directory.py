@@ -359,7 +359,9 @@ def _one(link: Connection, dn: str, attribute: str) -> dict[str, Any]:
 
 def _values(entry: dict[str, Any], attribute: str) -> list[str]:
     """Values as text; what is not text is told and not shown."""
-    raw = next((each for name, each in entry["raw_attributes"].items() if name.lower() == attribute.lower()), [])
+    raw: list[bytes] = next(
+        (each for name, each in entry["raw_attributes"].items() if name.lower() == attribute.lower()), []
+    )
     shown = []
     for each in raw[:MAX_VALUES]:
         try:
