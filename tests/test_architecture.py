@@ -31,10 +31,11 @@ ONE_HOME = {
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
     "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
+    "h11": {"usrland/exchange.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
-    "typer": {"usrland/cli", "filesystem_retrieval/commands"},
+    "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
 }

@@ -29,12 +29,13 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
-from enterprise_connectors.openapi.connector import Auth
+from enterprise_connectors.openapi.auth import Auth, Credentials, Shown
 from enterprise_connectors.openapi.overlay import Correction, corrected
 from usrland.audit.entry import canonical
 from usrland.connector import Call, Connector, Effect, Operation
 from usrland.errors import Denied, InvalidInput, Unavailable
 from usrland.redact import redact
+from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer, Preview
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ INTROSPECTION = (
 )
 
 _SCALARS = {"Int": "integer", "Float": "number", "String": "string", "ID": "string", "Boolean": "boolean"}
+_ACCEPTED = "application/graphql-response+json, application/json"
 _BOUNDARY = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,99}")
 _OURS = frozenset({"fields", "idempotency_key", "dry_run", "confirm_token", "cursor", "max_tokens"})
@@ -112,6 +114,7 @@ class GraphqlConnector(Connector[GraphqlConfig]):
         parts = urlsplit(config.url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.fragment:
             raise InvalidInput("url: it is http(s)://host/path, without credentials.")
+        self._credentials = Credentials(config.auth, http)
         self.problems: list[str] = []
         self._types: dict[str, Node] = {}
 
@@ -132,10 +135,10 @@ class GraphqlConnector(Connector[GraphqlConfig]):
         ]
 
     async def check(self) -> None:
-        await self._asked("query { __typename }", {}, {})
+        await self._asked("query { __typename }", {}, {}, None)
 
     async def refresh(self) -> None:
-        answer = await self._asked(INTROSPECTION, {}, {})
+        answer = await self._asked(INTROSPECTION, {}, {}, None)
         schema = (answer.data or {}).get("__schema")
         if not isinstance(schema, dict) or not isinstance(schema.get("types"), list):
             raise Unavailable("the API does not tell its schema.", fix="Allow introspection for this key.")
@@ -188,7 +191,7 @@ class GraphqlConnector(Connector[GraphqlConfig]):
             headers = (
                 {"idempotency-key": _call.idempotency_key} if _call.idempotency_key and effect != "read" else {}
             )
-            answer = await self._asked(query, variables, headers)
+            answer = await self._asked(query, variables, headers, _call.principal)
             data = answer.data.get(entry.node["name"]) if isinstance(answer.data, dict) else None
             return Result(data=data, errors=answer.errors)
 
@@ -313,20 +316,15 @@ class GraphqlConnector(Connector[GraphqlConfig]):
             parts.append(f"{name}{self._written_selection(inner, tree_below, depth + 1)}")
         return f" {{ {' '.join(parts)} }}"
 
-    async def _asked(self, query: str, variables: Mapping[str, Any], headers: Mapping[str, str]) -> Result:
+    async def _asked(
+        self, query: str, variables: Mapping[str, Any], headers: Mapping[str, str], caller: Principal | None
+    ) -> Result:
         content = json.dumps({"query": query, "variables": dict(variables)}).encode()
-        auth = self.config.auth
-        stated = {
-            "content-type": "application/json",
-            "accept": "application/graphql-response+json, application/json",
-            **headers,
-            **(auth.headers() if auth else {}),
-        }
-        parameters = auth.query() if auth else []
-        request = self.http.build_request(
-            "POST", self.config.url, params=parameters or None, headers=stated, content=content
-        )
-        response = await self.http.send(request)
+        shown = await self._credentials.shown(caller)
+        response = await self._sent(content, headers, shown)
+        if response.status_code == 401 and shown.token:  # nothing was done yet, so it may be said again
+            shown = await self._credentials.shown(caller, spent=shown.token)
+            response = await self._sent(content, headers, shown)
         if response.status_code in (401, 403):
             raise Denied(
                 f"the API answered {response.status_code}.", fix="The operator has to check the credentials."
@@ -342,6 +340,16 @@ class GraphqlConnector(Connector[GraphqlConfig]):
         if response.status_code >= 500:
             raise Unavailable(f"the API answered {response.status_code}.")
         return Result(data=data, errors=errors or None)
+
+    async def _sent(self, content: bytes, headers: Mapping[str, str], shown: Shown) -> httpx.Response:
+        from usrland.http import request, without
+
+        stated = {"content-type": "application/json", "accept": _ACCEPTED, **headers, **shown.headers}
+        asked = request("POST", self.config.url, query=shown.query, headers=stated, content=content)
+        response = await self.http.send(asked)
+        if shown.token and shown.token.encode() in response.content:
+            return without(response, shown.token)
+        return response
 
 
 def _said(error: Any) -> str:

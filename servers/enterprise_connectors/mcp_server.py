@@ -43,7 +43,7 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
 from enterprise_connectors.files import Download, File, Files
-from enterprise_connectors.openapi.connector import Auth
+from enterprise_connectors.openapi.auth import Auth, Credentials
 from enterprise_connectors.openapi.overlay import Correction, corrected
 from usrland.connector import Call, Connector, Effect, Operation
 from usrland.errors import Denied, InvalidInput, Timeout, Unavailable, UsrlandError
@@ -107,6 +107,9 @@ class McpConnector(Connector[McpConfig]):
         parts = urlsplit(config.url)
         if config.url and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
             raise InvalidInput("url: it is http(s)://host/path, without credentials.")
+        if config.auth is not None and config.auth.kind == "token_exchange":
+            raise InvalidInput("auth: one connection serves all callers, so it cannot come in each one's name.")
+        self._credentials = Credentials(config.auth, http)
         self.problems: list[str] = []
         self.files: Files | None = None
         """Where content that is not text is kept; the catalogue sets it."""
@@ -146,14 +149,16 @@ class McpConnector(Connector[McpConfig]):
     def where(self) -> Program | Address:
         """The server, as the operator named it."""
         if self.config.url:
-            auth = self.config.auth
-            return Address(url=self.config.url, headers=auth.headers() if auth else {})
+            return Address(url=self.config.url, headers=self._shown)
         return Program(
             command=tuple(self.config.command),
             environment=self.config.environment,
             folder=self.config.directory,
             log=self.folder / "stderr.log" if self.folder else None,
         )
+
+    async def _shown(self) -> Mapping[str, str]:
+        return (await self._credentials.shown(None)).headers
 
     # -- definitions, as they were last seen
 

@@ -54,7 +54,9 @@ class Store:
         stated = {"x-amz-content-sha256": digest, **(headers or {})}
         signed = self._signed(method, path, query, stated, digest, datetime.now(UTC))
         url = f"{self._origin}{path}{f'?{_query(query)}' if query else ''}"
-        request = self.http.build_request(method, url, headers=signed, content=content or None)
+        from usrland.http import request as made
+
+        request = made(method, url, headers=signed, content=content or None)
         if request.url.raw_path.partition(b"?")[0].decode() != path:
             raise InvalidInput("key: it does not stay what it is on the way there.")
         response = await self.http.send(request)

@@ -60,7 +60,8 @@ class Address:
     """A server behind a URL."""
 
     url: str
-    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    headers: Callable[[], Awaitable[Mapping[str, str]]]
+    """What every request shows to prove who we are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -294,6 +295,8 @@ def _client(where: Address, http: httpx.AsyncClient, failures: list[UsrlandError
     """The client that the protocol's package wants, sending everything through ours."""
     import httpx2
 
+    from usrland.http import request as made
+
     class Body(httpx2.AsyncByteStream):
         def __init__(self, response: httpx.Response) -> None:
             self._response = response
@@ -312,14 +315,14 @@ def _client(where: Address, http: httpx.AsyncClient, failures: list[UsrlandError
     class Through(httpx2.AsyncBaseTransport):
         async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
             content = await request.aread()
-            ours = http.build_request(
-                request.method,
-                str(request.url),
-                headers=[*request.headers.multi_items(), *where.headers.items(), ("accept-encoding", "identity")],
-                content=content,
-                extensions={"total_seconds": LONGEST_SECONDS},
-            )
             try:
+                ours = made(
+                    request.method,
+                    str(request.url),
+                    headers={**request.headers, **await where.headers()},
+                    content=content or None,
+                )
+                ours.extensions["total_seconds"] = LONGEST_SECONDS
                 response = await http.send(ours, stream=True)
             except UsrlandError as error:
                 failures.append(error)
