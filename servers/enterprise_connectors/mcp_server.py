@@ -355,13 +355,26 @@ def _parameters(schema: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, st
     ours = {name: plain for plain, name in keys.items()}
     renamed = {
         **schema,
-        "properties": {ours[name]: value for name, value in schema.get("properties", {}).items()},
+        "properties": {ours[name]: _present(value) for name, value in schema.get("properties", {}).items()},
         "required": [ours.get(name, name) for name in schema.get("required", [])],
     }
     portable = {"type": "object", "properties": {}, **Portable(Document(renamed)).convert(renamed)}
     if schema.get("additionalProperties"):
         portable["additionalProperties"] = True
     return portable, keys
+
+
+def _present(schema: Any) -> Any:
+    """An argument's schema without null: leaving it out says the same, and many a host takes no second type."""
+    if not isinstance(schema, Mapping):
+        return schema
+    kinds, options = schema.get("type"), schema.get("anyOf")
+    if isinstance(kinds, list) and "null" in kinds:
+        kept = [kind for kind in kinds if kind != "null"]
+        return {**schema, "type": kept[0] if len(kept) == 1 else kept}
+    if isinstance(options, list):
+        return {**schema, "anyOf": [each for each in options if each != {"type": "null"}]}
+    return schema
 
 
 def _same(text: str, structured: Any) -> bool:

@@ -245,7 +245,8 @@ def _properties(stated: dict[str, str]) -> Any:
     from paho.mqtt.packettypes import PacketTypes
     from paho.mqtt.properties import Properties
 
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # the package's own
+    made: Any = Properties  # the package does not type it
+    properties = made(PacketTypes.PUBLISH)
     if stated:
         properties.UserProperty = list(stated.items())
     return properties
