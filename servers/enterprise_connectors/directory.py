@@ -213,7 +213,8 @@ class LdapConnector(Connector[LdapConfig]):
 
         how = {"replace": MODIFY_REPLACE, "add": MODIFY_ADD, "delete": MODIFY_DELETE}[change.how]
         before = _values(_one(link, dn, change.attribute), change.attribute)
-        link.modify(dn, {change.attribute: [(how, values)]})
+        changing: Any = link  # the stubs do not type it
+        changing.modify(dn, {change.attribute: [(how, values)]})
         _refused(link)
         after = _values(_one(link, dn, change.attribute), change.attribute)
         match change.how:
