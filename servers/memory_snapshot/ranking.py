@@ -24,15 +24,17 @@ ANSWER = 0.12
 """To what follows a question, of the question's share of the words."""
 NEIGHBOUR = 0.04
 SESSION, SESSION_WORDS = 0.3, 0.1
-SPEAKER = 0.2
+SPEAKER, SELF = 0.2, 0.35
 TIME = 0.15
 QUESTION = 0.12
+RULE = 0.2
+"""To a standing instruction: it bears on more than its own words."""
 NEAR_CHARS = 400
 """Of each neighbour in a window; an answer of many pages is not one line of a talk."""
 
 FIRST_PERSON = frozenset(("i", "me", "my", "mine", "we", "us", "our"))
-PERSON = ("user", "human")
-"""Who speaks in the first person to a kernel: `my` in a query names them."""
+PERSON = frozenset(("user", "human"))
+"""Who speaks to a kernel in the first person: `my` in a query means what they said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ class Candidate:
     text: str = ""
     date: str = ""
     asks: bool = False
+    rule: bool = False
     meaning: float | None = None
     """Cosine, of the item and of its window; None where that list did not have it."""
     near_meaning: float | None = None
@@ -69,11 +72,10 @@ def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) 
     named, timely = _named(query), asks_when(query)
     for said in candidates:
         score = scores[said.oid] + prior[said.session]
-        if said.speaker and named.intersection(said.speaker.lower().split()):
-            score += SPEAKER
+        score += max((named.get(name, 0.0) for name in (said.speaker or "").lower().split()), default=0.0)
         if timely and tells_when(said.text):
             score += TIME
-        scores[said.oid] = score - QUESTION * said.asks
+        scores[said.oid] = score - QUESTION * said.asks + RULE * said.rule
     return dict(sorted(scores.items(), key=lambda found: (-found[1], found[0])))
 
 
@@ -145,10 +147,10 @@ def _spread(leg: Mapping[str, float]) -> dict[str, float]:
     return {oid: (value - least) / (most - least) if most > least else 0.0 for oid, value in leg.items()}
 
 
-def _named(query: str) -> set[str]:
-    """Who the query speaks of, as they are called or as who is asking."""
-    named = {word.lower() for word in re.findall(r"\w+", query)}
-    return named | set(PERSON) if named & FIRST_PERSON else named
+def _named(query: str) -> dict[str, float]:
+    """Whom the query speaks of, by name or as the one who asks, and what they gain by it."""
+    named = dict.fromkeys((word.lower() for word in re.findall(r"\w+", query)), SPEAKER)
+    return {**named, **dict.fromkeys(PERSON, SELF)} if named.keys() & FIRST_PERSON else named
 
 
 def _smoothed(scores: Mapping[str, float], sessions: Iterable[Sequence[Candidate]]) -> dict[str, float]:

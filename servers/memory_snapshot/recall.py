@@ -97,6 +97,7 @@ def _candidates(
             text=item.said.findable,
             date=item.date,
             asks=item.said.spoken.rstrip().endswith("?"),
+            rule=item.core and item.kind in ("instruction", "transcript"),
             meaning=measures.items.get(oid),
             near_meaning=measures.windows.get(oid, None if item.occasion else measures.items.get(oid)),
         )
