@@ -17,16 +17,17 @@ SERVER_NAMES = {path.name for path in SERVERS}
 FILES = sorted(file for top in (LIBRARY, *SERVERS) for file in top.rglob("*.py"))
 
 ONE_HOME = {
-    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/testing"},
+    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/menu.py", "usrland/testing"},
     "lancedb": {"usrland/search"},
     "onnxruntime": {"usrland/embedding"},
     "tokenizers": {"usrland/embedding"},
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
+    "h11": {"usrland/exchange.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
-    "typer": {"usrland/cli"},
+    "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
 }
