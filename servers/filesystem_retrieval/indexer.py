@@ -54,6 +54,8 @@ logger = logging.getLogger(__name__)
 
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
+FIRST_BATCH_FILES = 20
+"""Something can be found as soon as these are read."""
 BATCH_BYTES = 16 << 20
 PRUNE_SECONDS = 3600.0
 DAY_NS = 24 * 3600 * 10**9
@@ -207,10 +209,12 @@ class Indexer:
         known = await self._catalogue.files(root.key)
         indexed = await self._catalogue.indexed(root.key)
         changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
-        for start in range(0, len(changed), BATCH_FILES):
-            await self._take(root, changed[start : start + BATCH_FILES], indexed, scan)
+        start, end = 0, FIRST_BATCH_FILES
+        while start < len(changed):
+            await self._take(root, changed[start:end], indexed, scan)
             if progress is not None:
-                await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
+                await progress("files", min(end, len(changed)), len(changed))
+            start, end = end, end + BATCH_FILES
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
             to = await self._renamed(root, gone, known) if changed else {}
@@ -220,6 +224,7 @@ class Indexer:
         scan.forgotten += len(gone)
         if changed or gone or not self._checked:
             await self._settle(root.key)
+            await self._index.tidy()
 
     async def _renamed(self, root: Root, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
@@ -285,7 +290,7 @@ class Indexer:
         await self._catalogue.begin(
             root.key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
         )
-        await self._index.upsert([_row(root.key, chunk) for chunk in chunks], embed=False)
+        await self._index.upsert([_row(root.key, chunk) for chunk in chunks], embed=False, more=True)
         back = {file.content for file in files if indexed.get(file.content)}
         await self._move(root.key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))

@@ -84,6 +84,7 @@ class Library:
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
+        self._opened = False
 
     @classmethod
     def of(cls, settings: Settings, table: Table) -> Library:
@@ -134,8 +135,10 @@ class Library:
 
         Opening index and catalogue is not part of the moment: nothing is found before that is done.
         """
-        await self.index.count()
-        await self.catalogue.passages()
+        if not self._opened:
+            await self.index.count()
+            await self.catalogue.passages()
+            self._opened = True
         with anyio.move_on_after(REFRESH_SECONDS):
             scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
