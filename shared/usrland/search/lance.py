@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 LEXICAL = "lexical"
 MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE = 200, 0.05
 MIN_WHILE_MORE, SHARE_WHILE_MORE = 5_000, 0.5
-"""While rows pour in: folding costs more than all else, a search over so many unfolded rows a tenth of a second."""
+"""While rows pour in: folding costs more than all else, and a search over that many unfolded ones 0.1 s."""
 MIN_FOR_INDEX = 40_000
 """Fewer vectors are compared one by one, which is exact."""
 PARTITION_ROWS = 400

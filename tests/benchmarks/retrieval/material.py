@@ -23,10 +23,10 @@ SOURCES = (
     Path("/usr/share/perl"),
     Path("/usr/include"),
 )
-SUFFIXES = frozenset(
-    ".py .pyi .md .rst .txt .html .js .ts .c .h .sh .pm .json .toml .yaml .cfg .css .xml .csv"
-    " .pdf .docx .xlsx .pptx .ipynb".split()
-) | {""}
+CODE = {".py", ".pyi", ".js", ".ts", ".c", ".h", ".sh", ".pm", ".css"}
+TEXT = {"", ".md", ".rst", ".txt", ".html", ".pdf", ".docx", ".pptx", ".ipynb"}
+DATA = {".json", ".toml", ".yaml", ".cfg", ".xml", ".csv", ".xlsx"}
+SUFFIXES = CODE | TEXT | DATA
 MAX_BYTES = 30_000
 PER_PASSAGE = 700
 
