@@ -68,7 +68,7 @@ def read_trial(path: Path, suffix: str = ".txt") -> Trial:
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise InvalidInput(
             f"{str(path)!r} cannot be read as a collection or as questions: {error}.",
-            fix="A collection is a folder with corpus.jsonl, queries.jsonl and qrels.tsv; questions are lines like "
+            fix="A collection is a folder with corpus.jsonl, queries.jsonl, qrels.tsv; questions are lines like "
             '{"query": "how are refunds paid", "paths": ["handbook/refunds.md"]}.',
         ) from error
 
