@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import numpy
 from numpy.typing import NDArray
@@ -138,7 +139,7 @@ class _Builder:
     def _numbers(self, *values: int) -> str:
         return self._keep(f"numbers {values}", numpy.array(values, dtype=numpy.int64))
 
-    def _keep(self, name: str, array: NDArray[numpy.generic]) -> str:
+    def _keep(self, name: str, array: NDArray[Any]) -> str:
         self._constants[name] = _tensor(array)
         return name
 
@@ -149,12 +150,12 @@ class _Builder:
         return output
 
 
-def _array(tensor: Tensor) -> NDArray[numpy.generic]:
+def _array(tensor: Tensor) -> NDArray[Any]:
     if tensor.type not in _TYPES:
         return numpy.empty(0)
     return numpy.frombuffer(tensor.data, dtype=_TYPES[tensor.type]).reshape(tensor.shape)
 
 
-def _tensor(array: NDArray[numpy.generic]) -> Tensor:
+def _tensor(array: NDArray[Any]) -> Tensor:
     data = numpy.ascontiguousarray(array).tobytes()
     return Tensor(type=_TYPE[array.dtype], shape=array.shape, data=data)
