@@ -31,14 +31,17 @@ AT_ONCE = 100
 """Citations in one call."""
 
 
-def index(as_json: AsJson = False) -> None:
+def index(
+    workers: Annotated[int, typer.Option(min=1, help="Processes that embed; each loads the model.")] = 1,
+    as_json: AsJson = False,
+) -> None:
     """Read everything that is new in the roots and give it vectors; ends when all of it can be searched."""
     from filesystem_retrieval.library import Counts
     from filesystem_retrieval.server import service
 
     async def work() -> Counts:
         with progress() as tell:
-            counts: Counts = await service(Settings.load()).state["index_once"](tell)
+            counts: Counts = await service(Settings.load()).state["index_once"](tell, workers=workers)
             return counts
 
     done = anyio.run(work)

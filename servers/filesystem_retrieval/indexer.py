@@ -156,7 +156,7 @@ class Indexer:
         """The next scan is due at once."""
         self._scanned_at = float("-inf")
 
-    async def embed(self, progress: Progress | None = None) -> int:
+    async def embed(self, progress: Progress | None = None, *, workers: int = 1) -> int:
         """Give every passage its vector; how many had none. Loads the model where it is not loaded.
 
         Takes its turn after other processes: what they do not know of is then still to be done.
@@ -167,7 +167,7 @@ class Indexer:
                 await progress("vectors", done, total)
 
         async with _held(self._embedding, math.inf):
-            return await self._index.embed_pending(tell)
+            return await self._index.embed_pending(tell, workers=workers)
 
     async def _scan(self, progress: Progress | None) -> Scan:
         scan = Scan()

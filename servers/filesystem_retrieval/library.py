@@ -158,10 +158,10 @@ class Library:
         self._wake.set()
         return "the folders are still being read; files may be missing."
 
-    async def index_once(self, progress: Progress | None = None) -> Counts:
+    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
         scan = await self.indexer.scan(progress, patience_seconds=math.inf)
-        vectors = await self.indexer.embed(progress)
+        vectors = await self.indexer.embed(progress, workers=workers)
         return Counts(
             files=scan.read,
             passages=scan.passages,

@@ -279,6 +279,19 @@ async def test_the_model_before_answers_until_the_new_one_has_read_everything(
     assert generations(tmp_path) == {"vectors-other"}
 
 
+async def test_workers_make_the_same_vectors(tmp_path: Path, minilm: Embedder) -> None:
+    alone, spread = HybridIndex(tmp_path / "alone", minilm), HybridIndex(tmp_path / "spread", minilm)
+    for index in (alone, spread):
+        await index.upsert(rows(), embed=False)
+
+    made = await alone.embed_pending(), await spread.embed_pending(workers=2)
+
+    found = [await index.search("money back", scopes=["main"], mode="semantic") for index in (alone, spread)]
+    assert made == (3, 3)
+    assert found[0].degraded is None
+    assert found[0] == found[1]
+
+
 async def test_a_killed_embedding_goes_on_where_it_was(
     tmp_path: Path, model: Counting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,13 +72,13 @@ def embedder(name: str = DEFAULT) -> Embedder | None:
     )
 
 
-def of_generation(generation: str) -> Embedder | None:
+def of_generation(generation: str, threads: int | None = None) -> Embedder | None:
     """The embedder whose vectors are of that generation; None where none of today makes them."""
     from usrland.embedding.minilm import MiniLM
     from usrland.embedding.transformers import PREFIX, SentenceTransformersEmbedder
 
     if generation == MiniLM.generation:
-        return MiniLM()
+        return MiniLM(threads)
     if generation.startswith(PREFIX):
         return SentenceTransformersEmbedder(generation.removeprefix(PREFIX).rpartition(".")[0])
     return None

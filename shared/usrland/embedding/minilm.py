@@ -51,7 +51,8 @@ class MiniLM:
     generation = f"all-MiniLM-L6-v2.int8x8.{WEIGHTS.sha256[:8]}.384.mean.{MAX_TOKENS}"
     dimensions = 384
 
-    def __init__(self) -> None:
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
         self._loading = threading.Lock()
         self._model: Encoder | None = None
 
@@ -74,7 +75,8 @@ class MiniLM:
             if self._model is None:
                 from usrland.embedding.onnx import Encoder
 
-                self._model = Encoder(_verified(WEIGHTS), _verified(TOKENIZER), max_tokens=MAX_TOKENS)
+                weights, tokenizer = _verified(WEIGHTS), _verified(TOKENIZER)
+                self._model = Encoder(weights, tokenizer, max_tokens=MAX_TOKENS, threads=self._threads)
             return self._model
 
 

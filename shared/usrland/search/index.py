@@ -148,24 +148,41 @@ class HybridIndex:
         async with self._writing() as tables:
             await tables.tidy(KEEP_VERSIONS)
 
-    async def embed_pending(self, progress: Callable[[int, int], Awaitable[None]] | None = None) -> int:
-        """Give every row its vector; how many were missing. Others can write between the batches."""
+    async def embed_pending(
+        self, progress: Callable[[int, int], Awaitable[None]] | None = None, *, workers: int = 1
+    ) -> int:
+        """Give every row its vector; how many were missing. Others can write between the batches.
+
+        More `workers` are processes, of which each loads the model.
+        """
         await self.warm()
         if self._embedder is None or not self._embedder.ready:
             return 0
+        if workers == 1:
+            return await self._embed_pending(self._embedder, progress, EMBED_BATCH)
+        from usrland.embedding.workers import Workers
+
+        crew = Workers(self._embedder, workers)
+        try:
+            return await self._embed_pending(crew, progress, EMBED_BATCH * workers)
+        finally:
+            await anyio.to_thread.run_sync(crew.close)
+
+    async def _embed_pending(
+        self, embedder: Embedder, progress: Callable[[int, int], Awaitable[None]] | None, at_once: int
+    ) -> int:
         tables = await self._open()
-        pending = await tables.without_vectors(self._embedder.generation, self._embedder.dimensions)
+        pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
         written, made, since = 0, dict[str, Vectors](), time.monotonic()
-        for end in range(EMBED_BATCH, len(pending) + EMBED_BATCH, EMBED_BATCH):
-            ids = pending[end - EMBED_BATCH : end]
-            made |= await self._embedded(self._embedder, await tables.records(ids))
+        for end in range(at_once, len(pending) + at_once, at_once):
+            made |= await self._embedded(embedder, await tables.records(pending[end - at_once : end]))
             done = min(end, len(pending))
             if done - written >= COMMIT_ROWS or time.monotonic() - since > COMMIT_SECONDS or done == len(pending):
-                await self._commit(self._embedder, pending[written:done], made, last=done == len(pending))
+                await self._commit(embedder, pending[written:done], made, last=done == len(pending))
                 written, made, since = done, {}, time.monotonic()
             if progress is not None:
                 await progress(done, len(pending))
-        await self._switch(self._embedder)
+        await self._switch(embedder)
         return len(pending)
 
     async def _commit(
