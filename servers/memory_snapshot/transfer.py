@@ -54,9 +54,11 @@ def write_file(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def export(session: Session, states: States, principal: Principal, *, format: str, ref: str) -> dict[str, bytes]:
+def export(
+    session: Session, states: States, principal: Principal, *, format: str, ref: str, expected_head: str | None
+) -> dict[str, bytes]:
     """File name suffix → content. What is in no snapshot yet becomes one first: a file holds a committed state."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     if ref == HEAD and (writing.state.newer or writing.head is None):
         writing.commit(drafts.message("before an export"), "export")
         state, branch = writing.after, writing.branch
@@ -101,10 +103,16 @@ def read_items(path: Path) -> list[Item] | Carried:
 
 
 def import_items(
-    session: Session, states: States, principal: Principal, *, items: Sequence[Draft], path: str
+    session: Session,
+    states: States,
+    principal: Principal,
+    *,
+    items: Sequence[Draft],
+    path: str,
+    expected_head: str | None,
 ) -> Transferred:
     """Remember them on the caller's branch; what is there already, word for word, is skipped."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     done = []
     for start in range(0, len(items), ITEMS_AT_ONCE):
         done += put(writing, items[start : start + ITEMS_AT_ONCE])
@@ -113,10 +121,17 @@ def import_items(
 
 
 def carry_in(
-    session: Session, states: States, principal: Principal, *, carried: Carried, path: str, dry_run: bool
+    session: Session,
+    states: States,
+    principal: Principal,
+    *,
+    carried: Carried,
+    path: str,
+    expected_head: str | None,
+    dry_run: bool,
 ) -> Transferred:
     """Take a checked file in: onto `main` where the memory is empty, else as a branch that can be merged."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     space_id = writing.space_id
     known = set(session.exec(select(Snapshot.id).where(Snapshot.space_id == space_id)))
     new = [snapshot for snapshot in carried.snapshots if snapshot.id not in known]
