@@ -18,6 +18,7 @@ from memory_snapshot import (
     compact,
     diff,
     forget,
+    graph,
     history,
     journal,
     merge,
@@ -262,6 +263,10 @@ class Store:
 
     async def score(self, principal: Principal, answers: str) -> Calibration:
         return await self._read(calibration.score, principal, answers=answers)
+
+    async def picture(self, principal: Principal, limit: int) -> str:
+        """The page of `graph`."""
+        return await self._read(graph.page, principal, limit=limit)
 
     async def suggest(self, principal: Principal, what: str, prefix: str) -> Suggestions:
         return await self._read(suggest.suggest, principal, what=what, prefix=prefix)
