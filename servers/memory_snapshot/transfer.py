@@ -81,8 +81,7 @@ def _items(writing: Writing, state: State) -> Sequence[Remembrance]:
 def read_items(path: Path) -> list[Item] | Carried:
     """A file or a folder of notes. Raises `InvalidInput` where it is damaged or of no known format."""
     if path.is_dir():
-        notes = sorted(path.rglob("*.md"))
-        return [foreign.from_markdown(note.read_text(encoding="utf-8"), note.name) for note in notes]
+        return [item for note in _notes(path) for item in _note(note, note.relative_to(path).as_posix())]
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidInput(f"{path.name!r} has more than {MAX_BYTES} bytes.")
@@ -98,8 +97,28 @@ def read_items(path: Path) -> list[Item] | Carried:
     except UnicodeDecodeError:
         raise InvalidInput(f"{path.name!r} is no UTF-8 text.") from None
     if path.suffix == ".md":
-        return [foreign.from_markdown(text, path.name)]
+        return foreign.from_markdown(text, path.name)
     return foreign.items_in(text, path.name)
+
+
+def _notes(folder: Path) -> list[Path]:
+    """The notes below a folder, without what programs keep there (`.obsidian`); a link does not lead out of it."""
+    return [
+        note
+        for note in sorted(folder.rglob("*.md"))
+        if not any(part.startswith(".") for part in note.relative_to(folder).parts)
+        and folder in note.resolve().parents
+        and note.is_file()
+    ]
+
+
+def _note(path: Path, name: str) -> list[Item]:
+    if path.stat().st_size > MAX_BYTES:
+        raise InvalidInput(f"{name!r} has more than {MAX_BYTES} bytes.")
+    try:
+        return foreign.from_markdown(path.read_text(encoding="utf-8"), name)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{name!r} is no UTF-8 text.") from None
 
 
 def import_items(
@@ -115,7 +134,7 @@ def import_items(
     writing = begin(session, states, principal, expected_head=expected_head)
     done = []
     for start in range(0, len(items), ITEMS_AT_ONCE):
-        done += put(writing, items[start : start + ITEMS_AT_ONCE])
+        done += put(writing, items[start : start + ITEMS_AT_ONCE], guarded=False)
     new = sum(item.new for item in done)
     return Transferred(format="items", path=path, items=len(items), new=new, branch=writing.branch)
 
