@@ -61,12 +61,12 @@ def export(
     writing = begin(session, states, principal, expected_head=expected_head)
     if ref == HEAD and (writing.state.newer or writing.head is None):
         writing.commit(drafts.message("before an export"), "export")
-        state, branch = writing.after, writing.branch
+        state = writing.after
     else:
-        state, branch = find_state(session, states, writing.space_id, principal, ref), writing.branch
+        state = find_state(session, states, writing.space_id, principal, ref)
     if format == "native":
         assert state.snapshot is not None
-        return {"": native.write(session, states, writing.space_id, branch=branch, head=state.snapshot)}
+        return {"": native.write(session, states, writing.space_id, head=state.snapshot)}
     items = [item for item in _items(writing, state) if item.said is not None]
     if format == "jsonl":
         return {"": foreign.to_jsonl(items).encode()}
@@ -86,10 +86,7 @@ def read_items(path: Path) -> list[Item] | Carried:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidInput(f"{path.name!r} has more than {MAX_BYTES} bytes.")
         content = path.read_bytes()
-        if (
-            content.lstrip().startswith(b'{"branch":')
-            and f'"{native.FORMAT.split("/")[0]}'.encode() in content[:400]
-        ):
+        if f'"format":"{native.FORMAT.partition("/")[0]}/'.encode() in content[:400].partition(b"\n")[0]:
             return native.read(content)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
