@@ -20,7 +20,7 @@ from memory_snapshot.drafts import Draft, drafts
 from memory_snapshot.drafts import message as checked_message
 from memory_snapshot.forms import decision_form
 from memory_snapshot.hygiene import Policy, SecretFound, without_secrets
-from memory_snapshot.kernels import PROFILES, KernelProfile, for_task, known_profile
+from memory_snapshot.kernels import PROFILES, Kernels
 from memory_snapshot.questions import HEAD, Asked, Wanted
 from memory_snapshot.said import Said
 from memory_snapshot.wire import (
@@ -76,7 +76,7 @@ class Memory:
         database: Database,
         index_folder: Path,
         embedding: str,
-        kernel: KernelProfile,
+        kernels: Kernels,
         transfers: Path,
         secrets: Policy = "refuse",
         anchors: Callable[[], Anchors] | None = None,
@@ -86,7 +86,7 @@ class Memory:
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
-        self._kernel = kernel
+        self._kernels = kernels
         self._transfers = transfers
         self._secrets: Policy = secrets
         self._anchors = anchors
@@ -205,7 +205,7 @@ class Memory:
         _check_range("budget_tokens", budget_tokens, MIN_BUDGET, MAX_BUDGET)
         store = await self.store()
         found = None if query is None else await store.find(call.principal, query, Asked(ref=ref))
-        asking = for_task(self._kernel if kernel is None else known_profile(kernel) or self._kernel, task)
+        asking = self._kernels.profile(kernel, task)
         wanted = Wanted(ref=ref, budget=min(budget_tokens, asking.reliable), mode=mode, found=found)
         return await store.restore(call.principal, wanted, asking)
 
@@ -458,7 +458,7 @@ class Memory:
         store = await self.store()
         if action == "import":
             return await self._import(call, path, expected_head, dry_run=True)
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
 
     async def _import(self, call: Call, path: str, expected_head: str | None, *, dry_run: bool) -> Transferred:
@@ -480,7 +480,7 @@ class Memory:
     ) -> Status:
         """Where memory stands, and whether it is sound."""
         store = await self.store()
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         more: dict[str, Any] = {}
         if verify:
             more["problems"] = (await store.verify(call.principal)).problems[:20]
@@ -510,7 +510,8 @@ class Memory:
 
     async def memory_kernels(self, prefix: str = "") -> Suggestions:
         """Kernels whose reliable window was measured by somebody."""
-        return Suggestions(values=[name for name in PROFILES if name.startswith(prefix.lower())])
+        known = sorted({*PROFILES, *self._kernels.own})
+        return Suggestions(values=[name for name in known if name.startswith(prefix.lower())])
 
     async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> Verification:
         """Recompute every hash of the principal's space, and compare with heads that were kept from before."""
