@@ -92,7 +92,8 @@ async def test_blanks_are_completed_with_what_there_is(host: Host) -> None:
         assert await values(client, "memory://items/{item_id}", "item_id", "rel") == [keyed]
         kernels = PromptReference(name="handoff")
         found = await client.complete(kernels, {"name": "kernel", "value": "qwen"})
-        assert found.completion.values == ["qwen3-14b", "qwen3-30b-a3b"]
+        assert "qwen3-14b" in found.completion.values
+        assert all(name.startswith("qwen") for name in found.completion.values)
 
 
 async def test_who_subscribed_hears_of_a_change_whichever_process_made_it(host: Host, settings: Settings) -> None:
