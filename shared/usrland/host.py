@@ -54,7 +54,7 @@ from usrland.audit.exporting import AuditTable, Exporter
 from usrland.call import CallPath, Consent
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
-from usrland.identity import local_principal
+from usrland.identity import GrantFile, local_principal
 from usrland.ledger import Ledger
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
@@ -90,6 +90,7 @@ class Host:
     principal: Principal | None
     """Who calls where the transport proves nobody: the profile's owner on stdio, None behind HTTP tokens."""
     first_contact: anyio.Event
+    grants: GrantFile
     key: bytes = field(repr=False)
     draining: bool = False
     untouched: bool = False
@@ -100,12 +101,17 @@ class Host:
         self.server = _server(self)
 
     def caller(self, context: _Context) -> Principal:
-        """The proven identity behind a request."""
+        """The proven identity behind a request, with what it may do."""
         scope = getattr(context.request, "scope", None) or {}
-        principal: Principal | None = scope.get(PRINCIPAL_KEY) or self.principal
-        if principal is None:
+        proven: Principal | None = scope.get(PRINCIPAL_KEY)
+        if proven is not None:
+            return proven
+        if self.principal is None:
             raise MCPError(code=INVALID_PARAMS, message="not authenticated")
-        return principal
+        try:
+            return self.grants.bounded(self.principal)
+        except UsrlandError as error:
+            raise MCPError(code=INTERNAL_ERROR, message=str(error)) from error
 
     def resources(self, caller: Principal) -> list[usrland.Resource]:
         """What this caller may read: the resources whose operation it may call."""
@@ -129,7 +135,7 @@ async def running(
     key = settings.key("calls")
     ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
     path = CallPath(service.operations, ledger, durable_reads=remote)
-    host = Host(service, path, who, anyio.Event(), key)
+    host = Host(service, path, who, anyio.Event(), GrantFile.of(settings.home), key)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_exporting(ledger, settings))
         await stack.enter_async_context(ledger.writing())

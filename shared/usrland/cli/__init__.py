@@ -32,6 +32,10 @@ COMMANDS = {
     "trace": "usrland.cli.trace:trace",
     "audit": "usrland.cli.audit:audit",
     "token": "usrland.cli.token:token",
+    "grant": "usrland.cli.grants:grant",
+    "revoke": "usrland.cli.grants:revoke",
+    "whoami": "usrland.cli.grants:whoami",
+    "can": "usrland.cli.grants:can",
     "new": "usrland.cli.new:new",
     "manifests": "usrland.cli.manifests:manifests",
 }
