@@ -208,7 +208,7 @@ def service(settings: Settings) -> Service:
         tools.fs_verify,
         tools.fs_status,
     )
-    operations = [Operation(call=function, effect="read", scopes=READ) for function in functions]
+    operations = [Operation(call=function, effect="read", scopes=READ, quotes="files") for function in functions]
     if tools.writable:
         operations += WritingTools(tools.library).operations()
     return Service(

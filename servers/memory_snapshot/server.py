@@ -64,13 +64,19 @@ def service(settings: Settings) -> Service:
         description="Working memory that outlives a context window: remember, snapshot, recall, restore.",
         instructions=INSTRUCTIONS,
         operations=[
-            Operation(call=memory.memory_restore, effect="read", scopes=read, max_tokens=MAX_RESTORE_TOKENS),
-            Operation(call=memory.memory_recall, effect="read", scopes=read),
+            Operation(
+                call=memory.memory_restore,
+                effect="read",
+                scopes=read,
+                max_tokens=MAX_RESTORE_TOKENS,
+                quotes="memory",
+            ),
+            Operation(call=memory.memory_recall, effect="read", scopes=read, quotes="memory"),
             Operation(call=memory.memory_remember, effect="write", scopes=write),
             Operation(call=memory.memory_snapshot, effect="write", scopes=write),
-            Operation(call=memory.memory_history, effect="read", scopes=read, cost="low"),
+            Operation(call=memory.memory_history, effect="read", scopes=read, cost="low", quotes="memory"),
             Operation(call=memory.memory_branch, effect="write", scopes=write),
-            Operation(call=memory.memory_diff, effect="read", scopes=read),
+            Operation(call=memory.memory_diff, effect="read", scopes=read, quotes="memory"),
             Operation(call=memory.memory_merge, effect="write", scopes=write, preview=memory.preview_merge),
             Operation(
                 call=memory.memory_rollback,

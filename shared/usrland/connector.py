@@ -28,10 +28,13 @@ from usrland.visible import visible_text
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Call", "Connector", "Effect", "Operation", "Resource", "Service"]
+__all__ = ["Call", "Connector", "Cost", "Effect", "Operation", "Resource", "Service"]
 
 Effect = Literal["read", "write", "destroy"]
 """`read` changes nothing; `write` adds or changes and can be undone or repeated; `destroy` loses something."""
+
+Cost = Literal["low", "normal", "high"]
+"""Quotas count each kind apart."""
 
 MAX_OPERATION_NAME = 56
 """Characters. Hosts put `mcp__<server>__` before a name and some stop at 64 for the whole; the longest of
@@ -120,7 +123,10 @@ class Operation:
     open_world: bool = False
     """Reaches systems outside this server."""
     timeout_seconds: float = 60.0
-    cost: Literal["low", "normal", "high"] = "normal"
+    cost: Cost = "normal"
+    quotes: str = ""
+    """Whose words the answer carries: `files`, `memory`, the name of a system. Default: for what reaches other systems,
+    its name. The host says so beside the answer, and an operator may have what follows it asked for first."""
     max_tokens: int = 4_000
     """Default answer budget, in tokens of the o200k vocabulary. The caller may ask for up to 25,000."""
     visible: bool = True
@@ -154,6 +160,7 @@ class Operation:
         if self.effect == "destroy" and self.preview is None and self.delegate is None:
             raise ValueError(f"operation {self.name!r}: what destroys needs a preview, so that it has a dry run")
         set_field(self, "consent", self.effect == "destroy" if self.consent is None else self.consent)
+        set_field(self, "quotes", self.quotes or (self.name if self.open_world else ""))
         set_field(self, "idempotent", self.effect == "read" if self.idempotent is None else self.idempotent)
 
 

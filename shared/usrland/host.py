@@ -49,6 +49,7 @@ from mcp.types import (
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
+from usrland.asking import Asking, ConsentTable
 from usrland.audit import Signer
 from usrland.audit.exporting import AuditTable, Exporter
 from usrland.call import CallPath, Consent
@@ -56,6 +57,7 @@ from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
 from usrland.identity import GrantFile, local_principal
 from usrland.ledger import Ledger
+from usrland.quota import Quotas, QuotaTable
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
@@ -74,6 +76,8 @@ PRINCIPAL_KEY = "usrland.principal"
 _LISTS_MS = 60_000
 _WARM_UP_SECONDS = 10.0
 _QUESTION = "consent"
+_QUOTES = "usrland/quotes"
+"""Whose words an answer carries. Both forms of it say the same; this is for hosts that treat such answers apart."""
 _CONSENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "title": "Yes, do it"}},
@@ -134,7 +138,15 @@ async def running(
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
     ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
-    path = CallPath(service.operations, ledger, durable_reads=remote)
+    quotas = settings.section("quotas", QuotaTable)
+    path = CallPath(
+        service.operations,
+        ledger,
+        durable_reads=remote,
+        quotas=Quotas(ledger.database, quotas.limits(remote=remote)),
+        asking=Asking(settings.section("consent", ConsentTable), ledger.database),
+        max_in_flight=quotas.in_flight,
+    )
     host = Host(service, path, who, anyio.Event(), GrantFile.of(settings.home), key)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_exporting(ledger, settings))
@@ -297,6 +309,7 @@ def _success(shaped: Shaped) -> CallToolResult:
         content=[TextContent(type="text", text=shaped.text)],
         structured_content=shaped.structured,
         is_error=False,
+        _meta={_QUOTES: shaped.quotes} if shaped.quotes else None,
     )
 
 

@@ -104,6 +104,7 @@ class Ledger:
         """
 
         def work(session: Session) -> bytes | None:
+            self.audit.lock(session)  # of two that claim one key at once, the second must see the first
             if key is not None and (done := _claim(session, binding, key)) is not None:
                 return done
             self.audit.append(session, [intent])
@@ -244,6 +245,7 @@ class Ledger:
 
             from usrland.audit.tables import SpentToken
 
+            self.audit.lock(session)
             session.exec(delete(SpentToken).where(col(SpentToken.expires_at) < int(time.time())))
             if session.get(SpentToken, seal.hex()) is not None:
                 return False

@@ -214,9 +214,18 @@ async def serve_http(
     """
     import uvicorn
 
+    servers: list[uvicorn.Server] = []
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+        for server in servers:
+            server.should_exit = True
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn ends at these and then raises them again: what is left to close would never be closed
-        signal.signal(number, lambda *_: None)
+        # uvicorn ends at these by itself and then raises them again: what is left to close would never be closed
+        signal.signal(number, stop)
     async with application(services, settings, listener, sse_only=sse_only) as app:
         config = uvicorn.Config(
             app,
@@ -226,7 +235,9 @@ async def serve_http(
             server_header=False,
             proxy_headers=False,
         )
-        await uvicorn.Server(config).serve(sockets=[listener])
+        servers.append(uvicorn.Server(config))
+        if not stopped:
+            await servers[0].serve(sockets=[listener])
 
 
 @asynccontextmanager

@@ -76,14 +76,9 @@ class AuditLog:
 
     def append(self, session: Session, entries: Sequence[Entry]) -> None:
         """Add entries within the caller's write transaction; they are durable when it commits."""
-        from sqlalchemy import text
-
         from usrland.audit.tables import AuditArgument, AuditEntry
 
-        if not self.database.is_sqlite:
-            session.execute(
-                text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {self.chain}"}
-            )
+        self.lock(session)
         seq, previous = self._newest(session)
         for entry in entries:
             seq += 1
@@ -93,6 +88,10 @@ class AuditLog:
             if entry.phase != "outcome":  # its intent has stored them
                 argument = entry.arguments
                 session.add(AuditArgument(commitment=argument.digest, salt=argument.salt, value=argument.value))
+
+    def lock(self, session: Session) -> None:
+        """Be the only one who writes beside this chain, until the transaction ends."""
+        self.database.alone(session, f"audit {self.chain}")
 
     async def size(self) -> int:
         """How many entries there are."""

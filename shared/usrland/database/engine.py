@@ -68,6 +68,16 @@ class Database:
         """
         return await anyio.to_thread.run_sync(self.write_now, work, limiter=self._threads)
 
+    def alone(self, session: Session, name: str) -> None:
+        """Within a write: be the only one who is in here by this name, until the transaction ends.
+
+        SQLite lets one writer in anyway.
+        """
+        from sqlalchemy import text
+
+        if not self.is_sqlite:
+            session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
+
     async def scrub(self, *tables: str) -> None:
         """Take what was deleted from these tables off the disk, as far as the database's own files go.
 
