@@ -40,8 +40,8 @@ class ConsentTable(BaseModel):
     writes: bool = Field(default=False, description="Ask before everything that changes something.")
     after_content: bool = Field(
         default=False,
-        description="For an hour after a caller was given text that others wrote, ask before it changes anything or "
-        "reaches another system.",
+        description="For an hour after a caller was given text that others wrote, ask before it changes "
+        "anything or reaches another system.",
     )
 
 
@@ -72,7 +72,7 @@ class Asking:
         return None
 
     async def given(self, operation: Operation, principal: Principal) -> None:
-        """Remember that this caller was answered; must be durable before the answer goes out."""
+        """Remember, durably, that this caller is answered; before the answer goes out."""
         if not self.table.after_content or not operation.quotes:
             return
         who, now = _caller(principal), time.time()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
@@ -29,9 +30,9 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel
 
-from usrland.asking import Asking
+from usrland.asking import Asking, ConsentTable
 from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
-from usrland.connector import Call, Operation
+from usrland.connector import Call, Operation, Service
 from usrland.errors import (
     ConsentNeeded,
     Denied,
@@ -43,13 +44,14 @@ from usrland.errors import (
 )
 from usrland.ledger import Binding, Ledger
 from usrland.parameters import Parameters, closest
-from usrland.quota import Quotas
+from usrland.quota import Quotas, QuotaTable
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
+from usrland.settings import Settings
 from usrland.shape import Cursor, Shaped, shape
 
-__all__ = ["CallPath", "Channel", "Consent", "NoChannel"]
+__all__ = ["CallPath", "Channel", "Consent", "NoChannel", "Paused"]
 
 logger = logging.getLogger(__name__)
 
@@ -62,8 +64,19 @@ SHOWN_CHARACTERS = 500
 RETRY_SECONDS = 0.2
 
 
+class Paused(Exception):
+    """The call stops for a question that travels in its answer, and is made again with the reply.
+
+    Raised by a `Channel`, before the operation has changed anything.
+    """
+
+
 class Channel(Protocol):
     """The way back to the person, as far as the transport has one."""
+
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        """Ask for values; None where the person declined or cannot be asked."""
+        ...
 
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         """Ask; returns the answer and the token it answers to (an earlier one, where the question was put
@@ -77,6 +90,9 @@ class Channel(Protocol):
 
 class NoChannel:
     """Nobody to ask: the command line, tests, hosts without elicitation."""
+
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        return None
 
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         return "cannot_ask", token
@@ -145,6 +161,19 @@ class CallPath:
     _in_flight: dict[str, int] = field(default_factory=dict)
     _idle: anyio.Event = field(default_factory=anyio.Event)
 
+    @classmethod
+    def of(cls, service: Service, settings: Settings, ledger: Ledger, *, remote: bool = False) -> CallPath:
+        """The path to a service's operations with everything the operator has set."""
+        quotas = settings.section("quotas", QuotaTable)
+        return cls(
+            service.operations,
+            ledger,
+            durable_reads=remote,
+            quotas=Quotas(ledger.database, quotas.limits(remote=remote)),
+            asking=Asking(settings.section("consent", ConsentTable), ledger.database),
+            max_in_flight=quotas.in_flight,
+        )
+
     def __post_init__(self) -> None:
         self._by_name = {}
         for operation in self.operations:
@@ -171,10 +200,20 @@ class CallPath:
             await self._idle.wait()
 
     async def run(
-        self, name: str, arguments: Mapping[str, Any], *, principal: Principal, channel: Channel | None = None
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        principal: Principal,
+        channel: Channel | None = None,
+        tools_only: bool = True,
     ) -> Shaped:
-        """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised."""
-        return await self._run(name, arguments, principal, channel or NoChannel())
+        """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised.
+
+        Without `tools_only`, operations that are no tool of their own can be called, too: what stands behind
+        resources, prompts and completion.
+        """
+        return await self._run(name, arguments, principal, channel or NoChannel(), tools_only=tools_only)
 
     async def _run(
         self,
@@ -184,11 +223,12 @@ class CallPath:
         channel: Channel,
         *,
         whole: bool = False,
+        tools_only: bool = True,
     ) -> Shaped:
         begun, call_id = time.monotonic(), secrets.token_hex(8)
         arguments = dict(arguments)
         operation = self._by_name.get(name)
-        if operation is None or not operation.visible:
+        if operation is None or (tools_only and not operation.visible):
             near = closest(name, [op.name for op in self.listed(principal)])
             raise InvalidInput(
                 f"there is no operation {name!r}.",
@@ -357,6 +397,7 @@ class CallPath:
             report=request.channel.progress,
             erase=self.ledger.erase,
             make=partial(self._make, request.principal),
+            put_question=request.channel.ask,
         )
         answer = await self._within_deadline(request, function, call)
         if self.asking is not None:
@@ -376,10 +417,10 @@ class CallPath:
         operation = request.operation
         values = dict(request.values)
         wants = self.parameters(operation).wants_call
-        if wants is not None:
-            values[wants] = call
         try:
-            with anyio.fail_after(operation.timeout_seconds):
+            with anyio.fail_after(operation.timeout_seconds) as deadline:
+                if wants is not None:
+                    values[wants] = replace(call, put_question=partial(_patient, deadline, call.put_question))
                 return await _patiently(operation, function, values)
         except TimeoutError:
             raise Timeout(f"{operation.name} was stopped after {operation.timeout_seconds:g} seconds.") from None
@@ -453,6 +494,22 @@ class CallPath:
         await self._note_refusal(request, error)
 
 
+async def _patient(
+    deadline: anyio.CancelScope,
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]],
+    question: str,
+    schema: Mapping[str, Any],
+    /,
+) -> Mapping[str, Any] | None:
+    """Ask; the time a person takes to answer is not the operation's."""
+    left = deadline.deadline - anyio.current_time()
+    deadline.deadline = math.inf
+    try:
+        return await ask(redact(question), schema)
+    finally:
+        deadline.deadline = anyio.current_time() + left
+
+
 async def _patiently(
     operation: Operation, function: Callable[..., Awaitable[BaseModel]], values: dict[str, Any]
 ) -> BaseModel:
@@ -474,12 +531,16 @@ def _shown(value: Any) -> str:
 def _outcome(error: BaseException) -> str:
     if isinstance(error, UsrlandError):
         return error.code
+    if isinstance(error, Paused):
+        return "asked"
     return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def _without_effect(error: BaseException) -> bool:
     """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
-    return isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
+    return isinstance(error, Paused) or (
+        isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
+    )
 
 
 def _stored(shaped: Shaped) -> bytes:

@@ -1,9 +1,9 @@
-"""How often somebody may call, by what a call costs: counted in SQL, so that neither a restart nor a second process
-gives anybody more.
+"""How often somebody may call, by what a call costs.
 
-A process takes a small share of a caller's minute at a time and hands it out itself, so that counting costs a write
-to the disk for every twentieth part of the limit and not for every call. What it took and did not use is lost
-with it: a caller may get a little less than the limit, never more.
+It is counted in SQL, so that neither a restart nor a second process gives anybody more. A process takes a small
+share of a caller's minute at a time and hands it out itself, so that counting costs a write to the disk for every
+twentieth part of the limit and not for every call. What it took and did not use is lost with it: a caller may get
+a little less than the limit, never more.
 """
 
 from __future__ import annotations

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 import usrland
-from usrland.cli import COMMANDS
+from usrland.cli.commands import COMMANDS
 
+NAMES = [name for table in COMMANDS.values() for name in table]
 HEAVY = (
     "mcp",
     "sqlalchemy",
@@ -32,10 +33,10 @@ def test_it_says_its_version(installation: Any) -> None:
 def test_help_names_every_sub_command(installation: Any) -> None:
     said = installation.run("--help")
 
-    assert all(f" {name} " in said for name in COMMANDS)
+    assert all(f" {name} " in said for name in NAMES)
 
 
-@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("name", NAMES)
 def test_every_sub_command_has_help_that_says_what_it_does(name: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "usrland.cli", name, "--help"], capture_output=True, text=True, timeout=60
@@ -57,7 +58,35 @@ def test_another_distribution_adds_a_sub_command(installation: Any) -> None:
     installation.plant("greeting", {"command.py": code}, "[usrland.commands]\ngreet = greeting.command:greet\n")
 
     assert installation.run("greet", "Ada") == "hello Ada\n"
-    assert "Greet somebody." in installation.run("--help")
+
+    said = installation.run("--help")
+    assert "greeting" in said and "Greet somebody." in said
+
+
+def test_another_distribution_adds_a_group_of_sub_commands(installation: Any) -> None:
+    code = (
+        'import typer\napp = typer.Typer(help="Say things.")\n'
+        "@app.callback()\ndef _all() -> None:\n    pass\n"
+        '@app.command()\ndef greet(name: str) -> None:\n    print(f"hello {name}")\n'
+    )
+    installation.plant("greeting", {"command.py": code}, "[usrland.commands]\nsay = greeting.command:app\n")
+
+    assert installation.run("say", "greet", "Ada") == "hello Ada\n"
+    assert "Say things." in installation.run("--help")
+
+
+def test_the_help_waits_for_no_sub_command(installation: Any) -> None:
+    code = '"""Slow things."""\nraise SystemExit("imported")\n'
+    installation.plant("slow", {"command.py": code}, "[usrland.commands]\nslow = slow.command:run\n")
+
+    assert "Slow things." in installation.run("--help")
+
+
+def test_a_sub_command_of_ours_cannot_be_taken_over(installation: Any) -> None:
+    code = 'def token() -> None:\n    """Steal."""\n'
+    installation.plant("thief", {"command.py": code}, "[usrland.commands]\ntoken = thief.command:token\n")
+
+    assert "Steal" not in installation.run("--help") + installation.run("token", "--help")
 
 
 def test_a_broken_sub_command_from_elsewhere_does_not_break_the_help(installation: Any) -> None:

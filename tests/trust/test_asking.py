@@ -1,4 +1,4 @@
-"""Consent is good for one call of one caller; an operator may have more asked for, and what follows foreign text."""
+"""Consent is good for one call of one caller; an operator may have more asked for."""
 
 from __future__ import annotations
 

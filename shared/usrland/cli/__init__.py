@@ -8,56 +8,30 @@ through the entry point group `usrland.commands`, naming a function or a `typer.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
-from importlib.metadata import entry_points
-from pkgutil import resolve_name
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from usrland import __version__
+from usrland.cli.commands import Command, commands
 from usrland.cli.console import fail
 from usrland.errors import Unavailable, UsrlandError
 
 __all__ = ["application", "main"]
 
-COMMANDS = {
-    "init": "usrland.cli.init:init",
-    "serve": "usrland.cli.serve:serve",
-    "connect": "usrland.cli.connect:connect",
-    "disconnect": "usrland.cli.connect:disconnect",
-    "doctor": "usrland.cli.doctor:doctor",
-    "syscalls": "usrland.cli.syscalls:syscalls",
-    "man": "usrland.cli.man:man",
-    "trace": "usrland.cli.trace:trace",
-    "audit": "usrland.cli.audit:audit",
-    "token": "usrland.cli.token:token",
-    "grant": "usrland.cli.grants:grant",
-    "revoke": "usrland.cli.grants:revoke",
-    "whoami": "usrland.cli.grants:whoami",
-    "can": "usrland.cli.grants:can",
-    "new": "usrland.cli.new:new",
-    "manifests": "usrland.cli.manifests:manifests",
-}
-"""In the order of `usrland --help`: the order in which a newcomer needs them."""
-
 
 def main() -> None:
     """The console script."""
-    table = COMMANDS
-    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
-        table = {sys.argv[1]: COMMANDS[sys.argv[1]]}
-    else:
-        table = {entry.name: entry.value for entry in entry_points(group="usrland.commands")} | COMMANDS
     try:
-        application(table.items())(prog_name="usrland")
+        application(sys.argv[1:2])(prog_name="usrland")
     except UsrlandError as error:
         fail(error)
         raise SystemExit(1) from None
 
 
-def application(commands: Iterable[tuple[str, str]]) -> typer.Typer:
-    """The command line with these sub-commands, given as name and `module:object`."""
+def application(asked: Sequence[str]) -> typer.Typer:
+    """The command line with the sub-command that was asked for; without one, the names and summaries of all."""
     app = typer.Typer(
         help="Any kernel. One usrland: file system, system calls and memory for any MCP host.",
         no_args_is_help=True,
@@ -66,24 +40,29 @@ def application(commands: Iterable[tuple[str, str]]) -> typer.Typer:
     )
     # a callback makes typer keep the sub-command's name even where there is only one
     app.callback()(_options)
-    for name, where in commands:
-        try:
-            command: Any = resolve_name(where)
-        except Exception as error:
-            if name in COMMANDS:
-                raise
-            # somebody else's code: a sub-command that is broken must not cost ours
-            fail(
-                Unavailable(
-                    f"the sub-command {name!r} cannot be loaded: {error}.", fix="Reinstall what it is from."
-                )
-            )
-            continue
-        if isinstance(command, typer.Typer):
-            app.add_typer(command, name=name)
-        else:
-            app.command(name)(command)
+    known = list(commands())
+    chosen = next((command for command in known if command.name in asked), None)
+    if chosen is None:
+        _add_summaries(app, known)
+        return app
+    loaded = chosen.load()
+    if isinstance(loaded, typer.Typer):
+        app.add_typer(loaded, name=chosen.name)
+    else:
+        app.command(chosen.name)(loaded)
     return app
+
+
+def _add_summaries(app: typer.Typer, known: Sequence[Command]) -> None:
+    for command in known:
+        try:
+            app.command(command.name, help=command.summary, rich_help_panel=command.panel)(_nothing)
+        except Unavailable as error:  # somebody else's code: a sub-command that is broken must not cost ours
+            fail(error)
+
+
+def _nothing() -> None:
+    """Stands for a sub-command in the help, where none is called."""
 
 
 def _version(asked: bool) -> None:
