@@ -12,7 +12,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +19,7 @@ from mcp.server import CacheHint, Server, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -51,7 +51,7 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
 from usrland.audit import Signer
-from usrland.audit.exporting import AuditTable, Exporter
+from usrland.audit.exporting import AuditTable, Exporter, places
 from usrland.call import CallPath, Consent, Paused
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
@@ -131,7 +131,12 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
-    ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
+    ledger = Ledger.open(
+        Ledger.url(settings, service.name),
+        chain=service.name,
+        key=key,
+        wait_seconds=settings.section("audit", AuditTable).wait_seconds,
+    )
     path = CallPath.of(service, settings, ledger, remote=remote)
     host = Host(service, path, who, anyio.Event(), GrantFile.of(settings.home), key)
     async with AsyncExitStack() as stack:
@@ -153,13 +158,15 @@ async def running(
 @asynccontextmanager
 async def _exporting(ledger: Ledger, settings: Settings) -> AsyncIterator[None]:
     """Checkpoints of the audit log, where the operator wants them; the last one after the last entry."""
-    table = settings.section("audit", AuditTable)
-    if not table.checkpoints:
+    to = places(settings)
+    if not to:
         yield
         return
-    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), Path(table.checkpoints))
+    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), to)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(exporter.run, table.every_seconds, name="audit checkpoints")
+        tasks.start_soon(
+            exporter.run, settings.section("audit", AuditTable).every_seconds, name="audit checkpoints"
+        )
         try:
             yield
         finally:
