@@ -14,7 +14,7 @@ from pathlib import Path
 __all__ = ["Served", "serving"]
 
 _LAUNCH = (
-    "import sys; from usrland.launch import start; sys.exit(start(sys.argv[3:], sys.argv[1], sys.argv[2], 0))"
+    "import sys; from usrland.launch import start; a = sys.argv; sys.exit(start(a[4:], a[1], a[2], int(a[3])))"
 )
 
 
@@ -40,11 +40,16 @@ class Served:
 
 @contextmanager
 def serving(
-    home: Path, *services: str, transport: str = "http", host: str = "127.0.0.1", **environment: str
+    home: Path,
+    *services: str,
+    transport: str = "http",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **environment: str,
 ) -> Iterator[Served]:
     """These `module:function` services behind one port of loopback, killed when the block is left."""
     process = subprocess.Popen(
-        [sys.executable, "-c", _LAUNCH, transport, host, *services],
+        [sys.executable, "-c", _LAUNCH, transport, host, str(port), *services],
         stderr=subprocess.PIPE,
         text=True,
         env={
