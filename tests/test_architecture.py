@@ -23,10 +23,11 @@ ONE_HOME = {
     "tokenizers": {"usrland/embedding"},
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
+    "h11": {"usrland/exchange.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
-    "typer": {"usrland/cli", "filesystem_retrieval/commands"},
+    "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
 }

@@ -194,7 +194,7 @@ class Catalogue:
     def _connect(self, system: System) -> bool:
         try:
             kind = self._kind(system.kind)
-            client = outgoing(allow_private=system.allow_private)
+            client = outgoing(allow_private=system.allow_private, tls=system.tls)
             config = kind.config_type.model_validate(system.options)
             connector = kind(config, client)
             if hasattr(connector, "files") and self._folder is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,6 +14,9 @@ from memory_snapshot.memory import Memory
 from usrland import Operation, Resource, Service
 from usrland.database import Database
 from usrland.settings import Settings
+
+if TYPE_CHECKING:
+    from memory_snapshot.anchors import Anchors
 
 __all__ = ["MemorySettings", "service"]
 
@@ -39,6 +44,13 @@ class MemorySettings(BaseModel):
     """The folder that files are carried through. Default: `transfer` beside the database."""
     secrets: Policy = "refuse"
     """What to do with an item that holds what looks like a credential."""
+    quota_items: int = Field(default=100_000, gt=0)
+    """That stand on one branch of a space."""
+    quota_tokens: int = Field(default=50_000_000, gt=0)
+    """Of all that a space keeps, old versions included."""
+    anchor: str = ""
+    """A folder for the signed heads of the journals, on another disk or host than the database. All servers on
+    one database need the same one. Default: none are kept."""
     kernel: str = ""
     """A name from `kernels.PROFILES`; it takes the place of the two figures below."""
     window_tokens: int = Field(default=200_000, gt=0)
@@ -56,6 +68,8 @@ def service(settings: Settings) -> Service:
         profile(table.kernel, window_tokens=table.window_tokens, reliable=table.reliable),
         Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
         table.secrets,
+        partial(_anchors, settings, Path(table.anchor).expanduser()) if table.anchor else None,
+        (table.quota_items, table.quota_tokens),
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(
@@ -114,6 +128,12 @@ def service(settings: Settings) -> Service:
         lifespan=memory.lifespan,
         state={"memory": memory, "verify": memory.verify, "rebuild_index": memory.rebuild_index},
     )
+
+
+def _anchors(settings: Settings, folder: Path) -> Anchors:
+    from memory_snapshot.anchors import Anchors  # loads what signs
+
+    return Anchors(folder, settings.key("audit"))
 
 
 def _url(settings: Settings, table: MemorySettings, folder: Path) -> str:

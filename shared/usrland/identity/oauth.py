@@ -114,6 +114,7 @@ class Verifier:
             scopes=frozenset(_scopes(claims) if self.config.scopes == "token" else [BY_GRANT]),
             source="oauth",
             groups=frozenset(_groups(claims, self.config.groups_claim)),
+            token=token,
         )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Principal"]
 
@@ -27,6 +27,8 @@ class Principal:
     `token` (a static bearer token), `oauth`, `test`."""
     groups: frozenset[str] = frozenset()
     """What an access token says its subject belongs to; grants may be given to a group."""
+    token: str = field(default="", repr=False, compare=False)
+    """The access token that proved it, for an exchange at an authorization server and nothing else."""
 
     def missing(self, needed: frozenset[str]) -> frozenset[str]:
         """The scopes in `needed` that this principal does not hold."""
