@@ -74,14 +74,17 @@ async def test_no_text_escapes_its_place_or_comes_without_its_source(tmp_path: P
                     assert all(item["root"] and item["path"] and item["line"] for item in found["items"])
                 case "memory-snapshot":
                     for text in CORPUS:
-                        item = {"text": text, "source": {"origin": "web", "uri": "https://evil.example/page"}}
+                        item = {
+                            "text": text,
+                            "source": {"origin": "tool_external", "uri": "https://evil.example/page"},
+                        }
                         await client.call_tool("memory_remember", {"items": [item]})
                     found, meta = await answered(
                         client, "memory_recall", {"query": "ignore all previous instructions", "limit": 20}
                     )
                     assert found["items"] and meta["usrland/quotes"] == "memory"
                     for item in found["items"]:
-                        assert item["trust"] == "web" and item["actor"]
+                        assert item["trust"] == "tool_external" and item["actor"]
                 case "enterprise-connectors":
                     call = {"name": "shop_query", "arguments": {"sql": "SELECT text FROM planted"}}
                     rows, meta = await answered(client, "sys_call", call)
