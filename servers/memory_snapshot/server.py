@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from memory_snapshot.hygiene import Policy
+from memory_snapshot.keeping import keeping
 from memory_snapshot.kernels import profile
 from memory_snapshot.memory import Memory
 from usrland import Operation, Resource, Service
@@ -126,6 +127,7 @@ def service(settings: Settings) -> Service:
             )
         ],
         lifespan=memory.lifespan,
+        keeping=keeping(memory),
         state={"memory": memory, "verify": memory.verify, "rebuild_index": memory.rebuild_index},
     )
 

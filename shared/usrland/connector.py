@@ -36,6 +36,7 @@ __all__ = [
     "Connector",
     "Cost",
     "Effect",
+    "Keeping",
     "Operation",
     "Prompt",
     "PromptArgument",
@@ -331,6 +332,18 @@ async def _no_lifespan() -> AsyncIterator[None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How what a server keeps is looked over and made anew; for `usrland check`, `rebuild` and `backup`."""
+
+    check: Callable[[bool], Awaitable[Sequence[str]]]
+    """What is not as it was written, a sentence each. With `True` every stored byte is read."""
+    rebuild: Callable[[], Awaitable[str]]
+    """Make anew what is derived; a sentence on what that was."""
+    derived: frozenset[str] = frozenset()
+    """Names in the server's own folder that hold nothing but what `rebuild` makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A whole server, before it is put on a transport: what the entry point group `usrland.servers` names.
 
@@ -351,6 +364,7 @@ class Service:
     changes: Changes = field(default_factory=Changes)
     """Where the server says which of its resources has changed; the host tells those who subscribed."""
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = _no_lifespan
+    keeping: Keeping | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     """Parts that the server's own commands and tests want to reach; never used by the call path."""
 

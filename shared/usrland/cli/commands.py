@@ -39,6 +39,10 @@ COMMANDS = {
         "man": "usrland.cli.man:man",
         "trace": "usrland.cli.trace:trace",
         "audit": "usrland.cli.audit:audit",
+        "check": "usrland.cli.keeping:check",
+        "rebuild": "usrland.cli.keeping:rebuild",
+        "backup": "usrland.cli.keeping:backup",
+        "restore": "usrland.cli.keeping:restore",
     },
     "Write and ship": {
         "new": "usrland.cli.new:new",
