@@ -19,6 +19,7 @@ from usrland.connector import (
 from usrland.errors import (
     Conflict,
     Denied,
+    Failed,
     InvalidInput,
     NotFound,
     QuotaExceeded,
@@ -38,6 +39,7 @@ __all__ = [
     "Connector",
     "Denied",
     "Effect",
+    "Failed",
     "InvalidInput",
     "NotFound",
     "Operation",
