@@ -9,6 +9,7 @@ Each table is one system, and its name is how people and kernels call it:
     allow_private = true                  # its HTTP may reach loopback and private addresses
     at_once = 8                           # calls it gets at the same time, from this process
     tls = {certificate = "/etc/…/us.pem"} # mutual TLS: our certificate, its key; authority: who vouches for it
+    redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
 A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
@@ -22,10 +23,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
+from enterprise_connectors.personal import Personal
 from usrland.errors import InvalidInput
 from usrland.settings import Settings, explain
 
@@ -52,6 +54,7 @@ class System:
     allow_private: bool = False
     at_once: int = 8
     tls: Mapping[str, str] = field(default_factory=dict)
+    redact: Personal = Personal()
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -74,6 +77,7 @@ class _HostKeys(BaseModel):
     allow_private: bool = False
     at_once: int = Field(default=8, ge=1, le=100)
     tls: dict[Literal["certificate", "key", "authority"], str] = {}
+    redact: Annotated[Personal, Strict(False)] = Personal()
 
 
 def systems(settings: Settings) -> Configured:
@@ -114,7 +118,7 @@ def _system(settings: Settings, name: str, table: Any) -> System:
     except ValidationError as error:
         raise InvalidInput(f"[{name}]: {explain(error)}.", fix=f"Correct {FILE_NAME}.") from None
     options = {key: value for key, value in table.items() if key not in _HostKeys.model_fields}
-    return System(name=name, options=_resolved(settings, "", options), **keys.model_dump())
+    return System(name=name, options=_resolved(settings, "", options), **dict(keys))
 
 
 def _resolved(settings: Settings, key: str, value: Any) -> Any:

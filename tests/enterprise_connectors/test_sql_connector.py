@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -169,7 +170,7 @@ async def test_a_dry_run_counts_and_changes_nothing(make: Make, call: Call) -> N
     preview = await subject.would_execute("UPDATE customers SET city = $1 WHERE city = 'Paris'", ["Rome"])
 
     assert preview.affected == 2
-    assert [eval(row)["name"] for row in preview.examples] == ["Ada", "Cyd"]
+    assert [json.loads(row)["name"] for row in preview.examples] == ["Ada", "Cyd"]
     assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
 
 

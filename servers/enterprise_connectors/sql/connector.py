@@ -10,6 +10,7 @@ DELETE, and no parser knows which of them somebody meant.
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -181,6 +182,7 @@ class SqlConnector(Connector[SqlConfig]):
             parameters=query.schema_of_arguments,
             effect=query.effect,
             scopes=frozenset({f"sys:{query.effect}", *(f"sys:{scope}" for scope in query.scopes)}),
+            cache_seconds=query.cache_seconds,
         )
 
     async def tables(
@@ -351,7 +353,8 @@ def _changed(result: Result) -> Changed:
 
 def _would(what: str, result: Result) -> Preview:
     """The dry run's answer: how many rows, and some of them as they are now."""
-    examples = [str(dict(zip(result.columns, row, strict=True))) for row in result.rows[:EXAMPLES]]
+    rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows[:EXAMPLES])
+    examples = [json.dumps(row, ensure_ascii=False) for row in rows]
     return Preview(would=what, affected=result.affected, examples=examples)
 
 

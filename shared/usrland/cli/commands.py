@@ -34,6 +34,7 @@ COMMANDS = {
         "syscalls": "usrland.cli.syscalls:syscalls",
         "man": "usrland.cli.man:man",
         "trace": "usrland.cli.trace:trace",
+        "top": "usrland.cli.top:top",
         "audit": "usrland.cli.audit:audit",
     },
     "Write and ship": {
