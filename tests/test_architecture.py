@@ -24,6 +24,7 @@ ONE_HOME = {
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
     "h11": {"usrland/exchange.py"},
+    "keyring": {"usrland/settings.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},

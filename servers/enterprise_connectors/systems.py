@@ -12,8 +12,8 @@ Each table is one system, and its name is how people and kernels call it:
     redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
-A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
-`password` or `token` takes nothing else. One wrong table never costs the others: it becomes a problem that
+A value `env:NAME`, `file:/path`, `command:PROGRAM …` or `keyring:SERVICE/NAME` anywhere in a table stands for the
+secret it names; a key called `secret`, `password` or `token` takes nothing else. One wrong table never costs the others: it becomes a problem that
 sys_find reports, and so does a file that cannot be read at all.
 """
 
@@ -39,7 +39,7 @@ MAX_SYSTEM_NAME = 16
 
 _NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_SYSTEM_NAME - 1}}}")
 _RESERVED = frozenset({"sys", "fs", "memory", "audit", "usrland"})
-_REFERENCE = re.compile(r"env:\w+|file:(?:~|/(?!/)).*")
+_REFERENCE = re.compile(r"env:\w+|(?:file:(?:~|/(?!/))|command:(?=\S)|keyring:(?!//)).*")
 _SECRET_KEYS = frozenset({"secret", "password", "token"})
 
 
@@ -54,7 +54,7 @@ class System:
     allow_private: bool = False
     at_once: int = 8
     tls: Mapping[str, str] = field(default_factory=dict)
-    redact: Personal = Personal()
+    redact: Personal = field(default_factory=Personal)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 

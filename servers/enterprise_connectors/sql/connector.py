@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
@@ -46,6 +48,8 @@ _DIALECTS: Mapping[str, Dialect] = {
 READ = frozenset({"sys:read"})
 DESTROY = frozenset({"sys:destroy"})
 
+MAX_TABLES = 200
+"""At once; there may be tens of thousands."""
 EXAMPLES = 10
 """Rows that a dry run shows."""
 
@@ -152,7 +156,7 @@ class SqlConnector(Connector[SqlConfig]):
         ]
 
     async def check(self) -> None:
-        await self._work(lambda _, engine: engine.tables())
+        await self._work(lambda guard, engine: next(_available(guard, engine), None))
 
     async def aclose(self) -> None:
         if self._opened is not None:
@@ -191,25 +195,28 @@ class SqlConnector(Connector[SqlConfig]):
         pattern: Annotated[str, Field(description="Part of the name.")] = "",
     ) -> Page[TableSummary]:
         """List the tables and views of the database. Look here before you write a query."""
-        found = [
-            TableSummary(name=_shown(table), kind=table.kind, rows=table.rows, comment=table.comment)
-            for table in await self._work(_available)
-            if pattern.lower() in _shown(table).lower()
-        ]
-        return Page(items=found[call.offset :], total=len(found))
+        from enterprise_connectors.sql.engine import shown
+
+        def work(guard: Guard, engine: Engine) -> list[Table]:
+            with closing(_available(guard, engine, pattern)) as found:
+                return list(islice(found, call.offset, call.offset + MAX_TABLES + 1))
+
+        tables = await self._work(work)
+        more = len(tables) > MAX_TABLES
+        return Page(
+            items=[
+                TableSummary(name=shown(table), kind=table.kind, rows=table.rows, comment=table.comment)
+                for table in tables[:MAX_TABLES]
+            ],
+            total=None if more else call.offset + len(tables),
+            more=more,
+        )
 
     async def describe(self, table: Annotated[str, Field(description="As tables names it.")]) -> TableDescription:
         """The columns, keys and three sample rows of one table."""
 
         def work(guard: Guard, engine: Engine) -> TableDescription:
-            for found in _available(guard, engine):
-                if table in (_shown(found), f"{found.schema}.{found.name}"):
-                    described = engine.describe(found, self._limits())
-                    break
-            else:
-                raise NotFound(
-                    f"there is no table {table!r}.", fix="The operation tables lists the tables there are."
-                )
+            described = engine.describe(_named(guard, engine, table), self._limits())
             return TableDescription(
                 name=table,
                 columns=[
@@ -371,12 +378,21 @@ def _before(guard: Guard, engine: Engine, sql: str, parameters: Sequence[Any], l
         return None
 
 
-def _available(guard: Guard, engine: Engine) -> list[Table]:
-    return [table for table in engine.tables() if guard.allows(table.name, table.schema)]
+def _available(guard: Guard, engine: Engine, part: str = "") -> Generator[Table]:
+    with closing(cast("Generator[Table]", engine.tables(part))) as tables:
+        for table in tables:
+            if guard.allows(table.name, table.schema):
+                yield table
 
 
-def _shown(table: Table) -> str:
-    return table.name if table.schema in ("", "public") else f"{table.schema}.{table.name}"
+def _named(guard: Guard, engine: Engine, name: str) -> Table:
+    from enterprise_connectors.sql.engine import shown
+
+    with closing(_available(guard, engine, name.removeprefix("public.").removeprefix("main."))) as tables:
+        for table in tables:
+            if name in (shown(table), f"{table.schema}.{table.name}", f"main.{table.name}"):
+                return table
+    raise NotFound(f"there is no table {name!r}.", fix="The operation tables lists the tables there are.")
 
 
 def _note(result: Result, warning: str | None) -> str | None:

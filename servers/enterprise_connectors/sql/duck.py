@@ -44,8 +44,11 @@ _CONFIG: dict[str, Any] = {
     "lock_configuration": True,
 }
 _TABLES = """
-SELECT schema_name, table_name, 'table', estimated_size, comment FROM duckdb_tables() WHERE NOT internal
-UNION ALL SELECT schema_name, view_name, 'view', NULL, comment FROM duckdb_views() WHERE NOT internal
+SELECT * FROM (
+  SELECT schema_name, table_name, 'table', estimated_size, comment FROM duckdb_tables() WHERE NOT internal
+  UNION ALL SELECT schema_name, view_name, 'view', NULL, comment FROM duckdb_views() WHERE NOT internal
+)
+WHERE contains(lower(CASE schema_name WHEN 'main' THEN '' ELSE schema_name || '.' END || table_name), lower($1))
 ORDER BY 1, 2
 """
 _COLUMNS = """
@@ -105,13 +108,13 @@ class Duck:
                 connection.rollback()
             return Result(columns=result.columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
+    def tables(self, part: str = "") -> Iterator[Table]:
         with self._connected(CATALOG_SECONDS) as connection:
-            found = connection.execute(_TABLES).fetchall()
-        return [
-            Table(name=name, schema="" if schema == "main" else schema, kind=kind, rows=rows, comment=comment)
-            for schema, name, kind, rows, comment in found
-        ]
+            connection.execute(_TABLES, [part])
+            for schema, name, kind, rows, comment in _fetched(connection, 0):
+                yield Table(
+                    name=name, schema="" if schema == "main" else schema, kind=kind, rows=rows, comment=comment
+                )
 
     def describe(self, table: Table, limits: Limits) -> Description:
         where = [table.schema or "main", table.name]

@@ -44,6 +44,7 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  AND position(lower($1) IN lower(CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname)) > 0
 ORDER BY n.nspname <> 'public', n.nspname, c.relname
 """
 _COLUMNS = """
@@ -100,11 +101,16 @@ class Postgres:
                 connection.commit()
             return Result(columns=columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
-        return [
-            Table(name=name, schema=schema, kind=_KINDS[kind], rows=rows if rows >= 0 else None, comment=comment)
-            for schema, name, kind, rows, comment in self._rows(_TABLES, (), CATALOG_SECONDS)
-        ]
+    def tables(self, part: str = "") -> Iterator[Table]:
+        with (
+            self._transaction(CATALOG_SECONDS) as connection,
+            psycopg.RawServerCursor(connection, "usrland") as cursor,
+        ):
+            cursor.itersize = FETCH_AT_ONCE
+            for schema, name, kind, rows, comment in cursor.execute(_TABLES.encode(), (part,)):
+                yield Table(
+                    name=name, schema=schema, kind=_KINDS[kind], rows=rows if rows >= 0 else None, comment=comment
+                )
 
     def describe(self, table: Table, limits: Limits) -> Description:
         name = quoted(table.schema, table.name)

@@ -78,12 +78,14 @@ class Sqlite:
             connection.execute("COMMIT" if commit else "ROLLBACK")
             return Result(columns=result.columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
+    def tables(self, part: str = "") -> Iterator[Table]:
         with self._connected(None) as connection:
-            found = connection.execute(
-                "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name"
-            ).fetchall()
-        return [Table(name=name, kind=kind) for name, kind in found]
+            for name, kind in connection.execute(
+                "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
+                " AND instr(lower(name), lower(?)) ORDER BY name",
+                (part,),
+            ):
+                yield Table(name=name, kind=kind)
 
     def describe(self, table: Table, limits: Limits) -> Description:
         name = quoted(table.name)
