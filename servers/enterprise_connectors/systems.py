@@ -8,7 +8,7 @@ Each table is one system, and its name is how people and kernels call it:
     write = true                          # also what writes and destroys; otherwise only what reads
     allow_private = true                  # its HTTP may reach loopback and private addresses
     at_once = 8                           # calls it gets at the same time, from this process
-    tls = {certificate = "/etc/…/us.pem"} # mutual TLS: our certificate, its key; authority: who vouches for it
+    tls = {certificate = "/etc/us.pem"}   # mutual TLS: certificate, key; authority: who vouches for the system
     redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 

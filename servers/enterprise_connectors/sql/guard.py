@@ -42,6 +42,8 @@ _RUN_COMMENT = re.compile(r"/\*M?!")
 _FORMATTERS = frozenset({"format", "printf"})
 _WIDE_FORMAT = re.compile(r"\d{4}|\*")
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
+_SHAPING = frozenset({"Pivot", "Summarize"})
+"""Queries of DuckDB that begin with another word than SELECT."""
 _CHANGES = frozenset({"Insert", "Update", "Delete"})
 _NODES = _QUERIES | named(
     """
@@ -54,7 +56,7 @@ JSONBContains JSONBExtract JSONBExtractScalar JSONExtract JSONExtractScalar JSON
 JSONPathRoot JSONPathSubscript Join LT LTE Lateral Like Limit LimitOptions Literal Match Mod Mul NEQ
 National Neg Not Null NullSafeEQ NullSafeNEQ Offset Or Order Ordered Parameter Paren Placeholder Pow
 RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableAlias TableSample Tuple
-Unnest Values Var Where Window WindowSpec With WithinGroup Xor
+JSONColumnDef JSONKeyValue JSONSchema JSONValue Unnest Values Var Where Window WindowSpec With WithinGroup Xor
 """
 )
 _CHANGE_NODES = frozenset({"OnConflict", "Returning", "Schema"})
@@ -62,7 +64,7 @@ _MORE: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
     "postgres": frozenset(),
     "mysql": named("IntDiv Collate CharacterSet"),
-    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg"),
+    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg Comprehension Pivot UnpivotColumns Summarize"),
 }
 _LESS: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
@@ -103,7 +105,7 @@ class Guard:
     def query(self, sql: str) -> None:
         """Raises unless `sql` is one query that only reads, with allowed functions and tables."""
         tree = self._parsed(sql)
-        if type(tree).__name__ not in _QUERIES:
+        if type(tree).__name__ not in _QUERIES | (_MORE[self.dialect] & _SHAPING):
             raise Denied(
                 f"only one SELECT is allowed here, not {_kind(tree)}.",
                 fix="For a plan use the operation explain; for the schema use tables and describe.",
