@@ -331,6 +331,7 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
         "place": place,
         "arguments": " ".join([*properties, *map(str, values)]),
         "effect": entry.operation.effect,
+        "called": entry.system.name,
     }
 
 

@@ -12,9 +12,9 @@ Each table is one system, and its name is how people and kernels call it:
     redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
-A value `env:NAME`, `file:/path`, `command:PROGRAM …` or `keyring:SERVICE/NAME` anywhere in a table stands for the
-secret it names; a key called `secret`, `password` or `token` takes nothing else. One wrong table never costs the others: it becomes a problem that
-sys_find reports, and so does a file that cannot be read at all.
+A value `env:NAME`, `file:/path`, `command:PROGRAM …` or `keyring:SERVICE/NAME` anywhere in a table stands for
+the secret it names; a key called `secret`, `password` or `token` takes nothing else. One wrong table never
+costs the others: it becomes a problem that sys_find reports, and so does a file that cannot be read at all.
 """
 
 from __future__ import annotations

@@ -33,6 +33,7 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 Dialect = Literal["sqlite", "postgres", "mysql", "duckdb"]
 
 MAX_CHARACTERS = 20_000
+MAX_LIST_DIGITS = 7
 MAX_REPEATED = 1_000
 """The largest number that a function which repeats or pads may be given."""
 
@@ -227,6 +228,8 @@ class Guard:
                 f"the function {node.sql_name().lower()!r} takes a plain number here.",
                 fix=f"Write it out, up to {MAX_REPEATED}.",
             )
+        if self.dialect == "duckdb" and isinstance(node, exp.GenerateSeries):
+            self._check_list(node)
         if isinstance(node, exp.Format) or node.name.lower() in _FORMATTERS:
             self._check_format(node)
         if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
@@ -238,6 +241,13 @@ class Guard:
             raise Denied(
                 f"the function {name.lower()!r} is not allowed.", fix="Use functions that compute on values."
             )
+
+    def _check_list(self, node: exp.Func) -> None:
+        """`SELECT range(900000000)` makes a list of so many at once; in FROM the same gives rows one by one."""
+        numbers = [each.name for each in node.find_all(exp.Literal) if not each.is_string]
+        if isinstance(node.parent, exp.Table) or all(len(number) < MAX_LIST_DIGITS for number in numbers):
+            return
+        raise Denied("a list of so many values is not made here.", fix="Put the series into FROM.")
 
     def _check_format(self, node: exp.Func) -> None:
         """`format('%999999999s', 'x')` makes a gigabyte; MySQL's `format` takes a number and does not."""
