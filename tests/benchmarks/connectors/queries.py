@@ -4,8 +4,8 @@
 
 `queries/common.sql` and one file for each engine hold one statement a line, in the style of the engines' own
 manuals. A statement counts where the engine itself takes it; then it has to go through the operation `query` of a
-connector and give the same number of rows. PostgreSQL (postgresql://root@127.0.0.1/test) and MariaDB (root without a
-password) are used where they run.
+connector and give the same number of rows. PostgreSQL (postgresql://root@127.0.0.1/test) and MariaDB (root without
+a password) are used where they run.
 """
 
 from __future__ import annotations
