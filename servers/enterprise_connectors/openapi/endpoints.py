@@ -166,6 +166,8 @@ def _operations(document: Document, problems: list[str]) -> Iterator[tuple[str, 
             for method in _EFFECTS:
                 if method in item:
                     yield method, path, item, item[method]
+            if "trace" in item:
+                problems.append(f"TRACE {path}: it would show what was sent with the credentials")
 
 
 def _endpoint(document: Document, method: str, path: str, item: Mapping[str, Any], node: Any) -> Endpoint:
