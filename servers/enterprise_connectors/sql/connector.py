@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
@@ -26,6 +26,7 @@ from enterprise_connectors.sql.named import Named
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.redact import keep_secret
+from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer, Page, Preview
 
 if TYPE_CHECKING:
@@ -59,6 +60,24 @@ Sql = Annotated[str, Field(description="One statement; values as $1, $2 ….")]
 Parameters = Annotated[list[Any] | None, Field(description="Values for $1, $2 …, in order.")]
 
 
+class Roles(BaseModel):
+    """In whose name the database is asked: `SET ROLE` for each call, so that its own grants and row security hold.
+
+    The role in `url` needs nothing but membership in the others. A caller who is not in the map is refused.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Literal["subject", "tenant", "namespace"] = "tenant"
+    map: dict[str, str] = Field(min_length=1)
+
+    def of(self, caller: Principal) -> str:
+        role = self.map.get(getattr(caller, self.by))
+        if role is None:
+            raise Denied(f"this {self.by} has no role in the database.", fix="The operator adds it to [roles].")
+        return role
+
+
 class SqlConfig(BaseModel):
     """The keys of a `kind = "sql"` table."""
 
@@ -74,6 +93,8 @@ class SqlConfig(BaseModel):
     """The only tables that `execute` may change. Default: all that may be used."""
     queries: dict[str, Named] = Field(default_factory=dict)
     """Queries under names of their own: see `named`."""
+    roles: Roles | None = None
+    """PostgreSQL: a role of the database for each caller."""
     max_rows: int = Field(default=200, ge=1, le=10_000)
     max_changed: int = Field(default=1_000, ge=1)
     """Rows one `execute` may change."""
@@ -139,6 +160,8 @@ class SqlConnector(Connector[SqlConfig]):
             )
         if _DIALECTS[parts.scheme] == "mysql" and not parts.path.strip("/"):
             raise InvalidInput("url: it names no database.", fix=f"Use {parts.scheme}://role@host/database.")
+        if config.roles is not None and _DIALECTS[parts.scheme] != "postgres":
+            raise InvalidInput("roles: only PostgreSQL takes on roles.")
         if parts.password:
             keep_secret(unquote(parts.password))
         self._opening = threading.Lock()
@@ -156,7 +179,7 @@ class SqlConnector(Connector[SqlConfig]):
         ]
 
     async def check(self) -> None:
-        await self._work(lambda guard, engine: next(_available(guard, engine), None))
+        await self._work(lambda guard, engine: next(_available(guard, engine), None), None)
 
     async def aclose(self) -> None:
         if self._opened is not None:
@@ -165,16 +188,17 @@ class SqlConnector(Connector[SqlConfig]):
     def _named(self, name: str, query: Named) -> Operation:
         async def read(_call: Call, **arguments: Any) -> Rows:
             sql, values = query.statement(arguments, _call.principal)
-            result, _ = await self._read(sql, values, self._limits(offset=_call.offset), guarded=False)
+            limits = self._limits(offset=_call.offset)
+            result, _ = await self._read(sql, values, limits, _call, guarded=False)
             return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, None))
 
         async def change(_call: Call, **arguments: Any) -> Changed:
             sql, values = query.statement(arguments, _call.principal)
-            return _changed(await self._change(sql, values, commit=True, guarded=False))
+            return _changed(await self._change(sql, values, _call, commit=True, guarded=False))
 
         async def would_change(_call: Call, **arguments: Any) -> Preview:
             sql, values = query.statement(arguments, _call.principal)
-            result = await self._change(sql, values, commit=False, guarded=False)
+            result = await self._change(sql, values, _call, commit=False, guarded=False)
             return _would(f"{name} changes {result.affected} rows", result)
 
         reads = query.effect == "read"
@@ -201,7 +225,7 @@ class SqlConnector(Connector[SqlConfig]):
             with closing(_available(guard, engine, pattern)) as found:
                 return list(islice(found, call.offset, call.offset + MAX_TABLES + 1))
 
-        tables = await self._work(work)
+        tables = await self._work(work, call)
         more = len(tables) > MAX_TABLES
         return Page(
             items=[
@@ -212,7 +236,9 @@ class SqlConnector(Connector[SqlConfig]):
             more=more,
         )
 
-    async def describe(self, table: Annotated[str, Field(description="As tables names it.")]) -> TableDescription:
+    async def describe(
+        self, table: Annotated[str, Field(description="As tables names it.")], call: Call
+    ) -> TableDescription:
         """The columns, keys and three sample rows of one table."""
 
         def work(guard: Guard, engine: Engine) -> TableDescription:
@@ -233,7 +259,7 @@ class SqlConnector(Connector[SqlConfig]):
                 sample=described.sample.rows,
             )
 
-        return await self._work(work)
+        return await self._work(work, call)
 
     async def query(
         self,
@@ -243,42 +269,42 @@ class SqlConnector(Connector[SqlConfig]):
         max_rows: Annotated[int | None, Field(ge=1, description="At once; default as configured.")] = None,
     ) -> Rows:
         """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
-        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset))
+        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset), call)
         return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
 
     async def _read(
-        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, *, guarded: bool = True
+        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, call: Call, *, guarded: bool = True
     ) -> tuple[Result, str | None]:
         def work(guard: Guard, engine: Engine) -> tuple[Result, str | None]:
             if guarded:
                 guard.query(sql)
             return engine.query(sql, parameters or (), limits), engine.warning()
 
-        return await self._work(work)
+        return await self._work(work, call)
 
-    async def explain(self, sql: Sql) -> Plan:
+    async def explain(self, sql: Sql, call: Call) -> Plan:
         """How the database would run one SELECT; it is not run. For queries that are slow."""
 
         def work(guard: Guard, engine: Engine) -> list[str]:
             guard.query(sql)
             return engine.plan(sql, self._limits())
 
-        return Plan(lines=await self._work(work))
+        return Plan(lines=await self._work(work, call))
 
-    async def execute(self, sql: Sql, parameters: Parameters = None) -> Changed:
+    async def execute(self, sql: Sql, call: Call, parameters: Parameters = None) -> Changed:
         """Run one INSERT, UPDATE or DELETE. Use dry_run first: it says how many rows would change."""
-        return _changed(await self._change(sql, parameters, commit=True))
+        return _changed(await self._change(sql, parameters, call, commit=True))
 
-    async def would_execute(self, sql: Sql, parameters: Parameters = None) -> Preview:
+    async def would_execute(self, sql: Sql, call: Call, parameters: Parameters = None) -> Preview:
         """Run it and take it back."""
-        result = await self._change(sql, parameters, commit=False)
+        result = await self._change(sql, parameters, call, commit=False)
         statement = " ".join(sql.split())
         return _would(
             f"Change {result.affected} rows: {statement[:300]}{'…' if len(statement) > 300 else ''}", result
         )
 
     async def _change(
-        self, sql: str, parameters: Sequence[Any] | None, *, commit: bool, guarded: bool = True
+        self, sql: str, parameters: Sequence[Any] | None, call: Call, *, commit: bool, guarded: bool = True
     ) -> Result:
         def work(guard: Guard, engine: Engine) -> Result:
             if guarded:
@@ -293,7 +319,7 @@ class SqlConnector(Connector[SqlConfig]):
                 else replace(result, rows=before.rows, columns=before.columns)
             )
 
-        return await self._work(work)
+        return await self._work(work, call)
 
     def _limits(self, max_rows: int | None = None, offset: int = 0) -> Limits:
         from enterprise_connectors.sql.engine import Limits
@@ -305,9 +331,12 @@ class SqlConnector(Connector[SqlConfig]):
             max_changed=self.config.max_changed,
         )
 
-    async def _work(self, work: Callable[[Guard, Engine], WorkT]) -> WorkT:
+    async def _work(self, work: Callable[[Guard, Engine], WorkT], call: Call | None) -> WorkT:
+        role = self.config.roles.of(call.principal) if self.config.roles is not None and call is not None else ""
+
         def run() -> WorkT:
-            return work(*self._open())
+            guard, engine = self._open()
+            return work(guard, engine.as_role(role) if role else engine)
 
         return await anyio.to_thread.run_sync(run)
 

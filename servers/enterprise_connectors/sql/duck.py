@@ -71,6 +71,9 @@ class Duck:
         self._file = Path(file)
         self._turn = threading.Lock()
 
+    def as_role(self, role: str) -> Duck:
+        raise InvalidInput("only PostgreSQL takes on roles.")
+
     def close(self) -> None:
         """Nothing is held between calls."""
 

@@ -75,6 +75,10 @@ class Description:
 class Engine(Protocol):
     """One database. Every method blocks, and raises only errors of ours."""
 
+    def as_role(self, role: str) -> Engine:
+        """The same database, asked in the name of one of its roles."""
+        ...
+
     def close(self) -> None:
         """Let go of what is held between calls."""
         ...

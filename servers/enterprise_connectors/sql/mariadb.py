@@ -84,6 +84,9 @@ class MariaDb:
         self._warning: str | None = None
         self._asked = False
 
+    def as_role(self, role: str) -> MariaDb:
+        raise InvalidInput("only PostgreSQL takes on roles.")
+
     def close(self) -> None:
         """Nothing is held between calls."""
 

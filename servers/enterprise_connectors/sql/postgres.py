@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import psycopg
@@ -68,6 +69,13 @@ class Postgres:
         self._url = url
         self._superuser: bool | None = None
         self._pool: Pool[psycopg.Connection[Any]] = Pool(_reset, psycopg.Connection.close)
+
+        self._role = ""
+
+    def as_role(self, role: str) -> Postgres:
+        taken = copy(self)  # the same pool: what a session took on is forgotten before it is given back
+        taken._role, taken._superuser = role, None
+        return taken
 
     def close(self) -> None:
         self._pool.close()
@@ -141,6 +149,8 @@ class Postgres:
     def _transaction(self, seconds: float, *, write: bool = False) -> Iterator[psycopg.Connection[Any]]:
         connection = self._begun(seconds, write=write)
         try:
+            if self._role:
+                connection.execute(f"SET LOCAL ROLE {quoted(self._role)}".encode())
             yield connection
         except psycopg.Error as error:
             raise _ours(error, seconds) from error
@@ -199,6 +209,8 @@ def _ours(error: psycopg.Error, seconds: float) -> Exception:
             return Timeout(f"the statement was stopped after {seconds:g} seconds.", fix="Narrow it.")
         case errors.LockNotAvailable():
             return Unavailable("somebody else holds a lock on what the statement needs.")
+        case errors.InvalidParameterValue() if "role" in text:
+            return Denied("the database has no such role for this caller.", fix="The operator corrects [roles].")
         case errors.InsufficientPrivilege() | errors.ReadOnlySqlTransaction():
             return Denied(f"the database refuses: {text}.")
         case errors.ProtocolViolation():

@@ -49,6 +49,9 @@ class Sqlite:
         self._file = Path(file)
         self._allows = allows
 
+    def as_role(self, role: str) -> Sqlite:
+        raise InvalidInput("only PostgreSQL takes on roles.")
+
     def close(self) -> None:
         """Nothing is held between calls."""
 
