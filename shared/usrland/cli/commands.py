@@ -38,6 +38,7 @@ COMMANDS = {
         "syscalls": "usrland.cli.syscalls:syscalls",
         "man": "usrland.cli.man:man",
         "trace": "usrland.cli.trace:trace",
+        "top": "usrland.cli.top:top",
         "audit": "usrland.cli.audit:audit",
         "check": "usrland.cli.keeping:check",
         "rebuild": "usrland.cli.keeping:rebuild",
