@@ -7,6 +7,8 @@ that passes has survived. The controls are edits that break nothing; each must p
 nothing by failing. Ends with 1 where a mutation survived or a control failed.
 """
 
+# ruff: noqa: E501 - code is quoted as it stands in its file
+
 from __future__ import annotations
 
 import argparse
@@ -173,7 +175,10 @@ MATCHES = '''    async def task_more(
 
 MUTATIONS = (
     # risk and hints
-    of("a scope that readers have is enough to add", (CONNECTOR, ADDS, ADDS.replace("example:write", "example:read"))),
+    of(
+        "a scope that readers have is enough to add",
+        (CONNECTOR, ADDS, ADDS.replace("example:write", "example:read")),
+    ),
     of(
         "a scope that readers have is enough to remove",
         (CONNECTOR, REMOVES, REMOVES.replace("example:write", "example:read")),
@@ -223,37 +228,73 @@ MUTATIONS = (
     of(
         "a cancelled call keeps a lock",
         (CONNECTOR, FIND, f"        await self._lock.acquire()\n        await anyio.sleep(0)\n{FIND}"),
-        (CONNECTOR, "        return Page(\n            items=tasks", "        self._lock.release()\n        return Page(\n            items=tasks"),
-        (CONNECTOR, "        self._store = TaskStore(", "        self._lock = anyio.Lock()\n        self._store = TaskStore("),
+        (
+            CONNECTOR,
+            "        return Page(\n            items=tasks",
+            "        self._lock.release()\n        return Page(\n            items=tasks",
+        ),
+        (
+            CONNECTOR,
+            "        self._store = TaskStore(",
+            "        self._lock = anyio.Lock()\n        self._store = TaskStore(",
+        ),
         imported("import anyio"),
     ),
     # answers
-    of("an answer is far too long", (STORE, "title=row[1], owner=row[2]) for row", "title=row[1] * 9_000, owner=row[2]) for row")),
+    of(
+        "an answer is far too long",
+        (STORE, "title=row[1], owner=row[2]) for row", "title=row[1] * 9_000, owner=row[2]) for row"),
+    ),
     of("every page is the first", (CONNECTOR, "skip=call.offset", "skip=0")),
     of("the total is wrong", (CONNECTOR, "total=total,", "total=total + 1,")),
-    of("the rest is not mentioned", (CONNECTOR, "PAGE_ITEMS = 200", "PAGE_ITEMS = 5"), (CONNECTOR, "more=call.offset + len(tasks) < total,", "")),
+    of(
+        "the rest is not mentioned",
+        (CONNECTOR, "PAGE_ITEMS = 200", "PAGE_ITEMS = 5"),
+        (CONNECTOR, "more=call.offset + len(tasks) < total,", ""),
+    ),
     # errors
     of(
         "a failure looks like nothing found",
         (STORE, SQL_FAILS, "        except sqlite3.Error:\n            return [], 0  # type: ignore\n"),
     ),
-    of("a failure of the system is not foreseen", (STORE, SQL_FAILS, "        except ZeroDivisionError:\n            raise\n")),
+    of(
+        "a failure of the system is not foreseen",
+        (STORE, SQL_FAILS, "        except ZeroDivisionError:\n            raise\n"),
+    ),
     of(
         "what is not there is not foreseen",
-        (STORE, "    if row is None:\n        raise NotFound(f\"there is no task {number}.\", fix=\"Find its number with `task_find`.\")\n    return Task(task=row[0]", "    return Task(task=row[0]"),
+        (
+            STORE,
+            '    if row is None:\n        raise NotFound(f"there is no task {number}.", fix="Find its number with `task_find`.")\n    return Task(task=row[0]',
+            "    return Task(task=row[0]",
+        ),
     ),
     of(
         "an error holds its stack",
-        (STORE, 'raise Unavailable(f"the task file cannot be used: {error}.") from error\n\n', 'raise Unavailable(traceback.format_exc()) from error\n\n'),
+        (
+            STORE,
+            'raise Unavailable(f"the task file cannot be used: {error}.") from error\n\n',
+            "raise Unavailable(traceback.format_exc()) from error\n\n",
+        ),
         imported("import traceback", STORE),
     ),
     of(
         "an error names a file of the machine",
-        (STORE, 'raise Unavailable(f"the task file cannot be used: {error}.") from error\n\n', 'raise Unavailable(f"{self._file} cannot be used.") from error\n\n'),
+        (
+            STORE,
+            'raise Unavailable(f"the task file cannot be used: {error}.") from error\n\n',
+            'raise Unavailable(f"{self._file} cannot be used.") from error\n\n',
+        ),
     ),
     # secrets
-    body("a secret is in the log", f'logging.getLogger("tasks").warning("as %s", {ENVIRON})', "import logging, os"),
-    body("a secret is in the debugging log", f'logging.getLogger("tasks").debug("as %s", {ENVIRON})', "import logging, os"),
+    body(
+        "a secret is in the log", f'logging.getLogger("tasks").warning("as %s", {ENVIRON})', "import logging, os"
+    ),
+    body(
+        "a secret is in the debugging log",
+        f'logging.getLogger("tasks").debug("as %s", {ENVIRON})',
+        "import logging, os",
+    ),
     of("a secret is in an answer", (CONNECTOR, NOTE, f"note={ENVIRON},"), imported("import os")),
     of(
         "a secret is in an answer, encoded",
@@ -268,91 +309,238 @@ MUTATIONS = (
     ),
     of(
         "a secret is written down",
-        (STORE, "        try:\n            self._file.parent", "        try:\n            self._file.with_name('debug').write_text(str(os.environ))\n            self._file.parent"),
+        (
+            STORE,
+            "        try:\n            self._file.parent",
+            "        try:\n            self._file.with_name('debug').write_text(str(os.environ))\n            self._file.parent",
+        ),
         imported("import os", STORE),
     ),
     of(
         "a configured password is in an error",
         (CONNECTOR, "    file: Path = Field(", '    password: str = ""\n    file: Path = Field('),
-        (CONNECTOR, FIND, f'        if "\'" in text:\n            raise InvalidInput("as " + self.config.password)\n{FIND}'),
+        (
+            CONNECTOR,
+            FIND,
+            f'        if "\'" in text:\n            raise InvalidInput("as " + self.config.password)\n{FIND}',
+        ),
         (CONNECTOR, "from usrland import Call,", "from usrland import Call, InvalidInput,"),
-        (SERVER, "connector = ExampleConnector(config,", 'config = config.model_copy(update={"password": settings.environment[config.password[4:]]})\n    connector = ExampleConnector(config,'),
-        (TEST, "    private = True\n", '    private = True\n    usrland_toml = "[example-connector]\\npassword = \\"env:TASKS_PASSWORD\\"\\n"\n'),
+        (
+            SERVER,
+            "connector = ExampleConnector(config,",
+            'config = config.model_copy(update={"password": settings.environment[config.password[4:]]})\n    connector = ExampleConnector(config,',
+        ),
+        (
+            TEST,
+            "    private = True\n",
+            '    private = True\n    usrland_toml = "[example-connector]\\npassword = \\"env:TASKS_PASSWORD\\"\\n"\n',
+        ),
     ),
     # state
     of(
         "an answer depends on the calls before it",
         (CONNECTOR, NOTE, "note=f'answer {self._count}',"),
         (CONNECTOR, FIND, f"        self._count += 1\n{FIND}"),
-        (CONNECTOR, "        self._store = TaskStore(", "        self._count = 0\n        self._store = TaskStore("),
+        (
+            CONNECTOR,
+            "        self._store = TaskStore(",
+            "        self._count = 0\n        self._store = TaskStore(",
+        ),
     ),
     of(
         "what was found before is found again",
         (CONNECTOR, "            items=tasks,", "            items=self._seen,"),
         (CONNECTOR, "        return Page(\n", "        self._seen += tasks\n        return Page(\n"),
-        (CONNECTOR, "        self._store = TaskStore(", "        self._seen: list[Task] = []\n        self._store = TaskStore("),
+        (
+            CONNECTOR,
+            "        self._store = TaskStore(",
+            "        self._seen: list[Task] = []\n        self._store = TaskStore(",
+        ),
     ),
     of(
         "calls at the same time share a variable",
         (CONNECTOR, FIND, f"        self._text = text\n        await anyio.sleep(0)\n{FIND}"),
         (CONNECTOR, "call.principal, text, skip", "call.principal, self._text, skip"),
-        (CONNECTOR, "        self._store = TaskStore(", '        self._text = ""\n        self._store = TaskStore('),
+        (
+            CONNECTOR,
+            "        self._store = TaskStore(",
+            '        self._text = ""\n        self._store = TaskStore(',
+        ),
         imported("import anyio"),
     ),
     of(
         "a cache forgets whose answer it holds",
         (CONNECTOR, FIND, f"        if text in self._kept:\n            return self._kept[text]\n{FIND}"),
-        (CONNECTOR, "        return Page(\n            items=tasks", "        self._kept[text] = Page(\n            items=tasks"),
+        (
+            CONNECTOR,
+            "        return Page(\n            items=tasks",
+            "        self._kept[text] = Page(\n            items=tasks",
+        ),
         (CONNECTOR, "    async def task_add(", "        return self._kept[text]\n\n    async def task_add("),
-        (CONNECTOR, "        self._store = TaskStore(", "        self._kept: dict[str, Page[Task]] = {}\n        self._store = TaskStore("),
+        (
+            CONNECTOR,
+            "        self._store = TaskStore(",
+            "        self._kept: dict[str, Page[Task]] = {}\n        self._store = TaskStore(",
+        ),
     ),
     of("every tenant sees everything", (STORE, FITS, FITS.replace("tenant = ? AND ", "? != '' AND "))),
     of("every namespace sees everything", (STORE, FITS, FITS.replace("namespace = ?", "? != ''"))),
     of("two at the same time get the same number", (STORE, INSERT, RACING)),
     # start and end
     of("it loads something heavy at import", imported("import numpy")),
-    of("it sleeps at import", (CONNECTOR, "PAGE_ITEMS = 200\n", "PAGE_ITEMS = 200\ntime.sleep(0.05)\n"), imported("import time")),
-    of("it asks the network before it starts", (SERVER, "    connector = ", '    socket.getaddrinfo("localhost", 80)\n    connector = '), (SERVER, "from contextlib", "import socket\nfrom contextlib")),
-    of("it needs an environment that no host gives", (CONNECTOR, "PAGE_ITEMS = 200\n", 'PAGE_ITEMS = 200\nHOME = os.environ["HOME"]\n'), imported("import os")),
-    of("it does not end with its input", (MAIN, "    launch(", "    threading.Thread(target=threading.Event().wait).start()\n    launch("), (MAIN, "from usrland.launch", "import threading\n\nfrom usrland.launch")),
-    of("it ends with a failure", (MAIN, "    launch(", "    atexit.register(os._exit, 3)\n    launch("), (MAIN, "from usrland.launch", "import atexit, os\n\nfrom usrland.launch")),
-    of("it keeps its file wherever it was started", (SERVER, 'settings.home / NAME / "tasks.sqlite"', '__import__("pathlib").Path("tasks.sqlite")')),
-    body("it connects without saying so", 'await _knock()', "import socket, contextlib, anyio\nasync def _knock() -> None:\n    with contextlib.suppress(OSError):\n        await anyio.connect_tcp('127.0.0.1', 9)\n"),
+    of(
+        "it sleeps at import",
+        (CONNECTOR, "PAGE_ITEMS = 200\n", "PAGE_ITEMS = 200\ntime.sleep(0.05)\n"),
+        imported("import time"),
+    ),
+    of(
+        "it asks the network before it starts",
+        (SERVER, "    connector = ", '    socket.getaddrinfo("localhost", 80)\n    connector = '),
+        (SERVER, "from contextlib", "import socket\nfrom contextlib"),
+    ),
+    of(
+        "it needs an environment that no host gives",
+        (CONNECTOR, "PAGE_ITEMS = 200\n", 'PAGE_ITEMS = 200\nHOME = os.environ["HOME"]\n'),
+        imported("import os"),
+    ),
+    of(
+        "it does not end with its input",
+        (MAIN, "    launch(", "    threading.Thread(target=threading.Event().wait).start()\n    launch("),
+        (MAIN, "from usrland.launch", "import threading\n\nfrom usrland.launch"),
+    ),
+    of(
+        "it ends with a failure",
+        (MAIN, "    launch(", "    atexit.register(os._exit, 3)\n    launch("),
+        (MAIN, "from usrland.launch", "import atexit, os\n\nfrom usrland.launch"),
+    ),
+    of(
+        "it keeps its file wherever it was started",
+        (SERVER, 'settings.home / NAME / "tasks.sqlite"', '__import__("pathlib").Path("tasks.sqlite")'),
+    ),
+    body(
+        "it connects without saying so",
+        "await _knock()",
+        "import socket, contextlib, anyio\nasync def _knock() -> None:\n    with contextlib.suppress(OSError):\n        await anyio.connect_tcp('127.0.0.1', 9)\n",
+    ),
     # hostile arguments
     added("a path leads out of its folder", READ_FILE.format(check="", missing=NONE)),
-    added("a path is checked by its first letters", READ_FILE.format(check='        if file.startswith(("/", "..")):\n            raise InvalidInput("that leads outside.")\n', missing=NONE)),
+    added(
+        "a path is checked by its first letters",
+        READ_FILE.format(
+            check='        if file.startswith(("/", "..")):\n            raise InvalidInput("that leads outside.")\n',
+            missing=NONE,
+        ),
+    ),
     added("an export can be written anywhere", WRITE_FILE.format(check=""), effect="write"),
-    of("a text becomes SQL", (STORE, FITS, 'f"tenant = ? AND namespace = ? AND instr(lower(title || char(10) || owner), lower(\'{text}\'))"\n            values = (principal.tenant, principal.namespace)')),
-    of("a text becomes SQL, and its failures are hidden", (STORE, FITS, 'f"tenant = ? AND namespace = ? AND (title LIKE \'%{text}%\')"\n            values = (principal.tenant, principal.namespace)'), (STORE, SQL_FAILS, SQL_FAILS.replace("        except sqlite3.Error as error:\n", '        except sqlite3.OperationalError:\n            return [], 0  # type: ignore\n        except sqlite3.Error as error:\n'))),
+    of(
+        "a text becomes SQL",
+        (
+            STORE,
+            FITS,
+            "f\"tenant = ? AND namespace = ? AND instr(lower(title || char(10) || owner), lower('{text}'))\"\n            values = (principal.tenant, principal.namespace)",
+        ),
+    ),
+    of(
+        "a text becomes SQL, and its failures are hidden",
+        (
+            STORE,
+            FITS,
+            "f\"tenant = ? AND namespace = ? AND (title LIKE '%{text}%')\"\n            values = (principal.tenant, principal.namespace)",
+        ),
+        (
+            STORE,
+            SQL_FAILS,
+            SQL_FAILS.replace(
+                "        except sqlite3.Error as error:\n",
+                "        except sqlite3.OperationalError:\n            return [], 0  # type: ignore\n        except sqlite3.Error as error:\n",
+            ),
+        ),
+    ),
     of(
         "a pattern that is none is not foreseen",
         *added("", MATCHES.format(test="re.search(pattern, task.title)")).edits,
         imported("import re"),
     ),
     # schemas and listing
-    generated("a schema refers to another", '"properties": {"text": {"$ref": "#/$defs/T"}}, "$defs": {"T": {"type": "string"}}'),
+    generated(
+        "a schema refers to another",
+        '"properties": {"text": {"$ref": "#/$defs/T"}}, "$defs": {"T": {"type": "string"}}',
+    ),
     generated("a schema allows null", '"properties": {"text": {"anyOf": [{"type": "string"}, {"type": "null"}]}}'),
     generated("a schema lists types", '"properties": {"text": {"type": ["string", "null"]}}'),
-    generated("unknown arguments are taken", '"properties": {"text": {"type": "string"}}, "additionalProperties": True'),
-    of("text is taken for a number", (CONNECTOR, "Annotated[int, Field(ge=1", "Annotated[int, BeforeValidator(int), Field(ge=1"), (CONNECTOR, "from pydantic import BaseModel,", "from pydantic import BaseModel, BeforeValidator,")),
-    of("there is no description", (CONNECTOR, '        """Remove one task for good and answer what it was."""\n', "")),
+    generated(
+        "unknown arguments are taken", '"properties": {"text": {"type": "string"}}, "additionalProperties": True'
+    ),
+    of(
+        "text is taken for a number",
+        (CONNECTOR, "Annotated[int, Field(ge=1", "Annotated[int, BeforeValidator(int), Field(ge=1"),
+        (CONNECTOR, "from pydantic import BaseModel,", "from pydantic import BaseModel, BeforeValidator,"),
+    ),
+    of(
+        "there is no description",
+        (CONNECTOR, '        """Remove one task for good and answer what it was."""\n', ""),
+    ),
     of("a description says nothing", (CONNECTOR, "Remove one task for good and answer what it was.", "Remove.")),
-    of("a description holds hidden characters", (CONNECTOR, "Remove one task for good", "Remove one\\u200b task for good")),
-    of("two operations have one description", (CONNECTOR, "Remove one task for good and answer what it was.", "Add one task and answer it with its number. Look with `task_find` first whether it is there already.")),
-    of("the order of the tools changes", (CONNECTOR, "        return [\n", "        return random.sample([\n"), (CONNECTOR, "            ),\n        ]\n", "            ),\n        ] * 1, 3)\n"), imported("import random")),
-    of("each start describes itself anew", (CONNECTOR, '"""Remove one task for good and answer what it was."""', ""), (CONNECTOR, REMOVES, f'{REMOVES} description=f"Remove one task, {{time.time_ns()}}.",'), (CONNECTOR, "PAGE_ITEMS = 200\n", "PAGE_ITEMS = 200\nNOW = time.time_ns()\n"), imported("import time")),
-    of("there are more tools than a host takes", (CONNECTOR, "        return [\n", '        return [\n            *(Operation(call=self.task_find, name=f"task_{at}", description=f"Find {at} tasks.", effect="read", scopes=frozenset({"example:read"})) for at in range(11)),\n')),
-    of("it does not say what it is for", (SERVER, 'instructions="The task list of the team. Find tasks before adding one; removing needs the user\'s consent."', 'instructions=" "')),
+    of(
+        "a description holds hidden characters",
+        (CONNECTOR, "Remove one task for good", "Remove one\\u200b task for good"),
+    ),
+    of(
+        "two operations have one description",
+        (
+            CONNECTOR,
+            "Remove one task for good and answer what it was.",
+            "Add one task and answer it with its number. Look with `task_find` first whether it is there already.",
+        ),
+    ),
+    of(
+        "the order of the tools changes",
+        (CONNECTOR, "        return [\n", "        return random.sample([\n"),
+        (CONNECTOR, "            ),\n        ]\n", "            ),\n        ] * 1, 3)\n"),
+        imported("import random"),
+    ),
+    of(
+        "each start describes itself anew",
+        (CONNECTOR, '"""Remove one task for good and answer what it was."""', ""),
+        (CONNECTOR, REMOVES, f'{REMOVES} description=f"Remove one task, {{time.time_ns()}}.",'),
+        (CONNECTOR, "PAGE_ITEMS = 200\n", "PAGE_ITEMS = 200\nNOW = time.time_ns()\n"),
+        imported("import time"),
+    ),
+    of(
+        "there are more tools than a host takes",
+        (
+            CONNECTOR,
+            "        return [\n",
+            '        return [\n            *(Operation(call=self.task_find, name=f"task_{at}", description=f"Find {at} tasks.", effect="read", scopes=frozenset({"example:read"})) for at in range(11)),\n',
+        ),
+    ),
+    of(
+        "it does not say what it is for",
+        (
+            SERVER,
+            'instructions="The task list of the team. Find tasks before adding one; removing needs the user\'s consent."',
+            'instructions=" "',
+        ),
+    ),
     # edits that break nothing
     of("nothing was edited", control=True),
-    added("a path is kept in its folder", READ_FILE.format(check=BENEATH.format(name="file"), missing=NONE), control=True),
-    added("an export is kept in its folder", WRITE_FILE.format(check=BENEATH.format(name="path")), effect="write", control=True),
+    added(
+        "a path is kept in its folder",
+        READ_FILE.format(check=BENEATH.format(name="file"), missing=NONE),
+        control=True,
+    ),
+    added(
+        "an export is kept in its folder",
+        WRITE_FILE.format(check=BENEATH.format(name="path")),
+        effect="write",
+        control=True,
+    ),
     of(
         "a pattern is text",
         *added("", MATCHES.format(test="pattern in task.title")).edits,
         control=True,
     ),
-)  # fmt: skip
+)
 
 
 def made(mutation: Mutation, folder: Path) -> None:
