@@ -17,7 +17,7 @@ SERVER_NAMES = {path.name for path in SERVERS}
 FILES = sorted(file for top in (LIBRARY, *SERVERS) for file in top.rglob("*.py"))
 
 ONE_HOME = {
-    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/testing"},
+    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/menu.py", "usrland/testing"},
     "lancedb": {"usrland/search"},
     "onnxruntime": {"usrland/embedding"},
     "tokenizers": {"usrland/embedding"},
@@ -26,7 +26,7 @@ ONE_HOME = {
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
-    "typer": {"usrland/cli"},
+    "typer": {"usrland/cli", "filesystem_retrieval/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
 }

@@ -3,7 +3,19 @@
 A newcomer reads `connector` (what an author declares), then `call` (what happens around it).
 """
 
-from usrland.connector import Call, Connector, Effect, Operation, Resource, Service
+from usrland.changes import Changes
+from usrland.connector import (
+    Call,
+    Connector,
+    Effect,
+    Operation,
+    Prompt,
+    PromptArgument,
+    Read,
+    Resource,
+    ResourceTemplate,
+    Service,
+)
 from usrland.errors import (
     Conflict,
     Denied,
@@ -15,11 +27,12 @@ from usrland.errors import (
     UsrlandError,
 )
 from usrland.schemas.principal import Principal
-from usrland.schemas.wire import Answer, Citation, Page, Preview
+from usrland.schemas.wire import Answer, Citation, Page, Preview, Suggestions
 
 __all__ = [
     "Answer",
     "Call",
+    "Changes",
     "Citation",
     "Conflict",
     "Connector",
@@ -31,9 +44,14 @@ __all__ = [
     "Page",
     "Preview",
     "Principal",
+    "Prompt",
+    "PromptArgument",
     "QuotaExceeded",
+    "Read",
     "Resource",
+    "ResourceTemplate",
     "Service",
+    "Suggestions",
     "Timeout",
     "Unavailable",
     "UsrlandError",

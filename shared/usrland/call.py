@@ -17,11 +17,12 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -47,7 +48,7 @@ from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
 from usrland.shape import Cursor, Shaped, shape
 
-__all__ = ["CallPath", "Channel", "Consent", "NoChannel"]
+__all__ = ["CallPath", "Channel", "Consent", "NoChannel", "Paused"]
 
 logger = logging.getLogger(__name__)
 
@@ -61,8 +62,19 @@ RETRIES = 2
 RETRY_SECONDS = 0.2
 
 
+class Paused(Exception):
+    """The call stops for a question that travels in its answer, and is made again with the reply.
+
+    Raised by a `Channel`, before the operation has changed anything.
+    """
+
+
 class Channel(Protocol):
     """The way back to the person, as far as the transport has one."""
+
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        """Ask for values; None where the person declined or cannot be asked."""
+        ...
 
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         """Ask; returns the answer and the token it answers to (an earlier one, where the question was put
@@ -76,6 +88,9 @@ class Channel(Protocol):
 
 class NoChannel:
     """Nobody to ask: the command line, tests, hosts without elicitation."""
+
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        return None
 
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         return "cannot_ask", token
@@ -165,10 +180,20 @@ class CallPath:
             await self._idle.wait()
 
     async def run(
-        self, name: str, arguments: Mapping[str, Any], *, principal: Principal, channel: Channel | None = None
+        self,
+        name: str,
+        arguments: Mapping[str, Any],
+        *,
+        principal: Principal,
+        channel: Channel | None = None,
+        tools_only: bool = True,
     ) -> Shaped:
-        """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised."""
-        return await self._run(name, arguments, principal, channel or NoChannel())
+        """Make one call. Every foreseen failure is a `UsrlandError`; it was recorded before it is raised.
+
+        Without `tools_only`, operations that are no tool of their own can be called, too: what stands behind
+        resources, prompts and completion.
+        """
+        return await self._run(name, arguments, principal, channel or NoChannel(), tools_only=tools_only)
 
     async def _run(
         self,
@@ -178,11 +203,12 @@ class CallPath:
         channel: Channel,
         *,
         whole: bool = False,
+        tools_only: bool = True,
     ) -> Shaped:
         begun, call_id = time.monotonic(), secrets.token_hex(8)
         arguments = dict(arguments)
         operation = self._by_name.get(name)
-        if operation is None or not operation.visible:
+        if operation is None or (tools_only and not operation.visible):
             near = closest(name, [op.name for op in self.listed(principal)])
             raise InvalidInput(
                 f"there is no operation {name!r}.",
@@ -343,6 +369,7 @@ class CallPath:
             report=request.channel.progress,
             erase=self.ledger.erase,
             make=partial(self._make, request.principal),
+            put_question=request.channel.ask,
         )
         return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)
 
@@ -359,10 +386,10 @@ class CallPath:
         operation = request.operation
         values = dict(request.values)
         wants = self.parameters(operation).wants_call
-        if wants is not None:
-            values[wants] = call
         try:
-            with anyio.fail_after(operation.timeout_seconds):
+            with anyio.fail_after(operation.timeout_seconds) as deadline:
+                if wants is not None:
+                    values[wants] = replace(call, put_question=partial(_patient, deadline, call.put_question))
                 return await _patiently(operation, function, values)
         except TimeoutError:
             raise Timeout(f"{operation.name} was stopped after {operation.timeout_seconds:g} seconds.") from None
@@ -426,6 +453,22 @@ class CallPath:
         )
 
 
+async def _patient(
+    deadline: anyio.CancelScope,
+    ask: Callable[[str, Mapping[str, Any]], Awaitable[Mapping[str, Any] | None]],
+    question: str,
+    schema: Mapping[str, Any],
+    /,
+) -> Mapping[str, Any] | None:
+    """Ask; the time a person takes to answer is not the operation's."""
+    left = deadline.deadline - anyio.current_time()
+    deadline.deadline = math.inf
+    try:
+        return await ask(redact(question), schema)
+    finally:
+        deadline.deadline = anyio.current_time() + left
+
+
 async def _patiently(
     operation: Operation, function: Callable[..., Awaitable[BaseModel]], values: dict[str, Any]
 ) -> BaseModel:
@@ -442,12 +485,16 @@ async def _patiently(
 def _outcome(error: BaseException) -> str:
     if isinstance(error, UsrlandError):
         return error.code
+    if isinstance(error, Paused):
+        return "asked"
     return "failed" if isinstance(error, Exception) else "cancelled"
 
 
 def _without_effect(error: BaseException) -> bool:
     """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
-    return isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
+    return isinstance(error, Paused) or (
+        isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
+    )
 
 
 def _stored(shaped: Shaped) -> bytes:

@@ -19,16 +19,29 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
+from usrland.changes import Changes
 from usrland.errors import InvalidInput
 from usrland.schemas.principal import Principal
+from usrland.settings import explain
 from usrland.visible import visible_text
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Call", "Connector", "Effect", "Operation", "Resource", "Service"]
+__all__ = [
+    "Call",
+    "Connector",
+    "Effect",
+    "Operation",
+    "Prompt",
+    "PromptArgument",
+    "Read",
+    "Resource",
+    "ResourceTemplate",
+    "Service",
+]
 
 Effect = Literal["read", "write", "destroy"]
 """`read` changes nothing; `write` adds or changes and can be undone or repeated; `destroy` loses something."""
@@ -56,8 +69,22 @@ async def _no_progress(done: float, total: float | None, message: str) -> None:
     """The default: nobody listens."""
 
 
-class _Make(Protocol):
+class Read(Protocol):
+    """Make a call for whoever asked; the answer as it would go over the wire."""
+
     async def __call__(self, operation: str, arguments: Mapping[str, Any], /) -> Mapping[str, Any]: ...
+
+
+class _Ask(Protocol):
+    async def __call__(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None: ...
+
+
+async def _cannot_ask(question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+    """The default: nobody is there."""
+    return None
+
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 
 async def _makes_none(operation: str, arguments: Mapping[str, Any], /) -> Mapping[str, Any]:
@@ -80,13 +107,41 @@ class Call:
     erase: _Erase = _nothing_kept
     """For an operation that erases texts for good: take them out of the audit log's table of arguments and of
     the answers kept for retries, too. The log's chain verifies as before."""
-    make: _Make = _makes_none
+    make: Read = _makes_none
     """Make another call of this server for the same caller: admitted, asked for and recorded like any other, and
     answered whole. Nobody is asked on the way: what needs consent fails with a token."""
+
+    put_question: _Ask = _cannot_ask
 
     async def progress(self, done: float, total: float | None = None, message: str = "") -> None:
         """Tell the caller how far the work has come; does nothing where the host did not ask."""
         await self.report(done, total, message)
+
+    async def ask(self, question: str, answer: type[AnswerT]) -> AnswerT | None:
+        """Ask the person for a few plain values; None where they declined or nobody can be asked.
+
+        Ask before anything is changed: in the protocol's newer era the question travels in the answer of this
+        call, and the operation runs again from its beginning once the reply is there. Every field of `answer` is
+        text, a number, a boolean or a `Literal` of texts, and a person reads its description. Raises
+        `InvalidInput` where the reply does not fit. Not for operations that ask for consent.
+        """
+        reply = await self.put_question(question, form(answer))
+        if reply is None:
+            return None
+        try:
+            return answer.model_validate(dict(reply))
+        except ValidationError as error:
+            raise InvalidInput(f"the reply does not fit: {explain(error)}.", fix="Call again.") from error
+
+
+def form(answer: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a form with a field for each of the model's: flat and plain, as every host can show it."""
+    schema = answer.model_json_schema()
+    fields = {name: {k: v for k, v in of.items() if k != "default"} for name, of in schema["properties"].items()}
+    for name, of in fields.items():
+        if of.get("type") not in ("string", "integer", "number", "boolean"):
+            raise TypeError(f"{answer.__name__}.{name}: a person can be asked for plain values only")
+    return {"type": "object", "properties": fields, "required": schema.get("required", [])}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -204,6 +259,51 @@ class Resource:
     mime_type: str = "text/plain"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceTemplate:
+    """A family of URIs (`usrfs://{root}/{+path}{?lines}`, RFC 6570), each of which stands for one call."""
+
+    uri: str
+    name: str
+    description: str
+    operation: str
+    arguments: Callable[[Mapping[str, str]], Mapping[str, Any]] = dict
+    """The variables found in a URI → the operation's arguments. Default: the same names. Raises `InvalidInput`."""
+    show: str = ""
+    mime_type: str = "text/plain"
+    complete: Mapping[str, str] = field(default_factory=dict)
+    """A variable → the read operation that suggests values for it. That one takes `prefix` and, where it declares
+    them, the variables known already; it returns `Suggestions` and need not be a tool."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptArgument:
+    """One blank that a person fills in."""
+
+    name: str
+    description: str
+    required: bool = False
+    complete: str = ""
+    """The read operation that suggests values, as in `ResourceTemplate.complete`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """A text that a person picks from the host's menu.
+
+    What it tells of the server's content it reads through `operations`: who may not call each of them does not
+    see the prompt, and every read is admitted and recorded like the call.
+    """
+
+    name: str
+    title: str
+    description: str
+    operations: Sequence[str]
+    compose: Callable[[Mapping[str, str], Read], Awaitable[str]]
+    """The blanks as filled in, and the way to read → the text that goes before the model."""
+    arguments: Sequence[PromptArgument] = ()
+
+
 @asynccontextmanager
 async def _no_lifespan() -> AsyncIterator[None]:
     yield
@@ -225,9 +325,26 @@ class Service:
     """Read by the model at connection; the first 512 characters stand alone."""
     operations: Sequence[Operation]
     resources: Sequence[Resource] = ()
+    resource_templates: Sequence[ResourceTemplate] = ()
+    prompts: Sequence[Prompt] = ()
+    changes: Changes = field(default_factory=Changes)
+    """Where the server says which of its resources has changed; the host tells those who subscribed."""
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = _no_lifespan
     state: Mapping[str, Any] = field(default_factory=dict)
     """Parts that the server's own commands and tests want to reach; never used by the call path."""
+
+    def __post_init__(self) -> None:
+        suggesting = [name for template in self.resource_templates for name in template.complete.values()]
+        suggesting += [argument.complete for prompt in self.prompts for argument in prompt.arguments]
+        behind = [resource.operation for resource in self.resources]
+        behind += [template.operation for template in self.resource_templates]
+        behind += [name for prompt in self.prompts for name in prompt.operations]
+        effects = {operation.name: operation.effect for operation in self.operations}
+        for name in filter(None, (*behind, *suggesting)):
+            if effects.get(name) != "read":
+                raise ValueError(
+                    f"{self.name}: {name!r} stands behind a resource or prompt and is no read operation"
+                )
 
     def operation(self, name: str) -> Operation:
         """The operation of that name; raises `InvalidInput` with the names there are."""

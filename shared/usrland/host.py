@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +20,15 @@ from mcp.server import CacheHint, Server, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.types import (
-    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
     CompleteRequestParams,
     CompleteResult,
-    Completion,
     ElicitRequest,
     ElicitRequestFormParams,
     ElicitResult,
+    EmptyResult,
     GetPromptRequestParams,
     GetPromptResult,
     InputRequiredResult,
@@ -40,22 +39,25 @@ from mcp.types import (
     PaginatedRequestParams,
     ReadResourceRequestParams,
     ReadResourceResult,
-    Resource,
+    SubscribeRequestParams,
+    SubscriptionsListenRequestParams,
+    SubscriptionsListenResult,
     TextContent,
-    TextResourceContents,
     Tool,
     ToolAnnotations,
+    UnsubscribeRequestParams,
 )
 from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
 from usrland.audit import Signer
 from usrland.audit.exporting import AuditTable, Exporter
-from usrland.call import CallPath, Consent
+from usrland.call import CallPath, Consent, Paused
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
 from usrland.identity import local_principal
 from usrland.ledger import Ledger
+from usrland.menu import Menu, connection
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
@@ -94,9 +96,11 @@ class Host:
     draining: bool = False
     untouched: bool = False
     """It is being left and nobody ever called: there is nothing to close."""
+    menu: Menu = field(init=False)
     server: Server[Any] = field(init=False)
 
     def __post_init__(self) -> None:
+        self.menu = Menu(self.service, self.path)
         self.server = _server(self)
 
     def caller(self, context: _Context) -> Principal:
@@ -106,14 +110,6 @@ class Host:
         if principal is None:
             raise MCPError(code=INVALID_PARAMS, message="not authenticated")
         return principal
-
-    def resources(self, caller: Principal) -> list[usrland.Resource]:
-        """What this caller may read: the resources whose operation it may call."""
-        return [
-            resource
-            for resource in self.service.resources
-            if not caller.missing(self.service.operation(resource.operation).scopes)
-        ]
 
 
 @asynccontextmanager
@@ -140,6 +136,7 @@ async def running(
             yield host
         finally:
             host.draining = True
+            host.menu.close()
             stopping.set()
             host.untouched = not host.first_contact.is_set()
             host.first_contact.set()
@@ -190,27 +187,36 @@ def _server(host: Host) -> Server[Any]:
         return await _call_tool(host, context, params)
 
     async def list_resources(context: _Context, _: PaginatedRequestParams | None) -> ListResourcesResult:
-        return ListResourcesResult(
-            resources=[
-                Resource(uri=r.uri, name=r.name, description=r.description, mime_type=r.mime_type)
-                for r in host.resources(host.caller(context))
-            ]
-        )
+        return host.menu.resources(host.caller(context))
 
     async def read_resource(context: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-        return await _read_resource(host, context, params)
+        host.first_contact.set()
+        return await host.menu.read(host.caller(context), str(params.uri))
 
     async def list_templates(context: _Context, _: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
-        return ListResourceTemplatesResult(resource_templates=[])
+        return host.menu.templates(host.caller(context))
 
     async def list_prompts(context: _Context, _: PaginatedRequestParams | None) -> ListPromptsResult:
-        return ListPromptsResult(prompts=[])
+        return host.menu.prompts(host.caller(context))
 
     async def get_prompt(context: _Context, params: GetPromptRequestParams) -> GetPromptResult:
-        raise MCPError(code=INVALID_PARAMS, message=f"there is no prompt {params.name!r}")
+        host.first_contact.set()
+        return await host.menu.prompt(host.caller(context), params)
 
     async def complete(context: _Context, params: CompleteRequestParams) -> CompleteResult:
-        return CompleteResult(completion=Completion(values=[], total=0, has_more=False))
+        host.first_contact.set()
+        return await host.menu.complete(host.caller(context), params)
+
+    async def subscribe(context: _Context, params: SubscribeRequestParams) -> EmptyResult:
+        host.first_contact.set()
+        return await host.menu.subscribe(host.caller(context), context, params)
+
+    async def unsubscribe(context: _Context, params: UnsubscribeRequestParams) -> EmptyResult:
+        return await host.menu.unsubscribe(context, params)
+
+    async def listen(context: _Context, params: SubscriptionsListenRequestParams) -> SubscriptionsListenResult:
+        host.first_contact.set()
+        return await host.menu.listen(host.caller(context), context, params)
 
     server: Server[Any] = Server(
         service.name,
@@ -218,6 +224,7 @@ def _server(host: Host) -> Server[Any]:
         title=service.title,
         description=service.description,
         instructions=service.instructions,
+        lifespan=connection,
         cache_hints={
             "tools/list": lists,
             "resources/list": lists,
@@ -233,6 +240,9 @@ def _server(host: Host) -> Server[Any]:
         on_list_prompts=list_prompts,
         on_get_prompt=get_prompt,
         on_completion=complete,
+        on_subscribe_resource=subscribe,
+        on_unsubscribe_resource=unsubscribe,
+        on_subscriptions_listen=listen,
     )
 
     def bind(context: _Context) -> str:
@@ -312,23 +322,7 @@ def _failure(error: UsrlandError) -> CallToolResult:
     )
 
 
-async def _read_resource(host: Host, context: _Context, params: ReadResourceRequestParams) -> ReadResourceResult:
-    host.first_contact.set()
-    caller, uri = host.caller(context), str(params.uri)
-    for resource in host.resources(caller):
-        if resource.uri == uri:
-            try:
-                shaped = await host.path.run(resource.operation, resource.arguments, principal=caller)
-            except UsrlandError as error:
-                raise MCPError(code=INTERNAL_ERROR, message=redact(str(error)), data={"uri": uri}) from error
-            text = str(shaped.structured.get(resource.show, "")) if resource.show else shaped.text
-            return ReadResourceResult(
-                contents=[TextResourceContents(uri=uri, mime_type=resource.mime_type, text=text)]
-            )
-    raise MCPError(code=INVALID_PARAMS, message=f"there is no resource {uri!r}", data={"uri": uri})
-
-
-class _AskFirst(Exception):
+class _AskFirst(Paused):
     """A question that must travel in the answer (2026-07-28); the client calls again with the reply."""
 
     def __init__(self, result: InputRequiredResult) -> None:
@@ -336,12 +330,37 @@ class _AskFirst(Exception):
         self.result = result
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Wire:
     """The way back to the person, in the era of this request."""
 
     context: _Context
     params: CallToolRequestParams
+    asked: int = 0
+    """Questions of the operation's own, so far. In the newer era each was answered in a round of its own."""
+
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        if not self._can_ask:
+            return None
+        question = visible_text(question)
+        if self.context.protocol_version not in MODERN_PROTOCOL_VERSIONS:
+            try:
+                reply = await self.context.session.elicit_form(question, dict(schema), self.context.request_id)
+            except NoBackChannelError:
+                return None
+            return _filled_in(reply)
+        replies: list[Mapping[str, Any] | None] = json.loads(self.params.request_state or "[]")
+        number, name = self.asked, f"question {self.asked + 1}"
+        self.asked += 1
+        if number < len(replies):
+            return replies[number]
+        answer = (self.params.input_responses or {}).get(name)
+        if isinstance(answer, ElicitResult) and number == len(replies):
+            state = json.dumps([*replies, _filled_in(answer)])
+            self.params = self.params.model_copy(update={"request_state": state, "input_responses": None})
+            return _filled_in(answer)
+        ask = ElicitRequest(params=ElicitRequestFormParams(message=question, requested_schema=dict(schema)))
+        raise _AskFirst(InputRequiredResult(input_requests={name: ask}, request_state=json.dumps(replies)))
 
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         if not self._can_ask:
@@ -370,6 +389,10 @@ class _Wire:
         capabilities = self.context.session.client_capabilities
         elicitation = capabilities.elicitation if capabilities else None
         return elicitation is not None and (elicitation.form is not None or elicitation.url is None)
+
+
+def _filled_in(reply: ElicitResult) -> Mapping[str, Any] | None:
+    return (reply.content or {}) if reply.action == "accept" else None
 
 
 def _agreed(reply: ElicitResult) -> Consent:

@@ -18,19 +18,19 @@ from usrland.cli.commands import Command, commands
 from usrland.cli.console import fail
 from usrland.errors import Unavailable, UsrlandError
 
-__all__ = ["main"]
+__all__ = ["application", "main"]
 
 
 def main() -> None:
     """The console script."""
     try:
-        _application(sys.argv[1:2])(prog_name="usrland")
+        application(sys.argv[1:2])(prog_name="usrland")
     except UsrlandError as error:
         fail(error)
         raise SystemExit(1) from None
 
 
-def _application(asked: Sequence[str]) -> typer.Typer:
+def application(asked: Sequence[str]) -> typer.Typer:
     """The command line with the sub-command that was asked for; without one, the names and summaries of all."""
     app = typer.Typer(
         help="Any kernel. One usrland: file system, system calls and memory for any MCP host.",

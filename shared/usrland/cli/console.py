@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from usrland.errors import UsrlandError
 
-__all__ = ["fail", "say", "say_json", "say_table"]
+__all__ = ["fail", "progress", "say", "say_json", "say_table"]
 
 WIDE = 240
 """Columns where nobody looks: the output is a file or a pipe."""
@@ -49,6 +50,23 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
     _console().print(table)
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[str, int, int], Awaitable[None]]]:
+    """Bars on standard error, one for each kind of work that is told of; nothing where nobody looks."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=_console(stderr=True), disable=not sys.stderr.isatty()) as bars:
+        known = {}
+
+        async def tell(what: str, done: int, total: int) -> None:
+            if what not in known:
+                known[what] = bars.add_task(what)
+            bars.update(known[what], completed=done, total=total)
+
+        yield tell
 
 
 def fail(error: UsrlandError) -> None:

@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-__all__ = ["Answer", "Citation", "Page", "Preview"]
+__all__ = ["Answer", "Citation", "Page", "Preview", "Suggestions"]
 
 
 class Answer(BaseModel):
@@ -44,6 +44,13 @@ class Preview(Answer):
     would: str = Field(description="One sentence: what would happen.")
     affected: int = Field(description="How many things would change.")
     examples: list[str] = Field(default_factory=list, description="Some of them, at most ten.")
+
+
+class Suggestions(Answer):
+    """What a blank could be filled with, best first; a host shows at most a hundred."""
+
+    values: list[str]
+    total: int | None = Field(default=None, description="How many there are in all, where that is known.")
 
 
 class Citation(Answer):

@@ -1,0 +1,229 @@
+"""`usrland index`, `search`, `read`, `verify` and `status`: what a kernel calls, for a person and for scripts."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import anyio
+import typer
+
+from filesystem_retrieval.config import SERVER
+from usrland.cli.console import progress, say, say_json, say_table
+from usrland.errors import InvalidInput
+from usrland.settings import Settings
+
+__all__ = ["index", "read", "search", "status", "verify"]
+
+AsJson = Annotated[bool, typer.Option("--json", help="For another program.")]
+Root = Annotated[str | None, typer.Option("--root", metavar="NAME", help="Only in this root.")]
+
+_COLOURS = {"same": "green", "moved": "yellow", "changed": "red", "gone": "red", "unknown": "magenta"}
+_CITED = ("root", "path", "sha256", "first_line", "last_line")
+AT_ONCE = 100
+"""Citations in one call."""
+
+
+def index(as_json: AsJson = False) -> None:
+    """Read everything that is new in the roots and give it vectors; ends when all of it can be searched."""
+    from filesystem_retrieval.library import Counts
+    from filesystem_retrieval.server import service
+
+    async def work() -> Counts:
+        with progress() as tell:
+            counts: Counts = await service(Settings.load()).state["index_once"](tell)
+            return counts
+
+    done = anyio.run(work)
+    if as_json:
+        say_json(
+            {
+                "files": done.files,
+                "passages": done.passages,
+                "vectors": done.vectors,
+                "forgotten": done.forgotten,
+                "unreachable": list(done.unreachable),
+            }
+        )
+        return
+    say(f"{done.files} files read, {done.forgotten} gone; new: {done.passages} passages, {done.vectors} vectors.")
+    for name in done.unreachable:
+        say(f"root {name!r} cannot be reached", "red")
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="A question or keywords.")],
+    root: Root = None,
+    glob: Annotated[str | None, typer.Option(help="Only these files: '*.md', 'src/**/*.py'.")] = None,
+    mode: Annotated[str, typer.Option(help="hybrid, lexical or semantic.")] = "hybrid",
+    as_of: Annotated[datetime | None, typer.Option(help="What stood there at that time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=50)] = 8,
+    as_json: AsJson = False,
+) -> None:
+    """Find passages in documents and code by meaning and words."""
+    answer = _call(
+        "fs_search",
+        query=query,
+        root=root,
+        glob=glob,
+        mode=mode,
+        as_of=as_of.astimezone().isoformat() if as_of else None,
+        limit=limit,
+    )
+    if as_json:
+        say_json(answer)
+        return
+    for passage in answer["items"]:
+        say(_place(passage), "bold cyan")
+        if passage.get("heading"):
+            say(f"  {passage['heading']}", "dim")
+        say(_indented(passage["text"]))
+        say()
+    _say_notes(answer)
+
+
+def read(
+    path: Annotated[str, typer.Argument(help="Path in a root, or 'root/path'.")],
+    root: Root = None,
+    lines: Annotated[
+        str | None, typer.Option(metavar="FIRST-LAST", help="Only these lines: 10-20, 10-, 10.")
+    ] = None,
+    page: Annotated[int | None, typer.Option(min=1, help="Of a PDF.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="A definition or a heading.")] = None,
+    version: Annotated[int | None, typer.Option(help="An earlier state of the file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Read a file or a part of it; PDF and office documents as text."""
+    first, last = _span(lines)
+    answer = _call(
+        "fs_read",
+        path=path,
+        root=root,
+        first_line=first,
+        last_line=last,
+        page=page,
+        symbol=symbol,
+        version=version,
+    )
+    if as_json:
+        say_json(answer)
+        return
+    say(answer.get("text", answer.get("partial", "")))
+    _say_notes(answer)
+
+
+def verify(
+    citations: Annotated[
+        str,
+        typer.Argument(help="A file of citations as `usrland search --json` writes them; '-' is standard input."),
+    ] = "-",
+    as_json: AsJson = False,
+) -> None:
+    """Check whether cited passages still stand. The exit code is 1 where one does not."""
+    claims = _claims(sys.stdin.read() if citations == "-" else _text_of(citations))
+    verdicts: list[Mapping[str, Any]] = []
+    for start in range(0, len(claims), AT_ONCE):
+        verdicts += _all("fs_verify", citations=claims[start : start + AT_ONCE])
+    if as_json:
+        say_json(verdicts)
+    for verdict in () if as_json else verdicts:
+        say(f"{verdict['state']:8} {_place(verdict)}", _COLOURS[verdict["state"]])
+        if verdict.get("now"):
+            say(_indented(f"then: {verdict.get('then', '')}\nnow:  {verdict['now']}"))
+    if any(verdict["state"] not in ("same", "moved") for verdict in verdicts):
+        raise typer.Exit(1)
+
+
+def status(as_json: AsJson = False) -> None:
+    """Say what is indexed, what waits, and which files could not be read and why."""
+    answer = _call("fs_status")
+    if as_json:
+        say_json(answer)
+        return
+    say_table(
+        ["root", "indexed", "pending", "failed", "passages", ""],
+        [
+            [
+                each["root"],
+                *(str(each[name]) for name in ("indexed", "pending", "failed", "passages")),
+                "" if each["reachable"] else "cannot be reached",
+            ]
+            for each in answer["roots"]
+        ],
+    )
+    for each in answer["roots"]:
+        for failure in each["failures"]:
+            say(f"{each['root']}/{failure['path']}: {failure['reason']}", "yellow")
+    say(f"embedding: {answer['embedding']}")
+    _say_notes(answer)
+
+
+def _call(operation: str, **arguments: Any) -> Mapping[str, Any]:
+    """One call, through the path that a kernel's calls take."""
+    from usrland.cli.calling import calling
+
+    async def work() -> Mapping[str, Any]:
+        async with calling(SERVER, Settings.load()) as caller:
+            return await caller.call(operation, **arguments)
+
+    return anyio.run(work)
+
+
+def _all(operation: str, **arguments: Any) -> Sequence[Mapping[str, Any]]:
+    """The items of all pages."""
+    items: list[Mapping[str, Any]] = []
+    cursor = None
+    while True:
+        answer = _call(operation, cursor=cursor, **arguments)
+        items += answer["items"]
+        cursor = answer.get("cursor")
+        if cursor is None:
+            return items
+
+
+def _claims(text: str) -> list[dict[str, Any]]:
+    with suppress(ValueError, TypeError, KeyError):
+        given = json.loads(text)
+        rows = given["items"] if isinstance(given, dict) else given
+        return [{name: row[name] for name in _CITED if row.get(name) is not None} for row in rows]
+    raise InvalidInput(
+        "citations: not a list of citations in JSON.", fix="Write one with: usrland search QUERY --json > FILE"
+    )
+
+
+def _text_of(file: str) -> str:
+    try:
+        return Path(file).read_text(encoding="utf-8")
+    except OSError as error:
+        raise InvalidInput(f"citations: {file!r} cannot be read: {error.strerror}.") from error
+
+
+def _span(lines: str | None) -> tuple[int | None, int | None]:
+    if lines is None:
+        return None, None
+    first, dash, last = lines.partition("-")
+    try:
+        return int(first), int(last) if last else None if dash else int(first)
+    except ValueError:
+        raise InvalidInput(f"--lines: {lines!r} is not FIRST-LAST.", fix="Write 10-20, 10- or 10.") from None
+
+
+def _place(item: Mapping[str, Any]) -> str:
+    lines = f":{item['first_line']}-{item['last_line']}" if item.get("last_line") else ""
+    page = f" page {item['page']}" if item.get("page") else ""
+    return f"{item['root']}/{item['path']}{lines}{page}"
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.splitlines())
+
+
+def _say_notes(answer: Mapping[str, Any]) -> None:
+    for name in ("note", "degraded"):
+        if answer.get(name):
+            say(answer[name], "yellow")

@@ -1,0 +1,76 @@
+"""The command line: what a person sees, and what a script reads, of the calls that a kernel makes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from usrland.cli import application
+from usrland.errors import Denied, UsrlandError
+
+Run = Callable[..., Any]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A root, and a home whose settings name it."""
+    folder, home = tmp_path / "docs", tmp_path / "home"
+    folder.mkdir()
+    home.mkdir()
+    roots = f'roots = {{ docs = "{folder}" }}'
+    (home / "usrland.toml").write_text(f"[filesystem-retrieval]\n{roots}\nembedding = 'none'\n", encoding="utf-8")
+    (folder / "refunds.md").write_text("# Refunds\n\nWithin 14 days.\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def run(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.setenv("USRLAND_HOME", str(tmp_path / "home"))
+
+    def call(*arguments: str, text: str | None = None, exit_code: int = 0) -> str:
+        done = CliRunner().invoke(application(arguments[:1]), arguments, input=text)
+        if isinstance(done.exception, UsrlandError):
+            raise done.exception
+        assert done.exit_code == exit_code, (done.output, done.exception)
+        return done.output
+
+    return call
+
+
+def test_a_folder_is_indexed_searched_read_and_its_citations_verified(run: Run, folder: Path) -> None:
+    assert json.loads(run("index", "--json"))["files"] == 1
+    found = run("search", "refunds", "--json")
+    assert json.loads(found)["items"][0]["path"] == "refunds.md"
+    assert "docs/refunds.md:1-3" in run("search", "refunds")
+    assert run("read", "refunds.md", "--lines", "3").splitlines()[0] == "Within 14 days."
+    assert run("verify", text=found).split() == ["same", "docs/refunds.md:1-3"]
+
+    (folder / "refunds.md").write_text("# Refunds\n\nNever.\n", encoding="utf-8")
+
+    said = run("verify", text=found, exit_code=1)
+    assert "changed" in said and "Never." in said
+    assert json.loads(run("verify", "--json", text=found, exit_code=1))[0]["state"] == "changed"
+    assert json.loads(run("status", "--json"))["roots"][0]["indexed"] == 1
+    assert "docs" in run("status")
+
+
+def test_what_is_called_from_the_command_line_is_recorded_like_any_call(run: Run) -> None:
+    run("search", "refunds")
+    run("read", "refunds.md")
+
+    calls = json.loads(run("trace", "--json"))
+
+    assert [call["operation"] for call in calls] == ["fs_search", "fs_read"]
+
+
+def test_a_person_may_do_no_more_on_the_command_line_than_their_profile_says(run: Run, tmp_path: Path) -> None:
+    with (tmp_path / "home" / "usrland.toml").open("a", encoding="utf-8") as settings:
+        settings.write('\n[identity]\nscopes = ["memory:read"]\n')
+
+    with pytest.raises(Denied, match="missing scope: fs:read"):
+        run("read", "refunds.md")
