@@ -172,10 +172,11 @@ async def application(
             hosts[service.name] = await stack.enter_async_context(
                 running(service, settings, principal=edge.everyone, remote=True)
             )
-        app, managers = mount(hosts, edge, security, sse_only=sse_only, alone=len(services) == 1)
+        alone = len(services) == 1
+        app, managers = mount(hosts, edge, security, sse_only=sse_only, alone=alone, sessions=table.sessions)
         for manager in managers:
             await stack.enter_async_context(manager.run())
-        _announce(hosts, address, port, sse_only=sse_only, alone=len(services) == 1)
+        _announce(hosts, address, port, sse_only=sse_only, alone=alone)
         yield app
 
 

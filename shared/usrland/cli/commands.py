@@ -33,6 +33,7 @@ COMMANDS = {
         "token": "usrland.cli.token:token",
         "syscalls": "usrland.cli.syscalls:syscalls",
         "man": "usrland.cli.man:man",
+        "lock": "usrland.cli.lock:lock",
         "trace": "usrland.cli.trace:trace",
         "audit": "usrland.cli.audit:audit",
     },

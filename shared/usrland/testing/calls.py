@@ -195,7 +195,7 @@ class CallContract(Served):
 
     async def test_a_long_answer_is_cut_to_its_budget_and_its_pages_join(self, settings: Settings) -> None:
         async with self.connected(settings) as server:
-            await self.make(server, times=12)
+            await self.make(server, times=24)
             for tool in await server.tools():
                 if tool["name"] in self.samples and "cursor" in tool["inputSchema"]["properties"]:
                     await _read_to_the_end(server, tool["name"], self.samples[tool["name"]])

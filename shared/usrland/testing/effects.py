@@ -213,10 +213,10 @@ class EffectContract(Served):
         watch = Watch()
         async with self.connected(settings, watch=watch) as server:
             await self.make(server)
-        files = {path for run in watch.runs for path in run.touched(settings.home) if path.is_file()}
+        files = {path for run in watch.runs for path in run.read_from(settings.home) if path.is_file()}
         for path in files:
             path.write_bytes(b"\0broken\0" * 512)
-        await self._assert_failures_are_told(settings, lambda run: bool(run.touched(settings.home) & files))
+        await self._assert_failures_are_told(settings, lambda run: bool(run.read_from(settings.home) & files))
 
     async def test_a_network_that_is_down_is_an_error_and_not_an_empty_answer(
         self, settings: Settings, monkeypatch: pytest.MonkeyPatch

@@ -45,6 +45,10 @@ def heard(name, arguments):
     elif name in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"):
         seen.append(name + " " + str(arguments[1] if name == "socket.connect" else arguments[0]))
 sys.addaudithook(heard)
+if sys.version_info < (3, 13):  # later versions tell of it themselves
+    import time
+    sleep = time.sleep
+    time.sleep = lambda seconds: (sys.audit("time.sleep", seconds), sleep(seconds))
 from pathlib import Path
 from usrland.launch import find_service
 from usrland.settings import Settings

@@ -39,6 +39,7 @@ class Event:
     target: str
     thread: int
     writes: bool = False
+    reads: bool = True
 
 
 @dataclass(slots=True)
@@ -62,9 +63,13 @@ class Run:
         """What it did on the event loop's own thread that should have been done in another."""
         return [event for event in self.events if event.name in BLOCKS and event.thread == self.thread]
 
-    def touched(self, folder: Path) -> set[Path]:
-        """The files below `folder` that it opened, databases too."""
-        opened = {Path(event.target) for event in self.events if event.name in ("open", "sqlite3.connect")}
+    def read_from(self, folder: Path) -> set[Path]:
+        """The files below `folder` that it opened for what is in them, databases too."""
+        opened = {
+            Path(event.target)
+            for event in self.events
+            if event.name in ("open", "sqlite3.connect") and event.reads
+        }
         return {path for path in opened if path.is_relative_to(folder)}
 
 
@@ -162,6 +167,16 @@ def _hook() -> None:
     if not _hooked:
         _hooked = True
         sys.addaudithook(_heard)
+        if sys.version_info < (3, 13):  # later versions tell of it themselves
+            time.sleep = _told(time.sleep)
+
+
+def _told(sleep: Callable[[float], None]) -> Callable[[float], None]:
+    def told(seconds: float) -> None:
+        sys.audit("time.sleep", seconds)
+        sleep(seconds)
+
+    return told
 
 
 def _heard(name: str, arguments: tuple[Any, ...]) -> None:
@@ -170,9 +185,11 @@ def _heard(name: str, arguments: tuple[Any, ...]) -> None:
     run = _running.get()
     if run is None:
         return
+    reads = True
     match name:
         case "open":
-            writes = isinstance(arguments[2], int) and bool(arguments[2] & _WRITES)
+            flags = arguments[2] if isinstance(arguments[2], int) else 0
+            writes, reads = bool(flags & _WRITES), not flags & (os.O_WRONLY | os.O_TRUNC)
         case "socket.connect":
             if arguments[0].gettimeout() == 0:  # it does not wait
                 run.events.append(Event("socket.connect.later", str(arguments[1]), threading.get_ident()))
@@ -181,7 +198,7 @@ def _heard(name: str, arguments: tuple[Any, ...]) -> None:
         case _:
             writes = name == "sqlite3.connect"
     target = arguments[1] if name == "socket.connect" else arguments[0]
-    run.events.append(Event(name, _text(target), threading.get_ident(), writes))
+    run.events.append(Event(name, _text(target), threading.get_ident(), writes, reads))
 
 
 def _text(value: Any) -> str:
