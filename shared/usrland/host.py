@@ -57,6 +57,7 @@ from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
 from usrland.identity import local_principal
 from usrland.ledger import Ledger
+from usrland.manual import with_manual
 from usrland.menu import Menu, connection
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
@@ -123,6 +124,7 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
+    service = with_manual(service)
     ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
     path = CallPath(service.operations, ledger, durable_reads=remote)
     host = Host(service, path, who, anyio.Event(), key)

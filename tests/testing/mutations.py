@@ -569,7 +569,7 @@ CAUGHT_BY = {
     "the total": "pages_join",
     "the rest": "pages_join",
     "a failure": "broken_file",
-    "what is not there": "dry_run_changes",
+    "what is not there": "names_nothing",
     "an error holds": "broken_file",
     "an error names": "broken_file",
     "a secret is in the log": "says_nothing",

@@ -16,7 +16,7 @@ import pytest
 
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
-from usrland.testing.client import EVERYBODY, Connected, Json, Served, error_of, text_of
+from usrland.testing.client import EVERYBODY, Connected, Json, Served, assert_clean, error_of, text_of
 from usrland.testing.watch import NETWORK, Watch
 
 __all__ = ["EffectContract"]
@@ -240,6 +240,7 @@ class EffectContract(Served):
                 if not (result.structured_content or {}).get("degraded"):
                     assert result.is_error, f"{name}: what it works with is broken, and it says {text_of(result)}"
                     assert error_of(result)["code"] in FORESEEN, f"{name}: {text_of(result)}"
+                    assert_clean(result, str(settings.home))
 
 
 async def _foreseen(server: Connected, name: str, arguments: Json) -> None:
