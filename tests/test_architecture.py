@@ -29,6 +29,7 @@ ONE_HOME = {
     "typer": {"usrland/cli", "filesystem_retrieval/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
+    "gguf": {"usrland/smollm.py"},
 }
 """Third-party package → the only places that may import it."""
 

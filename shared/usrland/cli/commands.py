@@ -39,6 +39,7 @@ COMMANDS = {
     },
     "Write and ship": {
         "new": "usrland.cli.new:new",
+        "route-test": "usrland.cli.route_test:route_test",
         "manifests": "usrland.cli.manifests:manifests",
     },
 }

@@ -116,25 +116,24 @@ class EffectContract(Served):
         if not self.private:
             pytest.skip("this server does not say that each tenant has things of its own")
         reads = self.reads(self.operations(settings), volatile=self.volatile)
+        strangers = [replace(EVERYBODY, tenant="other"), replace(EVERYBODY, namespace="other"), OTHER]
         async with self.connected(settings) as server:
-            strangers = [
-                replace(EVERYBODY, tenant="other"),
-                replace(EVERYBODY, namespace="other"),
-                OTHER,
-            ]
             before = [await _as(server, stranger, reads) for stranger in strangers]
+        async with self.connected(settings) as server:
             await self.make(server)
             await server.answers(reads)
             for stranger, seen in zip(strangers, before, strict=True):
                 assert await _as(server, stranger, reads) == seen, "somebody else's things came back"
 
     async def test_calls_at_the_same_time_do_not_disturb_each_other(self, settings: Settings) -> None:
-        operations = self.operations(settings)
-        async with self.connected(settings) as server:
+        operations, watch = self.operations(settings), Watch()
+        async with self.connected(settings, watch=watch) as server:
             await self.make(server)
             calls = list(_varied(self.reads(operations, volatile=self.volatile)))
             alone = await server.answers(calls)
             together: dict[tuple[int, int], str] = {}
+            watch.runs.clear()
+            watch.at_once = AT_ONCE * len(calls)
 
             async def one(turn: int, at: int) -> None:
                 together[turn, at] = text_of(await server.call(*calls[at]))
@@ -147,11 +146,13 @@ class EffectContract(Served):
                 assert said == alone[at], f"{calls[at][0]}: another answer when others call at the same time"
 
     async def test_changes_at_the_same_time_all_happen(self, settings: Settings) -> None:
-        operations = self.operations(settings)
-        async with self.connected(settings) as server:
+        operations, watch = self.operations(settings), Watch()
+        async with self.connected(settings, watch=watch) as server:
             await self.make(server)
             for name, arguments in self.samples.items():
                 if operations[name].effect == "write":
+                    watch.runs.clear()
+                    watch.at_once = AT_ONCE
                     async with anyio.create_task_group() as tasks:
                         for _ in range(AT_ONCE):
                             tasks.start_soon(_succeeds, server, name, dict(arguments))

@@ -46,7 +46,18 @@ ODD = (
     "a" * 10_000,
 )
 """Each is nothing special where values stay values, and an error or worse where they become code."""
-WIDENS = ("' OR '1'='1", "') OR ('1'='1", '" OR "1"="1', "' OR 1=1 --", "%", "*", ".*")
+WIDENS = (
+    "' OR '1'='1",
+    "' OR 1=1 OR '",
+    "') OR ('1'='1",
+    "') OR 1=1 OR ('",
+    '" OR "1"="1',
+    '" OR 1=1 OR "',
+    "' OR 1=1 --",
+    "%",
+    "*",
+    ".*",
+)
 """Where one becomes code, more is found than without it."""
 PATHS = re.compile(r"(?:^|_)(?:path|file|filename|folder|directory|dir|uri|url|template|document)(?:s|$)")
 

@@ -56,6 +56,9 @@ class Run:
     idle_seconds: float = 0.0
     """Time that its longest step stood still without letting others go on."""
     cancelled: bool = False
+    ended: bool = False
+    patience: int = 200
+    """How often it may still wait for others to come as far."""
     events: list[Event] = field(default_factory=list)
 
     @property
@@ -84,6 +87,8 @@ class Watch:
     runs: list[Run] = field(default_factory=list)
     stop_at: int = 0
     """Every call is cancelled at its n-th wait, as by a deadline that passes then; 0: none is."""
+    at_once: int = 0
+    """So many calls go on from each of their waits together, so that they surely get in each other's way."""
 
     def over(self, operation: Operation) -> Operation:
         """The same operation, watched."""
@@ -103,13 +108,22 @@ class Watch:
             token = _running.set(run)
             try:
                 with anyio.CancelScope() as scope:
-                    return await _Stepped(call(*arguments, **values), run, scope, self.stop_at)
+                    return await _Stepped(call(*arguments, **values), run, scope, self)
                 run.cancelled = True
                 raise Timeout("the deadline has passed.")
             finally:
+                run.ended = True
                 _running.reset(token)
 
         return watched
+
+    def holds(self, run: Run) -> bool:
+        """Whether a call has to wait until the others have come as far."""
+        if self.at_once < 2 or not run.patience:
+            return False
+        run.patience -= 1
+        behind = [other for other in self.runs if not other.ended and other.suspended < run.suspended]
+        return bool(behind) or len(self.runs) < self.at_once
 
 
 @dataclass(slots=True)
@@ -119,7 +133,7 @@ class _Stepped:
     inner: Awaitable[Any]
     run: Run
     scope: anyio.CancelScope
-    stop_at: int
+    watch: Watch
 
     def __await__(self) -> Generator[Any, Any, Any]:
         steps = self.inner.__await__()
@@ -131,10 +145,12 @@ class _Stepped:
             except StopIteration as end:
                 return end.value
             self.run.suspended += 1
-            if self.run.suspended == self.stop_at:
+            if self.run.suspended == self.watch.stop_at:
                 self.scope.cancel()
             try:
                 yield waits_for
+                while self.watch.holds(self.run):
+                    yield from anyio.sleep(0.001).__await__()
                 failure = None
             except BaseException as error:
                 failure = error
@@ -171,8 +187,8 @@ def _hook() -> None:
             time.sleep = _told(time.sleep)
 
 
-def _told(sleep: Callable[[float], None]) -> Callable[[float], None]:
-    def told(seconds: float) -> None:
+def _told(sleep: Callable[[Any], None]) -> Callable[[Any], None]:
+    def told(seconds: Any) -> None:
         sys.audit("time.sleep", seconds)
         sleep(seconds)
 
