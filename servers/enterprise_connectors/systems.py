@@ -8,6 +8,7 @@ Each table is one system, and its name is how people and kernels call it:
     write = true                          # also what writes and destroys; otherwise only what reads
     allow_private = true                  # its HTTP may reach loopback and private addresses
     at_once = 8                           # calls it gets at the same time, from this process
+    tls = {certificate = "/etc/…/us.pem"} # mutual TLS: our certificate, its key; authority: who vouches for it
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
 A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
@@ -21,7 +22,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -50,6 +51,7 @@ class System:
     write: bool = False
     allow_private: bool = False
     at_once: int = 8
+    tls: Mapping[str, str] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -71,6 +73,7 @@ class _HostKeys(BaseModel):
     write: bool = False
     allow_private: bool = False
     at_once: int = Field(default=8, ge=1, le=100)
+    tls: dict[Literal["certificate", "key", "authority"], str] = {}
 
 
 def systems(settings: Settings) -> Configured:

@@ -69,7 +69,7 @@ class Upstream:
             with anyio.fail_after(WAIT_SECONDS):
                 await self._turns.acquire_on_behalf_of(whose)
         except TimeoutError:
-            raise Unavailable(f"{self._name} is busy with other calls.") from None
+            raise Unavailable(f"{self._name} is busy with other calls.", unsent=True) from None
         try:
             yield
         finally:
@@ -84,6 +84,7 @@ class Upstream:
             raise Unavailable(
                 f"{self._name} did not answer {self._failures} times in a row and is left alone for now.",
                 fix=f"Try again in {max(int(left) + 1, 1)} seconds.",
+                unsent=True,
             )
         self._probing = True
         return True

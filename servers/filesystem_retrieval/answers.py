@@ -35,10 +35,15 @@ How = Literal["found", "written", "edited", "restored", "moved", "left", "gone"]
 class Passage(Citation):
     """A piece of a file."""
 
+    sheet: str | None = None
+    first_row: int | None = Field(default=None, description="Of the sheet, or of a table in text form.")
+    last_row: int | None = None
     version: int | None = Field(default=None, description="For fs_read, where as_of was asked for.")
     also_at: list[str] | None = Field(default=None, description="Other paths in this root with the same content.")
     confidence: float = Field(description="0..1, comparable across queries.")
     score: float = Field(description="Orders this answer only.")
+    others: int | None = Field(default=None, description="Other good passages of this file, by_document.")
+    why: str | None = None
     text: str
 
 
@@ -59,6 +64,7 @@ class FileText(Answer):
     last_line: int
     page: int | None = None
     pages: int | None = None
+    sheet: str | None = None
     text: str
     note: str | None = Field(default=None, description="What was left out, and how to get it.")
 
@@ -144,11 +150,11 @@ class Verdicts(Page[Verdict]):
 
 
 class Entry(BaseModel):
-    """A file, a folder, or a root."""
+    """A file, a folder, a root, or an archive: it can be listed like a folder."""
 
     root: str
     path: str
-    type: Literal["root", "folder", "file"]
+    type: Literal["root", "folder", "file", "archive"]
     size: int | None = None
 
 

@@ -92,6 +92,9 @@ class Chunk(SQLModel, table=True):
     first_line: int
     last_line: int
     page: int | None = None
+    sheet: str | None = None
+    first_row: int | None = None
+    last_row: int | None = None
     heading: str | None = None
     sha256: str
     text: str
@@ -290,13 +293,14 @@ class Catalogue:
 
         await self._database.write(work)
 
-    async def summary(self, root: str, failures: int) -> Summary:
+    async def summary(self, roots: Sequence[str], failures: int) -> Summary:
         def work(session: Session) -> Summary:
-            states = select(File.state, func.count()).where(File.root == root).group_by(File.state)
-            failed = select(File).where(File.root == root, File.state == "failed").order_by(col(File.path))
+            here = col(File.root).in_(roots)
+            states = select(File.state, func.count()).where(here).group_by(File.state)
+            failed = select(File).where(here, File.state == "failed").order_by(col(File.path))
             both = and_(col(Content.root) == Chunk.root, col(Content.content) == Chunk.content)
             chunks = select(func.count()).select_from(Chunk).join(Content, both)
-            chunks = chunks.where(col(Chunk.root) == root, ~col(Content.past))
+            chunks = chunks.where(col(Chunk.root).in_(roots), ~col(Content.past))
             return Summary(
                 states=dict(session.exec(states).all()),
                 chunks=int(session.exec(chunks).one()),

@@ -96,6 +96,11 @@ class Changes:
             seen = here.read(self._max_bytes)
             if seen is None:
                 raise _nothing(path)
+            if root.label_of(here.path) != root.label_of(there.path):
+                raise Denied(
+                    f"{path!r} and {target!r} have different labels, so moving would change who sees it.",
+                    fix="Ask the operator to move it.",
+                )
             if there.is_taken():
                 raise Conflict(
                     f"{there.path!r} is there already; nothing was changed.", fix="Choose another path."
@@ -119,7 +124,7 @@ class Changes:
     def _begin(self, root: Root, change: Change, seen: Seen | None, after: bytes | None) -> None:
         before = change.other_path or change.path
         contents = [data for data in (seen.content if seen else None, after) if data is not None]
-        blobs = [packed(root.key, sha256_of(data), data) for data in contents]
+        blobs = [packed(change.root, sha256_of(data), data) for data in contents]
         self._versions.begin(change, _cut(before, seen, change.at_ns - 1), blobs)
 
     def _replace(self, here: Slot, change: Change, seen: Seen | None, after: bytes | None) -> None:
@@ -156,7 +161,7 @@ class Changes:
             lock.release()
 
     def _settle(self, change: Change) -> None:
-        root = next((each for each in self._roots if each.key == change.root), None)
+        root = next((each for each in self._roots if change.root in each.keys), None)
         if root is None or not root.folder.is_dir():
             return  # not to be reached now; what was written down stays
         try:
@@ -189,7 +194,7 @@ def _change(
 ) -> Change:
     return Change(
         id=secrets.token_hex(16),
-        root=root.key,
+        root=root.key_of(path),
         path=path,
         sha256="" if after is None else sha256_of(after),
         kind=kind_of(path, (after or b"")[:SNIFF_BYTES]),

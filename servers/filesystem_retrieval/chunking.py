@@ -19,10 +19,12 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from filesystem_retrieval.languages import LANGUAGES
 from filesystem_retrieval.reading import Kind, Text, sha256_of
 from filesystem_retrieval.symbols import symbols
+from filesystem_retrieval.tables import packed_rows, rows_of
 
 __all__ = ["Passage", "embedded", "headings", "passages"]
 
 MAX_CHARS = 800
+MAX_NAMES_CHARS = 200
 _TRAIL = " > "
 _FENCE = re.compile(r"^ {0,3}(```|~~~)")
 _HEADING = re.compile(r"^ {0,3}(#{1,6})[ \t]+(.+?)[ \t]*#*[ \t]*$")
@@ -40,6 +42,9 @@ class Passage:
     first_line: int
     last_line: int
     page: int | None = None
+    sheet: str | None = None
+    first_row: int | None = None
+    last_row: int | None = None
     heading: str | None = None
     text: str
 
@@ -68,12 +73,54 @@ def passages(content: Text, kind: Kind) -> list[Passage]:
     match kind:
         case "html":
             return _html(content.text)
+        case "table":
+            return _records(content.text)
+        case "document" if any(page.sheet is not None for page in content.pages):
+            return list(_sheets(content))
         case "markdown" | "document":
             return _paged(_located(content.text, _by_page(content), _headings(content.text)), content)
         case _ if kind in LANGUAGES:
             return _code(content.text, kind)
         case _:
             return _located(content.text, _text.chunk_indices(content.text), [])
+
+
+def _records(text: str) -> list[Passage]:
+    """Of a table in text form: whole records, each under the names of its columns."""
+    rows = rows_of(text)
+    names = rows[0].text.strip() if rows else ""
+    return _rows(text, [(row.start, row.text) for row in rows], names=names, heading=None)
+
+
+def _sheets(content: Text) -> Iterator[Passage]:
+    """Of a workbook: whole rows of one sheet, each under the names of its columns."""
+    lines = _line_starts(content.text)
+    ends = [*(lines[page.first_line - 1] for page in content.pages[1:]), len(content.text)]
+    for page, end in zip(content.pages, ends, strict=True):
+        start = lines[page.first_line] if page.first_line < len(lines) else end
+        rows = [(start + at, line) for at, line in _lines_of(content.text[start:end])]
+        names = next((line.strip() for _, line in rows if line.strip()), "")
+        for passage in _rows(content.text, rows, names=names, heading=page.sheet):
+            yield replace(passage, page=page.number, sheet=page.sheet)
+
+
+def _lines_of(text: str) -> Iterator[tuple[int, str]]:
+    start = 0
+    for line in text.split("\n"):
+        yield start, text[start : start + len(line) + 1]
+        start += len(line) + 1
+
+
+def _rows(text: str, rows: Sequence[tuple[int, str]], *, names: str, heading: str | None) -> list[Passage]:
+    """Rows joined up to the limit; one that is longer stays whole."""
+    spans = packed_rows([row for _, row in rows], MAX_CHARS)
+    pieces = [(rows[first][0], "".join(row for _, row in rows[first:last])) for first, last in spans]
+    below = _TRAIL.join(part for part in (heading, names[:MAX_NAMES_CHARS]) if part) or None
+    found = []
+    for (first, last), passage in zip(spans, _located(text, pieces, []), strict=True):
+        above = heading if names and names in passage.text else below
+        found.append(replace(passage, heading=above, first_row=first + 1, last_row=last))
+    return found
 
 
 def headings(content: Text, kind: Kind) -> list[tuple[int, int, str]]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 __all__ = ["SERVER", "RootTable", "Table"]
 
 SERVER = "filesystem-retrieval"
+_LABEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
@@ -27,6 +28,32 @@ class RootTable(BaseModel):
     tenant: str = "local"
     writable: bool = False
     """Whether callers with the scope `fs:write` may change files in it."""
+    label: str | None = None
+    """Only callers with the scope `fs:label:NAME` know of the root at all."""
+    labels: dict[str, list[str]] = {}
+    """Patterns of what needs a label besides, as in `.gitignore`: { finance = ["/finance/", "*.payroll.csv"] }.
+    A path has one label at most: that of the first pattern, in this order, that matches it or a folder above."""
+
+    @field_validator("label")
+    @classmethod
+    def _is_label(cls, label: str | None) -> str | None:
+        if label is not None and not re.match(_LABEL_NAME, label):
+            raise ValueError("a label is small letters, digits, '_' and '-'")
+        return label
+
+    @field_validator("labels")
+    @classmethod
+    def _are_labels(cls, labels: dict[str, list[str]]) -> dict[str, list[str]]:
+        if not labels:
+            return labels
+        from filesystem_retrieval.patterns import is_pattern  # not needed to start, otherwise
+
+        for label, patterns in labels.items():
+            cls._is_label(label)
+            for pattern in patterns:
+                if not pattern.strip() or pattern.startswith(("!", "#")) or not is_pattern(pattern):
+                    raise ValueError(f"{label}: {pattern!r} is not a pattern that can be labelled by")
+        return labels
 
     @field_validator("folder")
     @classmethod

@@ -24,7 +24,7 @@ def difference(before: bytes, after: bytes, path: str) -> str:
 
 def is_text(content: bytes) -> bool:
     """Whether a person could read it as it is."""
-    return encoding_of(content)[1].startswith("utf-16") or b"\0" not in content[:SNIFF_BYTES]
+    return encoding_of(content)[1].startswith(("utf-16", "utf-32")) or b"\0" not in content[:SNIFF_BYTES]
 
 
 def line_counts(before: str, after: str) -> tuple[int, int]:

@@ -36,6 +36,8 @@ _MIME_TYPES = {
     ".epub": "application/epub+zip",
     ".eml": "message/rfc822",
     ".ipynb": "application/x-ipynb+json",
+    ".xls": "application/vnd.ms-excel",
+    ".xlsb": "application/vnd.ms-excel.sheet.binary",
 }
 
 
@@ -64,15 +66,15 @@ async def extract(path: str, content: bytes) -> Text:
         raise Unreadable("its parser ran out of memory or time, or crashed")
     answer = json.loads(done.stdout)
     if problem := answer.get("problem"):
-        raise Unreadable(f"its parser refused it: {problem}")
+        raise Unreadable(problem)
     return _joined(answer["pages"])
 
 
-def _joined(pages: list[tuple[int, str]]) -> Text:
+def _joined(pages: list[tuple[int, str, str | None]]) -> Text:
     lines: list[str] = []
     begins = []
-    for number, content in pages:
+    for number, content, sheet in pages:
         if number:
-            begins.append(Page(number=number, first_line=len(lines) + 1))
+            begins.append(Page(number=number, first_line=len(lines) + 1, sheet=sheet))
         lines += [*content.strip("\n").split("\n"), ""]
     return Text(text="\n".join(lines).rstrip("\n"), pages=begins)

@@ -1,39 +1,70 @@
 """The parser's own process: a document on standard input, its text as JSON on standard output.
 
-Started by `documents` and by nothing else. It limits itself before it imports the parser, opens no file of the
-user's, and is killed from outside when it takes too long.
+Started by `documents` and `archives` and by nothing else. It limits itself before it imports a parser, opens no
+file of the user's, and is killed from outside when it takes too long. What is packed is looked over before it is
+unpacked (`containers`).
 """
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+from typing import Any
 
 MEMORY_BYTES = 3 << 30
 CPU_SECONDS = 120
 FILE_BYTES = 32 << 20
 """For the library that the parser unpacks into the temporary folder."""
-PAGED = ("application/pdf", "application/vnd.openxmlformats-officedocument.presentationml.presentation")
+ARCHIVE = "archive"
 
 
 def main() -> None:
-    mime_type = sys.argv[1]
+    what, *arguments = sys.argv[1:]
     _limit()
+    if what == ARCHIVE:
+        from filesystem_retrieval.containers import answer_about
+
+        answer_about(arguments[0], sys.stdin.buffer, sys.stdout.buffer)
+        return
+    sys.stdout.buffer.write(json.dumps(_extracted(what, sys.stdin.buffer.read())).encode())
+
+
+def _extracted(mime_type: str, content: bytes) -> dict[str, Any]:
+    """The parts of a document, each with its number, its text, and, of a sheet, its name."""
+    from filesystem_retrieval.containers import Refused, look_over
+
+    try:
+        if content.startswith(b"PK"):
+            look_over(io.BytesIO(content))
+        if "spreadsheet" in mime_type or "ms-excel" in mime_type:
+            from filesystem_retrieval.workbooks import sheets
+
+            return {"pages": [[number, text, name] for number, (name, text) in enumerate(sheets(content), 1)]}
+        if mime_type.endswith("presentationml.presentation"):
+            from filesystem_retrieval.slides import slides
+
+            return {"pages": [[number, text, None] for number, text in enumerate(slides(content), 1)]}
+    except Refused as error:
+        return {"problem": str(error)}
+    return _by_library(mime_type, content)
+
+
+def _by_library(mime_type: str, content: bytes) -> dict[str, Any]:
     from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
 
     config = ExtractionConfig(  # type: ignore[call-arg]  # its stub lacks disable_ocr
         pages=PageConfig(extract_pages=True), disable_ocr=True, use_cache=False, output_format="markdown"
     )
     try:
-        result = extract_bytes_sync(sys.stdin.buffer.read(), mime_type, config=config)
+        result = extract_bytes_sync(content, mime_type, config=config)
     except KreuzbergError as error:
-        answer: dict[str, object] = {"problem": type(error).__name__}
-    else:
-        pages = result.pages if mime_type in PAGED else None
-        answer = {"pages": [[page["page_number"], page["content"]] for page in pages or ()]}
-        if not pages:
-            answer = {"pages": [[0, result.content]]}
-    sys.stdout.buffer.write(json.dumps(answer).encode())
+        return {"problem": f"its parser refused it: {type(error).__name__}"}
+    pages = result.pages if mime_type == "application/pdf" else None
+    if not pages:
+        return {"pages": [[0, result.content, None]]}
+    return {"pages": [[page["page_number"], page["content"], None] for page in pages]}
 
 
 def _limit() -> None:
@@ -45,6 +76,7 @@ def _limit() -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    os.umask(0o077)
 
 
 if __name__ == "__main__":

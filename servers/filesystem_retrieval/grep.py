@@ -18,6 +18,7 @@ import anyio.to_thread
 import re2
 
 from filesystem_retrieval.answers import Line, Lines
+from filesystem_retrieval.archives import is_archive
 from filesystem_retrieval.catalogue import File
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
@@ -50,7 +51,7 @@ async def grep(
     matcher = _matcher(pattern, regex=regex)
     selected = Glob(glob) if glob else None
     roots = library.visible(call.principal, root)
-    documents = {root.key: await library.catalogue.files(root.key) for root in roots}
+    documents = {key: await library.catalogue.files(key) for root in roots for key in root.keys}
     parsed = _Documents(library, documents)
     deadline = time.monotonic() + DEADLINE_SECONDS
 
@@ -74,11 +75,30 @@ class _Documents:
         self._files = files
 
     def text(self, root: Root, found: Found) -> str | None:
-        file = self._files[root.key].get(found.path)
+        key = root.key_of(found.path)
+        file = self._files[key].get(found.path)
         if file is None or file.state != "ok" or file.signature != found.signature:
             return None
-        content = anyio.from_thread.run(self._library.catalogue.content, root.key, file.content)
+        return self._parsed(file)
+
+    def members(self, root: Root, archive: Found) -> Iterator[tuple[str, str]]:
+        """Paths and texts of what is in an archive, as far as it has been read."""
+        rows = [row for key in root.keys for row in self._files[key].values()]
+        prefix = f"{archive.path}/"
+        for row in sorted(rows, key=lambda row: row.path):
+            if not row.path.startswith(prefix) or row.signature != archive.signature or root.hides(row.path):
+                continue
+            text = self._parsed(row) if row.kind == "document" else self._kept(row)
+            if text is not None:
+                yield row.path, text
+
+    def _parsed(self, file: File) -> str | None:
+        content = anyio.from_thread.run(self._library.catalogue.content, file.root, file.content)
         return content.text if content else None
+
+    def _kept(self, file: File) -> str | None:
+        content = anyio.from_thread.run(self._library.versions.content, file.root, file.sha256)
+        return decode(content) if content else None
 
 
 def _matcher(pattern: str, *, regex: bool) -> Any:
@@ -123,11 +143,16 @@ def _sources(
             anyio.from_thread.check_cancelled()
             if time.monotonic() > deadline:
                 return
-            if found.folder or (glob is not None and not glob.selects(found.path)):
+            if found.folder:
                 continue
-            text = _text(root, found, documents)
-            if text is not None:
-                yield _Source(root=root, path=found.path, text=text)
+            if is_archive(found.path):
+                for path, text in documents.members(root, found):
+                    if glob is None or glob.selects(path):
+                        yield _Source(root=root, path=path, text=text)
+            elif glob is None or glob.selects(found.path):
+                content = _text(root, found, documents)
+                if content is not None:
+                    yield _Source(root=root, path=found.path, text=content)
 
 
 def _text(root: Root, found: Found, documents: _Documents) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import anyio.to_thread
@@ -19,6 +20,7 @@ from usrland.errors import NotFound
 __all__ = ["history", "versions_of"]
 
 PAGE = 100
+_WITHOUT_OTHER = {"moved": "found", "left": "gone"}
 DIFF_SHARE = 0.7
 """Of an answer's budget; the rest is for the versions."""
 
@@ -33,7 +35,7 @@ async def history(
     if version is None:
         page = versions[call.offset : call.offset + PAGE]
         more = len(versions) > call.offset + PAGE
-        items = [_revision(each) for each in page]
+        items = await anyio.to_thread.run_sync(_revisions, place, page)
         return History(items=items, total=len(versions), more=more, note=note, degraded=behind)
     chosen = {each.id: each for each in versions}
     new = _chosen(chosen, version)
@@ -43,7 +45,8 @@ async def history(
     text = await anyio.to_thread.run_sync(difference, before, after, new.path)
     shown = tokens.head(text, int(call.max_tokens * DIFF_SHARE))
     cut = None if shown == text else f"the difference is cut at {len(shown)} of {len(text)} characters."
-    items = [_revision(each) for each in (new, old) if each is not None]
+    shown_versions = [each for each in (new, old) if each is not None]
+    items = await anyio.to_thread.run_sync(_revisions, place, shown_versions)
     return History(items=items, diff=shown or "no difference.", note=cut, degraded=behind)
 
 
@@ -61,9 +64,11 @@ async def versions_of(library: Library, call: Call, path: str, root: str | None)
     else:
         places = [place]
     for place in places:
+        if await anyio.to_thread.run_sync(place.root.hides, place.path):
+            continue
         found = [
             version
-            for version in await library.versions.history(place.root.key, place.path)
+            for version in await library.versions.history(place.key, place.path)
             if not await anyio.to_thread.run_sync(place.root.hides, version.path)
         ]
         if found:
@@ -87,7 +92,7 @@ def _before(versions: list[Version], version: Version) -> Version | None:
 async def _content(library: Library, place: Place, version: Version | None) -> bytes:
     if version is None or not version.sha256:
         return b""
-    content = await library.versions.content(place.root.key, version.sha256)
+    content = await library.versions.content(version.root, version.sha256)
     if content is None:
         raise NotFound(f"the content of version {version.id} is not kept any more.")
     return content
@@ -97,14 +102,22 @@ async def _now(library: Library, place: Place) -> bytes:
     return (await anyio.to_thread.run_sync(read_raw, library, place)).content
 
 
-def _revision(version: Version) -> Revision:
+def _revisions(place: Place, versions: Sequence[Version]) -> list[Revision]:
+    return [_revision(place, each) for each in versions]
+
+
+def _revision(place: Place, version: Version) -> Revision:
+    """As the caller may know it: a path that is hidden now is not named."""
     assert version.id is not None
+    how, other_path = version.how, version.other_path
+    if other_path is not None and place.root.hides(other_path):
+        how, other_path = _WITHOUT_OTHER.get(how, how), None
     return Revision(
         version=version.id,
         at=datetime.fromtimestamp(version.at_ns / 1e9, UTC).isoformat(timespec="milliseconds"),
-        how=version.how,  # type: ignore[arg-type]  # a column is a string
+        how=how,  # type: ignore[arg-type]  # a column is a string
         path=version.path,
-        other_path=version.other_path,
+        other_path=other_path,
         by=version.subject,
         sha256=version.sha256 or None,
         size=version.size,

@@ -17,8 +17,9 @@ import math
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -27,6 +28,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
 from filesystem_retrieval.answers import How
+from filesystem_retrieval.archives import is_archive, listing, members, read_members
 from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
 from filesystem_retrieval.chunking import embedded, passages
@@ -186,7 +188,7 @@ class Indexer:
             await self._catalogue.distrust_index()
 
     async def _forget_roots(self) -> None:
-        for key in await self._catalogue.roots() - {root.key for root in self._roots}:
+        for key in await self._catalogue.roots() - {key for root in self._roots for key in root.keys}:
             now_ns = time.time_ns()
             files = await self._catalogue.files(key)
             await self._catalogue.forget_files(key, [_gone(file, now_ns) for file in files.values()])
@@ -203,39 +205,50 @@ class Indexer:
 
     async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
         begun_ns = time.time_ns()
-        found = await anyio.to_thread.run_sync(_files_of, root)
-        known = await self._catalogue.files(root.key)
-        indexed = await self._catalogue.indexed(root.key)
+        known = {key: await self._catalogue.files(key) for key in root.keys}
+        found = await anyio.to_thread.run_sync(partial(_files_of, root, known, retry=not self._checked))
+        for key, files in found.items():
+            await self._scan_key(root, key, files, known[key], scan, progress, begun_ns)
+
+    async def _scan_key(
+        self,
+        root: Root,
+        key: str,
+        found: Sequence[Found],
+        known: Mapping[str, File],
+        scan: Scan,
+        progress: Progress | None,
+        begun_ns: int,
+    ) -> None:
+        indexed = await self._catalogue.indexed(key)
         changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
         for start in range(0, len(changed), BATCH_FILES):
-            await self._take(root, changed[start : start + BATCH_FILES], indexed, scan)
+            await self._take(root, key, changed[start : start + BATCH_FILES], indexed, scan)
             if progress is not None:
                 await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
-            to = await self._renamed(root, gone, known) if changed else {}
-            await self._catalogue.forget_files(
-                root.key, [_gone(file, begun_ns, to.get(file.path)) for file in gone]
-            )
+            to = await self._renamed(key, gone, known) if changed else {}
+            await self._catalogue.forget_files(key, [_gone(file, begun_ns, to.get(file.path)) for file in gone])
         scan.forgotten += len(gone)
         if changed or gone or not self._checked:
-            await self._settle(root.key)
+            await self._settle(key)
 
-    async def _renamed(self, root: Root, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+    async def _renamed(self, key: str, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
-        files = await self._catalogue.files(root.key)
+        files = await self._catalogue.files(key)
         new = [file for path, file in files.items() if path not in known and file.sha256]
         arrived = {file.sha256: file.path for file in new}
         found = {file.path: arrived[file.sha256] for file in gone if file.sha256 in arrived}
         others = [file for file in gone if file.path not in found and file.sha256]
         new = [file for file in new if file.path not in found.values()]
         if others and new and len(others) + len(new) <= MAX_FILES:
-            before, after = await self._contents(root, others), await self._contents(root, new)
+            before, after = await self._contents(key, others), await self._contents(key, new)
             found.update(await anyio.to_thread.run_sync(renames, before, after))
         return found
 
-    async def _contents(self, root: Root, files: Sequence[File]) -> Mapping[str, bytes]:
-        found = {file.path: await self._versions.content(root.key, file.sha256) for file in files}
+    async def _contents(self, key: str, files: Sequence[File]) -> Mapping[str, bytes]:
+        found = {file.path: await self._versions.content(key, file.sha256) for file in files}
         return {path: content for path, content in found.items() if content is not None}
 
     async def _settle(self, key: str) -> None:
@@ -258,10 +271,16 @@ class Indexer:
         await self._index.move_groups([group_of(key, content) for content in contents], scope_of(key, past=past))
         await self._catalogue.mark_past(key, contents, past=past)
 
-    async def _take(self, root: Root, files: Sequence[Found], indexed: dict[str, bool], scan: Scan) -> None:
+    async def _take(
+        self, root: Root, key: str, files: Sequence[Found], indexed: dict[str, bool], scan: Scan
+    ) -> None:
         batch: list[_Reading] = []
-        for found in files:
-            reading = await anyio.to_thread.run_sync(self._read, root, found, indexed)
+        unpacked: dict[str, bytes] = {}
+        for place, found in enumerate(files):
+            if found.archive is not None and found.path not in unpacked:
+                unpacked = await anyio.to_thread.run_sync(_unpacked, root, files[place:])
+            content = unpacked.pop(found.path, None)
+            reading = await anyio.to_thread.run_sync(self._read, root, found, content, indexed)
             if reading.document:
                 reading = await _parsed(reading)
             if reading.content is not None:
@@ -269,13 +288,13 @@ class Indexer:
             batch.append(reading)
             size = sum(len(earlier.blob.data) for earlier in batch if earlier.blob is not None)
             if size >= BATCH_BYTES or sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
-                await self._bring_in(root, batch, indexed)
+                await self._bring_in(key, batch, indexed)
                 batch = []
             scan.read += 1
             scan.passages += len(reading.chunks)
-        await self._bring_in(root, batch, indexed)
+        await self._bring_in(key, batch, indexed)
 
-    async def _bring_in(self, root: Root, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
+    async def _bring_in(self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
         if not batch:
             return
         files = [reading.file for reading in batch]
@@ -283,19 +302,18 @@ class Indexer:
         chunks = [chunk for reading in batch for chunk in reading.chunks]
         blobs = [reading.blob for reading in batch if reading.blob is not None]
         await self._catalogue.begin(
-            root.key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
+            key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
         )
-        await self._index.upsert([_row(root.key, chunk) for chunk in chunks], embed=False)
+        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False)
         back = {file.content for file in files if indexed.get(file.content)}
-        await self._move(root.key, sorted(back), past=False)
+        await self._move(key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))
-        await self._catalogue.finish(
-            root.key, [content.content for content in contents], [file.path for file in files]
-        )
+        await self._catalogue.finish(key, [content.content for content in contents], [file.path for file in files])
 
-    def _read(self, root: Root, found: Found, indexed: Mapping[str, bool]) -> _Reading:
+    def _read(self, root: Root, found: Found, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        """Read a file, or take the content of a member of an archive."""
         row = File(
-            root=root.key,
+            root=root.key_of(found.path),
             path=found.path,
             size=found.signature.size,
             mtime_ns=found.signature.mtime_ns,
@@ -305,7 +323,10 @@ class Indexer:
             kind="text",
         )
         try:
+            if found.archive is not None:
+                return self._member(row, content, indexed)
             with root.open_found(found) as file:
+                row.reason = found.problem
                 return self._read_open(row, file, indexed)
         except NotFound:
             row.reason = "it cannot be opened"
@@ -322,13 +343,32 @@ class Indexer:
         )
         kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
         row.kind = kind
-        if kind == "binary":  # listed, and never read further
+        if kind in ("binary", "archive"):  # listed, and never read further
+            row.state = "failed" if row.reason else "ok"
+            return _Reading(file=row)
+        return self._filled(row, read_all(file.fd, self._limit(kind)), indexed)
+
+    def _limit(self, kind: Kind) -> int:
+        return self._limits["document" if kind == "document" else "text"]
+
+    def _member(self, row: File, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        if content is None:
+            row.reason = "it is damaged"
+            return _Reading(file=row)
+        row.kind = kind_of(row.path, content[:SNIFF_BYTES])
+        if row.kind == "archive":
+            row.reason = "an archive in an archive is not unpacked"
+            return _Reading(file=row)
+        if row.kind == "binary":
             row.state = "ok"
             return _Reading(file=row)
-        limit = self._limits["document" if kind == "document" else "text"]
-        data = read_all(file.fd, limit)
+        return self._filled(row, content if len(content) <= self._limit(row.kind) else None, indexed)
+
+    def _filled(self, row: File, data: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+        """What it holds, where that is not too much and is new."""
+        kind = row.kind
         if data is None:
-            row.reason = f"it is larger than {limit} bytes"
+            row.reason = f"it is larger than {self._limit(kind)} bytes"
             return _Reading(file=row)
         row.sha256 = sha256_of(data)
         row.content = content_key(row.sha256, kind)
@@ -426,6 +466,9 @@ def _chunks(content: Content, text: Text, kind: Kind) -> list[Chunk]:
             first_line=passage.first_line,
             last_line=passage.last_line,
             page=passage.page,
+            sheet=passage.sheet,
+            first_row=passage.first_row,
+            last_row=passage.last_row,
             heading=passage.heading,
             sha256=passage.sha256,
             text=passage.text,
@@ -443,13 +486,61 @@ async def _parsed(reading: _Reading) -> _Reading:
         reading.file.state, reading.file.reason, reading.file.content = "failed", str(error), ""
         return _Reading(file=reading.file, blob=reading.blob)
     content.text = text.text
-    content.pages = json.dumps([[page.number, page.first_line] for page in text.pages])
+    content.pages = json.dumps([[page.number, page.first_line, page.sheet] for page in text.pages])
     chunks = await anyio.to_thread.run_sync(_chunks, content, text, "document")
     return replace(reading, chunks=chunks, document=b"")
 
 
-def _files_of(root: Root) -> list[Found]:
-    return [found for found in root.walk() if not found.folder]
+def _files_of(
+    root: Root, known: Mapping[str, Mapping[str, File]], *, retry: bool
+) -> Mapping[str, Sequence[Found]]:
+    """The files of a root and those in its archives, by the key that each is kept under."""
+    files: dict[str, list[Found]] = {key: [] for key in root.keys}
+    inside: dict[str, list[File]] = {}
+    for row in (row for rows in known.values() for row in rows.values()):
+        for end, letter in enumerate(row.path):
+            if letter == "/" and is_archive(row.path[:end]):
+                inside.setdefault(row.path[:end], []).append(row)
+    for found in root.walk():
+        if found.folder:
+            continue
+        key = root.key_of(found.path)
+        files[key].append(found)
+        if not is_archive(found.path):
+            continue
+        if not _differs(found, known[key].get(found.path), retry=retry):
+            for row in inside.get(found.path, ()):
+                member = replace(found, path=row.path, archive=found.path)
+                files[row.root].append(member)
+            continue
+        problem, there = _looked_over(root, found)
+        files[key][-1] = replace(found, problem=problem)
+        for member in there:
+            files[root.key_of(member.path)].append(member)
+    return files
+
+
+def _looked_over(root: Root, archive: Found) -> tuple[str | None, Sequence[Found]]:
+    there = members(root, archive)
+    with suppress(NotFound), root.open_found(archive) as file:
+        return listing(file).problem, there
+    return None, []
+
+
+def _unpacked(root: Root, files: Sequence[Found]) -> dict[str, bytes]:
+    """The contents of the first of these members, and of those after it in the same archive, as far as they are
+    not too many."""
+    archive, size = files[0].archive, 0
+    names: list[str] = []
+    assert archive is not None
+    for found in files:
+        if found.archive != archive or (names and size + (found.size or 0) > BATCH_BYTES):
+            break
+        names.append(found.path.removeprefix(f"{archive}/"))
+        size += found.size or 0
+    with suppress(NotFound), root.open(archive) as file:
+        return {f"{archive}/{name}": content for name, content in read_members(file, names).items()}
+    return {}
 
 
 def _differs(found: Found, known: File | None, *, retry: bool) -> bool:

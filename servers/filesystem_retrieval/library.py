@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 
+from filesystem_retrieval.archives import listing, opened_member
 from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
@@ -42,6 +43,11 @@ class Place:
 
     root: Root
     path: str
+
+    @property
+    def key(self) -> str:
+        """What is stored about it is kept under this. Raises `NotFound` where its label is withheld."""
+        return self.root.key_of(self.path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,11 +96,12 @@ class Library:
         return cls(settings, table, embedder(table.embedding))
 
     def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
-        """The roots of the caller's tenant, or the one of that name.
+        """The roots of the caller's tenant, or the one of that name, as far as the caller holds their labels.
 
         Raises `InvalidInput` where there is none, saying how an operator adds one.
         """
-        roots = [root for root in self.roots if root.tenant == principal.tenant]
+        seen = (root.seen_by(principal) for root in self.roots)
+        roots = [root for root in seen if root is not None]
         if not roots:
             raise InvalidInput(
                 "no folder has been opened to this server yet.",
@@ -196,14 +203,19 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
             writable=root.writable,
             rules=rules,
             private=private,
+            label=root.label,
+            labels={label: compiled(patterns) for label, patterns in root.labels.items()},
         )
         for name, root in sorted(table.roots.items())
     ]
 
 
 def _is_there(place: Place, *, folder: bool) -> bool:
-    try:
-        with place.root.open(place.path, folder=folder):
-            return True
-    except NotFound:
-        return False
+    with suppress(NotFound), place.root.open(place.path, folder=folder):
+        return True
+    with suppress(NotFound), opened_member(place.root, place.path) as member:
+        names = listing(member.archive).sizes
+        if folder:
+            return not member.name or any(name.startswith(f"{member.name}/") for name in names)
+        return member.name in names
+    return False

@@ -13,7 +13,7 @@ from pathspec import GitIgnoreSpec
 
 from usrland.errors import InvalidInput
 
-__all__ = ["DRAFT", "IGNORE_FILES", "Glob", "Rules", "compiled"]
+__all__ = ["DRAFT", "IGNORE_FILES", "Glob", "Rules", "compiled", "is_pattern"]
 
 IGNORE_FILES = (".gitignore", ".usrlandignore")
 """In this order: a later file overrides an earlier one of the same folder."""
@@ -74,10 +74,10 @@ def compiled(lines: Sequence[str]) -> GitIgnoreSpec:
     try:
         return GitIgnoreSpec.from_lines(lines, backend="re2")
     except ValueError:
-        return GitIgnoreSpec.from_lines([line for line in lines if _is_pattern(line)], backend="re2")
+        return GitIgnoreSpec.from_lines([line for line in lines if is_pattern(line)], backend="re2")
 
 
-def _is_pattern(line: str) -> bool:
+def is_pattern(line: str) -> bool:
     try:
         GitIgnoreSpec.from_lines([line], backend="re2")
     except ValueError:

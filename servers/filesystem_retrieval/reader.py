@@ -12,6 +12,8 @@ from typing import Literal
 import anyio.to_thread
 
 from filesystem_retrieval.answers import Entry, FileText, Listing
+from filesystem_retrieval.archives import is_archive, listing, opened_member, read_members, walk
+from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.library import Library, Place
 from filesystem_retrieval.parts import named, parts
@@ -99,6 +101,7 @@ async def read_file(
         last_line=end,
         page=_page_at(text.pages, first),
         pages=len(text.pages) or None,
+        sheet=_sheet_at(text.pages, first),
         text="\n".join(shown),
         note=note,
     )
@@ -121,11 +124,14 @@ async def list_files(
 
     def entries() -> Iterator[Entry]:
         for place in places:
-            for found in place.root.walk(place.path, depth):
+            for found in walk(place.root, place.path, depth):
                 if selected is not None and (found.folder or not selected.selects(found.path)):
                     continue
-                size = None if found.folder else found.signature.size
-                kind: Literal["folder", "file"] = "folder" if found.folder else "file"
+                size = None if found.folder else found.signature.size if found.size is None else found.size
+                outermost = found.archive is None and is_archive(found.path)
+                kind: Literal["folder", "file", "archive"] = (
+                    "folder" if found.folder else "archive" if outermost else "file"
+                )
                 yield Entry(root=place.root.name, path=found.path, type=kind, size=size)
 
     def work() -> list[Entry]:
@@ -137,14 +143,14 @@ async def list_files(
 
 async def _version_of(library: Library, raw: Raw) -> int | None:
     """The version that this is, where it has been cut already."""
-    last = await library.versions.last(raw.place.root.key, raw.place.path)
+    last = await library.versions.last(raw.place.key, raw.place.path)
     return last.id if last is not None and last.sha256 == raw.sha256 else None
 
 
 async def _raw_version(library: Library, call: Call, number: int, path: str, root: str | None) -> Raw:
     """The bytes of a version of this very path, so that nothing is read by its number alone."""
     for each in library.visible(call.principal, root):
-        version = await library.versions.get(each.key, number)
+        version = await library.versions.get(each.keys, number)
         if version is None or path not in (version.path, f"{each.name}/{version.path}"):
             continue
         if not version.sha256:
@@ -156,7 +162,7 @@ async def _raw_version(library: Library, call: Call, number: int, path: str, roo
 async def raw_version(library: Library, root: Root, version: Version) -> Raw:
     """The bytes of a version that may be read now."""
     hidden = await anyio.to_thread.run_sync(root.hides, version.path)
-    content = None if hidden else await library.versions.content(root.key, version.sha256)
+    content = None if hidden else await library.versions.content(version.root, version.sha256)
     if content is None:
         raise NotFound(f"the content of version {version.id} is not kept any more.")
     kind = kind_of(version.path, content[:SNIFF_BYTES])
@@ -167,15 +173,33 @@ async def raw_version(library: Library, root: Root, version: Version) -> Raw:
 
 def read_raw(library: Library, place: Place) -> Raw:
     """What stands there now; raises `InvalidInput` for what is not text or too large."""
-    with place.root.open(place.path) as file:
-        kind = kind_of(file.path, os.pread(file.fd, SNIFF_BYTES, 0))
-        if kind == "binary":
-            raise _not_text(file.path)
-        limit = library.max_document_bytes if kind == "document" else library.max_read_bytes
-        content = read_all(file.fd, limit)
-        if content is None:
-            raise InvalidInput(f"{file.path!r} is larger than {limit} bytes.", fix="Search it with fs_grep.")
-        return Raw(place=replace(place, path=file.path), kind=kind, content=content)
+    try:
+        with place.root.open(place.path) as file:
+            path, head = file.path, os.pread(file.fd, SNIFF_BYTES, 0)
+            kind = kind_of(path, head)
+            limit = library.max_document_bytes if kind == "document" else library.max_read_bytes
+            content = read_all(file.fd, limit) if kind not in ("binary", "archive") else b""
+    except NotFound:
+        path, content = _member(place)
+        kind = kind_of(path, content[:SNIFF_BYTES])
+    if kind == "archive":
+        raise InvalidInput(f"{path!r} is an archive.", fix="fs_list shows what is in it; read that.")
+    if kind == "binary":
+        raise _not_text(path)
+    if content is None:
+        raise InvalidInput(f"{path!r} is larger than {limit} bytes.", fix="Search it with fs_grep.")
+    return Raw(place=replace(place, path=path), kind=kind, content=content)
+
+
+def _member(place: Place) -> tuple[str, bytes]:
+    """The path and the bytes of a member of an archive; raises `NotFound` where there is none."""
+    with opened_member(place.root, place.path) as member:
+        if member.name in listing(member.archive).sizes:
+            content = read_members(member.archive, [member.name]).get(member.name)
+            if content is None:
+                raise InvalidInput(f"{place.path!r} cannot be read: it is damaged.", fix="Choose another file.")
+            return member.path, content
+    raise absent(place.path)
 
 
 def _not_text(path: str) -> InvalidInput:
@@ -186,9 +210,9 @@ async def text_of(library: Library, raw: Raw) -> Text:
     """What it says; of a document, as its parser said it before or says it now."""
     if raw.kind != "document":
         return Text(text=await anyio.to_thread.run_sync(decode, raw.content))
-    known = await library.catalogue.content(raw.place.root.key, content_key(raw.sha256, raw.kind))
+    known = await library.catalogue.content(raw.place.key, content_key(raw.sha256, raw.kind))
     if known is not None and known.text is not None:
-        pages = [Page(number=number, first_line=line) for number, line in json.loads(known.pages or "[]")]
+        pages = [Page(*each) for each in json.loads(known.pages or "[]")]
         return Text(text=known.text, pages=pages)
     try:
         return await extract(raw.place.path, raw.content)
@@ -233,6 +257,11 @@ def _lines_of(text: Text, kind: Kind, symbol: str) -> tuple[int, int]:
 
 def _page_at(pages: Sequence[Page], line: int) -> int | None:
     before = [page.number for page in pages if page.first_line <= line]
+    return before[-1] if before else None
+
+
+def _sheet_at(pages: Sequence[Page], line: int) -> str | None:
+    before = [page.sheet for page in pages if page.first_line <= line]
     return before[-1] if before else None
 
 

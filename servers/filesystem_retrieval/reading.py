@@ -29,29 +29,48 @@ __all__ = [
 ]
 
 Kind = str
-"""`markdown`, `html`, `text`, `document`, `binary`, or the name of a programming language."""
+"""`markdown`, `html`, `text`, `table` (a row is a record), `document`, `archive`, `binary`, or the name of a
+programming language."""
 
 SNIFF_BYTES = 8_192
-CUT = 2
+CUT = 3
 """Raise it when the same bytes give other text or other passages than before: then they are read again."""
 _BLOCK_BYTES = 1 << 20
-_MARKS = ((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"), (codecs.BOM_UTF8, "utf-8"))
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),  # begins like the next one but one
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+)
+_WIDE = ("utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be")
+_GUESS_BYTES = 1 << 16
+_GUESSED = (
+    *("cp1252", "cp1250", "cp1251", "koi8_r", "cp1253", "cp1254", "cp1255", "cp1256"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
+)
+_WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœšùúûüýÿžßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒŠÙÚÛÜÝŽ“”‘’„‚«»–—…€£§©®°·•¿¡ ºª")
+_ESCAPE = b"\x1b$"
 
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
     **LANGUAGE_BY_EXTENSION,
     **dict.fromkeys((".pdf", ".docx", ".pptx", ".xlsx", ".odt", ".ods", ".rtf", ".epub"), "document"),
-    **dict.fromkeys((".eml", ".ipynb"), "document"),
+    **dict.fromkeys((".eml", ".ipynb", ".xls", ".xlsb"), "document"),
+    **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
+    **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz2", ".txz"), "archive"),
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Page:
-    """Where a page of a document begins in its text."""
+    """Where a page, a slide or a sheet of a document begins in its text."""
 
     number: int
     first_line: int
+    sheet: str | None = None
+    """The name of a sheet; then row 1 is the line after the first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +83,17 @@ class Text:
 
 def kind_of(path: str, head: bytes) -> Kind:
     """By its extension, where that says something; else by its first bytes."""
-    kind = _KINDS.get(PurePosixPath(path).suffix.lower())
-    if kind == "document":
+    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes[-2:]]
+    kind = "archive" if suffixes[:1] == [".tar"] else _KINDS.get(suffixes[-1]) if suffixes else None
+    if kind in ("document", "archive"):
         return kind
-    if b"\0" in head and not head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if b"\0" in head and encoding_of(head)[1] not in _WIDE:
         return "binary"
     return kind or "text"
 
 
 def decode(content: bytes) -> str:
-    """UTF-16 where it says so, else UTF-8, else Latin-1, which always succeeds."""
+    """As its byte order mark says, else as UTF-8, else as what it most probably is; always succeeds."""
     mark, codec = encoding_of(content)
     return content[len(mark) :].decode(codec, "replace")
 
@@ -83,11 +103,52 @@ def encoding_of(content: bytes) -> tuple[bytes, str]:
     for mark, codec in _MARKS:
         if content.startswith(mark):
             return mark, codec
+    if b"\0" in content[:SNIFF_BYTES]:
+        return b"", _wide(content)
+    if _ESCAPE in content and _is_written_in(content, "iso2022_jp"):
+        return b"", "iso2022_jp"
     try:
         content.decode()
     except UnicodeDecodeError:
-        return b"", "latin-1"
+        return b"", _guessed(content)
     return b"", "utf-8"
+
+
+def _wide(content: bytes) -> str:
+    """UTF-16 or UTF-32 without its mark: most characters of a text have the same upper bytes, which are zero."""
+    head = content[: SNIFF_BYTES - SNIFF_BYTES % 4]
+    for codec in reversed(_WIDE):
+        width = 4 if "32" in codec else 2
+        upper = range(1, width) if codec.endswith("le") else range(width - 1)
+        zero = sum(head[place::width].count(0) for place in upper)
+        if len(content) % width == 0 and zero > 0.7 * len(upper) * len(head) / width:
+            text = head.decode(codec, "replace")
+            if sum(char.isprintable() or char in "\r\n\t" for char in text) > 0.95 * len(text):
+                return codec
+    return "utf-8"
+
+
+def _guessed(content: bytes) -> str:
+    """What an older encoding most probably is; Latin-1 where a guess would lose a byte."""
+    from charset_normalizer import from_bytes  # for few files
+
+    if _is_written_in(content, "cp1252"):
+        text = content.decode("cp1252")
+        if _WESTERN.issuperset(char for char in text if not char.isascii()):
+            return "cp1252"
+    sample = content
+    if len(content) > _GUESS_BYTES:
+        sample = content[: content.rfind(b"\n", 0, _GUESS_BYTES) + 1] or content
+    best = from_bytes(sample, cp_isolation=list(_GUESSED)).best()
+    return best.encoding if best is not None and _is_written_in(content, best.encoding) else "latin-1"
+
+
+def _is_written_in(content: bytes, codec: str) -> bool:
+    """Whether nothing is lost on the way to text and back, so that a piece of it can be replaced."""
+    try:
+        return content.decode(codec).encode(codec) == content
+    except UnicodeError:
+        return False
 
 
 def content_key(sha256: str, kind: Kind) -> str:

@@ -1,20 +1,28 @@
 """Roots: the folders an operator has named, and what may be seen in them.
 
 What is ignored is as good as absent, for listing, searching and reading alike: the file that holds the secrets
-of a project is usually in its `.gitignore`.
+of a project is usually in its `.gitignore`. So is what has a label that the caller does not hold.
+
+Everything stored about what has a label is kept under a key of its own, as if it were another root: passages,
+versions and bytes of different labels never meet in one query. What labels do not protect against: an operator
+who changes the patterns leaves what was indexed before where it was until the next scan, and until then only the
+check of each path stands between it and a caller.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+from pathspec import GitIgnoreSpec
 
 from filesystem_retrieval.beneath import Opened, Signature, absent, opened
 from filesystem_retrieval.patterns import IGNORE_FILES, Rules
 from usrland.errors import NotFound
+from usrland.schemas.principal import Principal
 
 __all__ = ["Found", "Root"]
 
@@ -27,7 +35,14 @@ class Found:
 
     path: str
     signature: Signature
+    """Of a member of an archive: the archive's."""
     folder: bool = False
+    archive: str | None = None
+    """The path of the archive that it is in."""
+    size: int | None = None
+    """Of a member of an archive."""
+    problem: str | None = None
+    """Why an archive is not read, or not all of it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +56,44 @@ class Root:
     writable: bool = False
     private: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of folders never to be entered: our own data, where a root holds it."""
+    label: str | None = None
+    """Without the scope for it nobody knows of this root."""
+    labels: Mapping[str, GitIgnoreSpec] = field(default_factory=dict)
+    """What else needs a label; the first that matches decides."""
+    withheld: frozenset[str] = frozenset()
+    """Labels of what is not there for whoever holds this object."""
+
+    def seen_by(self, principal: Principal) -> Root | None:
+        """The root as far as it is there for this caller; `None` where it is not at all."""
+        if principal.tenant != self.tenant or (self.label and _lacks(principal, self.label)):
+            return None
+        return replace(self, withheld=frozenset(label for label in self.labels if _lacks(principal, label)))
 
     @property
-    def key(self) -> str:
-        """What everything stored about this root is kept under."""
-        return f"{self.tenant}/{self.name}"
+    def keys(self) -> Sequence[str]:
+        """What everything stored about this root is kept under: one key for each label, and one for the rest."""
+        return list(self.keys_by_label.values())
+
+    @property
+    def keys_by_label(self) -> Mapping[str | None, str]:
+        return {label: self._key(label) for label in (None, *self.labels) if label not in self.withheld}
+
+    def key_of(self, path: str) -> str:
+        """The key for what stands at a path. Raises `NotFound` where its label is withheld."""
+        label = self.label_of(path)
+        if label in self.withheld:
+            raise absent(path)
+        return self._key(label)
+
+    def label_of(self, path: str) -> str | None:
+        """Also of a file where the pattern is for a folder: what a label holds has no other use for its name."""
+        for label, patterns in self.labels.items():
+            if patterns.match_file(path) or patterns.match_file(f"{path}/"):
+                return label
+        return None
+
+    def _key(self, label: str | None) -> str:
+        return f"{self.tenant}/{self.name}#{label}" if label else f"{self.tenant}/{self.name}"
 
     @contextmanager
     def open(self, path: str, *, folder: bool = False) -> Iterator[Opened]:
@@ -95,6 +143,8 @@ class Root:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if not (is_folder or entry.is_file(follow_symlinks=False)) or rules.hides(path, folder=is_folder):
                     continue
+                if self._withholds(path):
+                    continue
                 try:
                     status = entry.stat(follow_symlinks=False)
                 except OSError:  # gone since
@@ -104,7 +154,10 @@ class Root:
         return sorted(children, key=lambda found: found.path)
 
     def hides(self, path: str, *, folder: bool = False) -> bool:
-        """Whether this path is ignored, or beneath a folder that is; of what is not there, by the rules."""
+        """Whether this path is ignored, or beneath a folder that is, or its label withheld; of what is not there,
+        by the rules."""
+        if self._withholds(path):
+            return True
         rules = self._rules_of("")
         parts = path.split("/")
         for end in range(1, len(parts)):
@@ -113,6 +166,9 @@ class Root:
                 return True
             rules = rules.within(parent, self._ignore_lines(parent))
         return rules.hides(path, folder=folder) or (folder and self._is_private(path))
+
+    def _withholds(self, path: str) -> bool:
+        return bool(self.withheld) and self.label_of(path) in self.withheld
 
     def _is_private(self, folder: str) -> bool:
         if not self.private:
@@ -140,6 +196,10 @@ class Root:
             except NotFound:
                 continue
         return lines
+
+
+def _lacks(principal: Principal, label: str) -> bool:
+    return bool(principal.missing(frozenset({f"fs:label:{label}"})))
 
 
 def _is_text(name: str) -> bool:

@@ -3,28 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 
 import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
+from filesystem_retrieval.archives import opened_member, read_members
 from filesystem_retrieval.catalogue import Chunk, File
+from filesystem_retrieval.chunking import embedded
 from filesystem_retrieval.indexer import beside, group_of, key_of, scope_of
 from filesystem_retrieval.library import Library
-from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import read_all, sha256_of
+from filesystem_retrieval.related import passage_at
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.selection import Selection, nanoseconds
 from filesystem_retrieval.versions import Version
 from usrland.connector import Call
-from usrland.errors import NotFound
+from usrland.errors import InvalidInput, NotFound
 from usrland.search import Hit, Mode
+from usrland.search.analysis import terms
+from usrland.search.fusion import FLOOR
 
-__all__ = ["search"]
+__all__ = ["Wish", "search"]
 
 SPARE = 3
 """Hits to look at for each one wanted, since some may turn out to be stale."""
 MAX_ALSO_AT = 3
+SPARE_BY_DOCUMENT = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,29 +48,50 @@ class _Then:
         return [each for each in self.versions[key] if each.content == content]
 
 
-async def search(
-    library: Library,
-    call: Call,
-    query: str,
-    *,
-    mode: Mode,
-    root: str | None,
-    glob: str | None,
-    as_of: datetime | None,
-    limit: int,
-) -> Found:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What is looked for, and how the answer shall be."""
+
+    query: str
+    like: str | None = None
+    mode: Mode = "hybrid"
+    root: str | None = None
+    selection: Selection = field(default_factory=Selection)
+    as_of: datetime | None = None
+    limit: int = 8
+    floor: float = FLOOR
+    by_document: bool = False
+    explain: bool = False
+
+
+async def search(library: Library, call: Call, wish: Wish) -> Found:
     """The best passages in the caller's roots. A file that changed or went since it was read yields none."""
-    roots = {each.key: each for each in library.visible(call.principal, root)}
-    selected = Glob(glob) if glob else None
+    visible = library.visible(call.principal, wish.root)
+    roots = {key: each for each in visible for key in wish.selection.keys(each)}
     behind = await library.refresh()
-    then = await _stood(library, roots, selected, as_of) if as_of is not None else None
-    groups = then.groups if then else await _groups(library, roots, selected) if selected else None
+    given = await passage_at(library, call, wish.like, wish.root) if wish.like else None
+    query = given.text if given else wish.query
+    if not query.strip():
+        raise InvalidInput("query: it is empty.", fix="Say what to look for, or name a passage with like.")
+    then = await _stood(library, roots, wish.selection, wish.as_of) if wish.as_of is not None else None
+    groups = then.groups if then else await _groups(library, roots, wish.selection)
     scopes = [*roots, *(scope_of(key, past=True) for key in roots)] if then else list(roots)
-    wanted = call.offset + limit
+    wanted = call.offset + wish.limit
     answer = await library.index.search(
-        query, scopes=scopes, k=wanted * SPARE, mode=mode, groups=groups, neighbours=beside
+        query,
+        scopes=scopes,
+        k=wanted * (SPARE_BY_DOCUMENT if wish.by_document else SPARE),
+        mode=wish.mode,
+        groups=groups,
+        floor=wish.floor,
+        neighbours=beside,
     )
-    passages = await _passages(library, roots, answer.hits, selected, then, wanted + 1)
+    words = frozenset(terms(query).split()) if wish.explain else frozenset()
+    passages = await _passages(library, roots, answer.hits, wish.selection, then, words)
+    if given is not None:
+        passages = [each for each in passages if not given.is_in(each)]
+    if wish.by_document:
+        passages = _first_of_each(passages)
     page = passages[call.offset : wanted]
     reasons = [reason for reason in (behind, answer.degraded) if reason]
     return Found(
@@ -74,21 +102,37 @@ async def search(
     )
 
 
-async def _groups(library: Library, roots: Mapping[str, Root], glob: Glob) -> Collection[str]:
+def _first_of_each(passages: Sequence[Passage]) -> list[Passage]:
+    """The best passage of each file, and how many others of it were good enough."""
+    found: dict[tuple[str, str], Passage] = {}
+    for passage in passages:
+        first = found.setdefault((passage.root, passage.path), passage)
+        if first is not passage:
+            first.others = (first.others or 0) + 1
+    return list(found.values())
+
+
+async def _groups(library: Library, roots: Mapping[str, Root], selection: Selection) -> Collection[str] | None:
+    """What holds the selected files; `None` is all."""
+    if selection.is_all:
+        return None
     groups = set()
     for key in roots:
         files = await library.catalogue.files(key)
-        groups |= {group_of(key, file.content) for file in files.values() if glob.selects(file.path)}
+        groups |= {
+            group_of(key, file.content)
+            for file in files.values()
+            if selection.selects(file.path, file.kind, file.mtime_ns)
+        }
     return groups
 
 
-async def _stood(library: Library, roots: Mapping[str, Root], glob: Glob | None, as_of: datetime) -> _Then:
-    if as_of.tzinfo is None:
-        as_of = as_of.replace(tzinfo=UTC)
+async def _stood(library: Library, roots: Mapping[str, Root], selection: Selection, as_of: datetime) -> _Then:
+    at_ns = nanoseconds(as_of)
     found = {}
     for key, root in roots.items():
-        versions = await library.versions.as_of(key, int(as_of.timestamp() * 1e9))
-        chosen = [each for path, each in versions.items() if glob is None or glob.selects(path)]
+        versions = await library.versions.as_of(key, at_ns)
+        chosen = [each for path, each in versions.items() if selection.selects(path, each.kind, each.at_ns)]
         found[key] = await anyio.to_thread.run_sync(_not_hidden, root, chosen)
     return _Then(versions=found)
 
@@ -101,9 +145,9 @@ async def _passages(
     library: Library,
     roots: Mapping[str, Root],
     hits: Sequence[Hit],
-    glob: Glob | None,
+    selection: Selection,
     then: _Then | None,
-    most: int,
+    words: frozenset[str],
 ) -> list[Passage]:
     keys = {hit.id: key_of(hit) for hit in hits}
     chunks = await library.catalogue.chunks(list(keys.values()))
@@ -114,15 +158,15 @@ async def _passages(
             holders.update({(key, content): then.holding(key, content) for content in contents})
             continue
         for content, candidates in (await library.catalogue.files_with(key, contents)).items():
-            chosen = [file for file in candidates if glob is None or glob.selects(file.path)]
+            chosen = [file for file in candidates if selection.selects(file.path, file.kind, file.mtime_ns)]
             holders[key, content] = await anyio.to_thread.run_sync(_fresh, root, chosen)
     passages = []
     for hit in hits:
         key, content, _ = keys[hit.id]
         chunk, held = chunks.get(keys[hit.id]), holders.get((key, content))
         if chunk is not None and held:
-            passages.append(_passage(roots[key], chunk, held, hit))
-    return passages[:most]
+            passages.append(_passage(roots[key], chunk, held, hit, words))
+    return passages
 
 
 def _fresh(root: Root, files: Sequence[File]) -> Sequence[File]:
@@ -138,10 +182,25 @@ def _is_fresh(root: Root, file: File) -> bool:
             content = read_all(now.fd, file.size)
             return content is not None and sha256_of(content) == file.sha256
     except NotFound:
-        return False
+        return _is_fresh_member(root, file)
 
 
-def _passage(root: Root, chunk: Chunk, holders: Sequence[File] | Sequence[Version], hit: Hit) -> Passage:
+def _is_fresh_member(root: Root, file: File) -> bool:
+    with suppress(NotFound), opened_member(root, file.path) as member:
+        if file.is_like(member.archive.signature):
+            return True
+        content = read_members(member.archive, [member.name]).get(member.name)
+        return content is not None and sha256_of(content) == file.sha256
+    return False
+
+
+def _passage(
+    root: Root,
+    chunk: Chunk,
+    holders: Sequence[File] | Sequence[Version],
+    hit: Hit,
+    words: frozenset[str],
+) -> Passage:
     first = holders[0]
     return Passage(
         root=root.name,
@@ -150,10 +209,21 @@ def _passage(root: Root, chunk: Chunk, holders: Sequence[File] | Sequence[Versio
         first_line=chunk.first_line,
         last_line=chunk.last_line,
         page=chunk.page,
+        sheet=chunk.sheet,
+        first_row=chunk.first_row,
+        last_row=chunk.last_row,
         heading=chunk.heading,
         sha256=chunk.sha256,
         also_at=[file.path for file in holders[1 : 1 + MAX_ALSO_AT]] or None,
         confidence=round(hit.confidence, 3),
         score=round(hit.score, 4),
+        why=_why(chunk, hit, words) if words else None,
         text=chunk.text,
     )
+
+
+def _why(chunk: Chunk, hit: Hit, words: frozenset[str]) -> str:
+    shared = sorted(words & set(terms(embedded(chunk.heading, chunk.text)).split()))
+    by_words = "no words" if hit.lexical is None else f"words {hit.lexical:.1f} ({', '.join(shared[:8])})"
+    by_meaning = "meaning not compared" if hit.dense is None else f"meaning {hit.dense:.2f}"
+    return f"{by_words}; {by_meaning}"

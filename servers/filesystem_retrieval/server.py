@@ -40,6 +40,7 @@ __all__ = ["service"]
 
 READ = frozenset({"fs:read"})
 
+Label = Annotated[str | None, Field(description="Only what has this label.")]
 Glob = Annotated[str | None, Field(description="Only these files: '*.md', 'src/**/*.py'.")]
 
 
@@ -55,20 +56,47 @@ class Tools:
 
     async def fs_search(
         self,
-        query: Annotated[str, Field(description="A question or keywords.", min_length=1)],
+        query: Annotated[str, Field(description="A question or keywords.")] = "",
+        *,
         call: Call,
+        like: Annotated[
+            str | None, Field(description="'path:line' instead of a query: find passages like that one.")
+        ] = None,
         mode: Literal["hybrid", "lexical", "semantic"] = "hybrid",
         root: Root = None,
         glob: Glob = None,
+        kind: Annotated[
+            str | None, Field(description="markdown, html, text, table, document, code, or a language: python.")
+        ] = None,
+        label: Label = None,
+        modified_after: datetime | None = None,
+        modified_before: datetime | None = None,
         as_of: Annotated[datetime | None, Field(description="Search what stood there at that time.")] = None,
         limit: Annotated[int, Field(ge=1, le=50)] = 8,
+        min_confidence: Annotated[float | None, Field(ge=0, le=1)] = None,
+        by_document: Annotated[bool, Field(description="The best passage of each file only.")] = False,
+        explain: Annotated[bool, Field(description="Say why each was found.")] = False,
     ) -> Found:
         """Find passages in documents and code by meaning and words, with path, lines and heading to cite.
         Use it first when you do not know where something is. For an exact string use fs_grep."""
-        from filesystem_retrieval.searching import search
+        from filesystem_retrieval.searching import Wish, search
+        from filesystem_retrieval.selection import Selection
+        from usrland.search.fusion import FLOOR
 
-        library = await self.library()
-        return await search(library, call, query, mode=mode, root=root, glob=glob, as_of=as_of, limit=limit)
+        selection = Selection.of(glob=glob, kind=kind, label=label, after=modified_after, before=modified_before)
+        wish = Wish(
+            query=query,
+            like=like,
+            mode=mode,
+            root=root,
+            selection=selection,
+            as_of=as_of,
+            limit=limit,
+            floor=FLOOR if min_confidence is None else min_confidence,
+            by_document=by_document,
+            explain=explain,
+        )
+        return await search(await self.library(), call, wish)
 
     async def fs_read(
         self,
@@ -77,7 +105,9 @@ class Tools:
         root: Root = None,
         first_line: Annotated[int | None, Field(ge=1)] = None,
         last_line: Annotated[int | None, Field(ge=1)] = None,
-        page: Annotated[int | None, Field(ge=1, description="Of a PDF, instead of lines.")] = None,
+        page: Annotated[
+            int | None, Field(ge=1, description="Of a PDF, or slide or sheet, instead of lines.")
+        ] = None,
         symbol: Annotated[
             str | None, Field(description="A definition or heading from fs_outline, instead of lines.")
         ] = None,

@@ -170,15 +170,16 @@ def slot(root: Root, path: str, *, make_folders: bool = False) -> Iterator[Slot]
     """
     if {"", ".", ".."} & set(path.split("/")) or not _is_name(path):
         raise absent(path)
-    _permit(root, path)
+    asked = path
+    _permit(root, path, asked)
     with suppress(NotFound), root.open(path) as file:
         path = file.path
     above, _, name = path.rpartition("/")
     if make_folders:
-        _make_folders(root, above)
+        _make_folders(root, above, asked)
     with opened(root.folder, above, folder=True) as folder:
         path = f"{folder.path}/{name}" if folder.path else name
-        _permit(root, path)
+        _permit(root, path, asked)
         yield Slot(root=root, folder=folder.fd, name=name, path=path)
 
 
@@ -189,15 +190,16 @@ def _is_name(path: str) -> bool:
         return False
 
 
-def _permit(root: Root, path: str, *, folder: bool = False) -> None:
+def _permit(root: Root, path: str, asked: str, *, folder: bool = False) -> None:
+    """Raise `Denied` for what is ignored; says what was asked for, not where a link led."""
     name = path.rpartition("/")[2]
     if name in IGNORE_FILES:
         raise Denied(f"{name} decides what may be seen here, so it cannot be changed.")
     if name.startswith(DRAFT) or root.hides(path, folder=folder):
-        raise Denied(f"{path!r} is ignored here, by {' or '.join(IGNORE_FILES)} or by the operator.")
+        raise Denied(f"{asked!r} is ignored here, by {' or '.join(IGNORE_FILES)} or by the operator.")
 
 
-def _make_folders(root: Root, path: str) -> None:
+def _make_folders(root: Root, path: str, asked: str) -> None:
     parts = path.split("/") if path else []
     for end in range(1, len(parts) + 1):
         above, here = "/".join(parts[: end - 1]), "/".join(parts[:end])
@@ -205,8 +207,9 @@ def _make_folders(root: Root, path: str) -> None:
             with opened(root.folder, here, folder=True):
                 continue
         except NotFound:
-            _permit(root, here, folder=True)
+            _permit(root, here, asked, folder=True)
         with opened(root.folder, above, folder=True) as folder:
+            _permit(root, f"{folder.path}/{parts[end - 1]}".lstrip("/"), asked, folder=True)
             try:
                 os.mkdir(parts[end - 1], dir_fd=folder.fd)
                 os.fsync(folder.fd)

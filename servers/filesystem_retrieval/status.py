@@ -28,7 +28,7 @@ async def status(library: Library, call: Call) -> Status:
 
 
 async def _root_status(library: Library, root: Root) -> RootStatus:
-    summary = await library.catalogue.summary(root.key, MAX_FAILURES)
+    summary = await library.catalogue.summary(root.keys, MAX_FAILURES)
     return RootStatus(
         root=root.name,
         reachable=root.name not in library.indexer.last.unreachable,

@@ -96,7 +96,7 @@ async def _in_file(library: Library, then: _Then, place: Place, now: Text) -> Ve
 
 
 async def _without_file(library: Library, then: _Then) -> Verdict:
-    target = await library.versions.moved_to(then.place.root.key, then.place.path)
+    target = await library.versions.moved_to(then.place.key, then.place.path)
     if target is not None:
         place = Place(root=then.place.root, path=target)
         now = await _now(library, place)
@@ -139,7 +139,7 @@ def _found(
 
 async def _then(library: Library, place: Place, history: Sequence[Version], claim: Claim) -> _Then | None:
     """What was cited: a passage by its own hash, or lines of a file by the file's."""
-    chunks = await library.catalogue.chunks_with(place.root.key, claim.sha256)
+    chunks = await library.catalogue.chunks_with(place.key, claim.sha256)
     by_content: dict[str, list[Chunk]] = {}
     for chunk in chunks:
         by_content.setdefault(chunk.content, []).append(chunk)
@@ -266,10 +266,15 @@ def _instead(then: _Then, now: Text) -> tuple[_Span, str] | None:
 async def _elsewhere(library: Library, then: _Then) -> AsyncIterator[tuple[str, _Span]]:
     """Other files that hold the passage now."""
     root = then.place.root
-    hits = (await library.index.search(then.text, scopes=[root.key], k=CANDIDATES, mode="lexical")).hits
-    contents = {key_of(hit)[1] for hit in hits}
-    files = await library.catalogue.files_with(root.key, contents)
-    paths = [file.path for content in contents for file in files.get(content, ()) if file.path != then.place.path]
+    hits = (await library.index.search(then.text, scopes=root.keys, k=CANDIDATES, mode="lexical")).hits
+    contents: dict[str, set[str]] = {}
+    for hit in hits:
+        key, content, _ = key_of(hit)
+        contents.setdefault(key, set()).add(content)
+    paths = []
+    for key, wanted in contents.items():
+        holders = await library.catalogue.files_with(key, wanted)
+        paths += [file.path for files in holders.values() for file in files if file.path != then.place.path]
     found = 0
     for path in sorted(paths):
         now = await _now(library, Place(root=root, path=path))

@@ -173,10 +173,10 @@ class Versions:
     def __init__(self, database: Database) -> None:
         self.database = database
 
-    async def get(self, root: str, version: int) -> Version | None:
+    async def get(self, roots: Collection[str], version: int) -> Version | None:
         def work(session: Session) -> Version | None:
             found = session.get(Version, version)
-            return found if found is not None and found.root == root else None
+            return found if found is not None and found.root in roots else None
 
         return await self.database.read(work)
 

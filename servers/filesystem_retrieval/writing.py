@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import anyio.to_thread
 
 from filesystem_retrieval.answers import How, Written
+from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.changes import Done
 from filesystem_retrieval.differences import difference, is_text, line_counts
 from filesystem_retrieval.library import Library, Place
@@ -112,12 +113,12 @@ class _Request:
         return self.library.versions.database.read_now(work)
 
     def _last(self, place: Place) -> Version | None:
-        return self._ask(lambda session: latest(session, place.root.key, [place.path]).get(place.path))
+        return self._ask(lambda session: latest(session, place.key, [place.path]).get(place.path))
 
     def _version(self, place: Place, number: int) -> Version:
         found = self._ask(lambda session: session.get(Version, number))
-        if found is None or found.root != place.root.key:
-            raise NotFound(f"there is no version {number}.", fix="fs_history lists the versions of a file.")
+        if found is None or found.root != place.key or found.path != place.path:
+            raise _no_version(self.path, number)
         return found
 
     def _bytes(self, version: Version) -> bytes:
@@ -218,14 +219,20 @@ class Undo(_Request):
 
     def step(self) -> _Step:
         place = self._place(self.path, new=True)
+        if place.root.hides(place.path):
+            raise absent(self.path) if self.version is None else _no_version(self.path, self.version)
         if self.version is not None:
             return self._restore(place, self.version)
         last = self._last(place)
-        if last is None or last.call is None:
+        if last is None:
+            raise absent(self.path)
+        if last.call is None:
             raise Conflict(
                 f"the last change of {place.path!r} was not made here, so it is not taken back.",
                 fix="fs_history lists its versions; name the one to restore.",
             )
+        if last.other_path is not None and place.root.hides(last.other_path):
+            raise Conflict(f"the last change of {place.path!r} cannot be taken back.", fix="Name a version.")
         if last.how == "left":
             raise Conflict(f"{place.path!r} was moved to {last.other_path!r}.", fix="Undo it there.")
         if last.how == "moved":
@@ -245,8 +252,6 @@ class Undo(_Request):
 
     def _restore(self, place: Place, number: int) -> _Step:
         version = self._version(place, number)
-        if version.path != place.path:
-            raise InvalidInput(f"version: {number} is of {version.path!r}.", fix="Restore it at that path.")
         content = self._bytes(version) if version.sha256 else None
         return _Step(place=place, how="restored", decide=lambda _path, _seen: content)
 
@@ -263,6 +268,10 @@ class Undo(_Request):
             return session.exec(earlier.limit(1)).first()
 
         return self._ask(work)
+
+
+def _no_version(path: str, number: int) -> NotFound:
+    return NotFound(f"{path!r} has no version {number}.", fix="fs_history lists the versions of a file.")
 
 
 REQUESTS: Mapping[str, type[_Request]] = {"fs_write": Write, "fs_edit": Edit, "fs_move": Move, "fs_undo": Undo}
@@ -300,7 +309,7 @@ def _written(library: Library, place: Place, done: Done) -> Written:
     version, before = done.version, done.version_before
     if version is None:  # it held that already
         last = library.versions.database.read_now(
-            lambda session: latest(session, place.root.key, [done.path]).get(done.path)
+            lambda session: latest(session, place.root.key_of(done.path), [done.path]).get(done.path)
         )
         version = last.id if last is not None else None
     added, removed = line_counts(decode(done.before or b""), decode(done.after or b""))

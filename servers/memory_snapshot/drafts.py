@@ -113,13 +113,13 @@ def draft(item: Item, where: str, policy: Policy = "refuse") -> Draft:
     )
 
 
-def message(text: str) -> Said:
-    """A snapshot's message, checked."""
+def message(text: str, policy: Policy = "keep") -> Said:
+    """A snapshot's message, checked; `policy` is for one that somebody else wrote."""
     text = text.strip()
     if not 0 < len(text) <= MAX_MESSAGE:
         raise InvalidInput(f"message has {len(text)} characters.", fix=f"Write 1 to {MAX_MESSAGE}.")
     _check(text, "message", MAX_MESSAGE, "Shorten it.")
-    return Said(text=text)
+    return without_secrets(Said(text=text), policy, "message")
 
 
 def new_salt() -> str:

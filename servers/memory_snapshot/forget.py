@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from sqlalchemy import delete
 from sqlmodel import Session, and_, col, select, tuple_
 
+from memory_snapshot import usage
 from memory_snapshot.canonical import parse_moment, short
 from memory_snapshot.history import versions_of
 from memory_snapshot.items import Remembrance, in_batches, load
@@ -35,7 +36,6 @@ class Wish:
     ids: Sequence[str] = ()
     containing: str | None = None
     before: str | None = None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +67,7 @@ def retract(session: Session, states: States, principal: Principal, *, wish: Wis
     """Take items out of what stands on the caller's branch."""
     writing = begin(session, states, principal)
     items = _standing(writing, wish)
-    writing.record("retract", drop=[item.item_id for item in items], reason=wish.reason or None)
+    writing.record("retract", drop=[item.item_id for item in items])
     return _receipt(writing, "retract", items)
 
 
@@ -79,7 +79,13 @@ def erase(session: Session, states: States, principal: Principal, *, wish: Wish)
     erased = sorted(item.oid for item in items)
     drop = [item.item_id for item in items if writing.standing.get(item.item_id) == item.oid]
     silenced = [snapshot.id for snapshot in messages]
-    writing.record("erase", drop=drop, erased=erased, messages=silenced or None, reason=wish.reason or None)
+    writing.record("erase", drop=drop, erased=erased, messages=silenced or None)
+    usage.forget(
+        writing.session,
+        writing.space_id,
+        sum(item.tokens for item in items),
+        {item.item_id for item in items},
+    )
     places = [(item.seq, item.place) for item in items] + [(snapshot.seq, 0) for snapshot in messages]
     texts = _take_away(writing, places)
     return Erased(receipt=_receipt(writing, "erase", items), texts=texts)

@@ -6,7 +6,7 @@ SQLAlchemy is loaded, and must not stop answering while it loads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
@@ -17,9 +17,11 @@ from pydantic import Field
 
 from memory_snapshot.canonical import parse_moment
 from memory_snapshot.drafts import Draft, drafts
-from memory_snapshot.hygiene import Policy, SecretFound
-from memory_snapshot.kernels import KernelProfile, for_task, known_profile
+from memory_snapshot.drafts import message as checked_message
+from memory_snapshot.hygiene import Policy, SecretFound, without_secrets
+from memory_snapshot.kernels import Kernels
 from memory_snapshot.questions import HEAD, Asked, Wanted
+from memory_snapshot.said import Said
 from memory_snapshot.wire import (
     Branches,
     Compacted,
@@ -48,9 +50,11 @@ from usrland import Call, InvalidInput, Page, Preview, Principal
 from usrland.database import Database
 
 if TYPE_CHECKING:
+    from memory_snapshot.anchors import Anchors
     from memory_snapshot.forget import Wish
     from memory_snapshot.store import Store
     from memory_snapshot.verify import Verification
+    from usrland.audit import Checkpoint
 
 __all__ = ["Memory"]
 
@@ -70,16 +74,20 @@ class Memory:
         database: Database,
         index_folder: Path,
         embedding: str,
-        kernel: KernelProfile,
+        kernels: Kernels,
         transfers: Path,
         secrets: Policy = "refuse",
+        anchors: Callable[[], Anchors] | None = None,
+        quota: tuple[int, int] = (100_000, 50_000_000),
     ) -> None:
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
-        self._kernel = kernel
+        self._kernels = kernels
         self._transfers = transfers
         self._secrets: Policy = secrets
+        self._anchors = anchors
+        self._quota = quota
         self._opening = anyio.Lock()
         self._store: Store | None = None
 
@@ -100,15 +108,30 @@ class Memory:
 
     async def _checked(self, items: Sequence[Item], call: Call) -> list[Draft]:
         """As they can be stored. A secret among them is taken out of the log of calls, too."""
-        try:
+        async with self._secret_kept_out(call):
             checked = await anyio.to_thread.run_sync(drafts, items, self._secrets)
-        except SecretFound as error:
-            await call.erase([error.secret])
-            raise
         pairs = zip(items, checked, strict=True)
         if changed := [item.text for item, kept in pairs if item.text.strip() != kept.said.text]:
             await call.erase(changed)
         return checked
+
+    async def _message(self, text: str, call: Call) -> Said:
+        """As it can be stored beside a snapshot."""
+        async with self._secret_kept_out(call):
+            said = checked_message(text, self._secrets)
+        if said.text != text.strip():
+            await call.erase([text])
+        return said
+
+    @asynccontextmanager
+    async def _secret_kept_out(self, call: Call) -> AsyncIterator[None]:
+        """A refused secret is counted, and taken out of the log of calls."""
+        try:
+            yield
+        except SecretFound as error:
+            await call.erase([error.secret])
+            await (await self.store()).count(call.principal, "secret")
+            raise
 
     async def memory_snapshot(
         self,
@@ -124,11 +147,12 @@ class Memory:
         milestone, and to hand over."""
         unsaved = [Item(text=note.text, kind=note.kind, key=note.key) for note in items]
         checked = await self._checked(unsaved, call)
+        said = await self._message(message, call)
         store = await self.store()
         return await store.take(
             call.principal,
             checked,
-            message=message,
+            message=said,
             reason=reason,
             pin=pin,
             branch=branch,
@@ -177,7 +201,7 @@ class Memory:
         _check_range("budget_tokens", budget_tokens, MIN_BUDGET, MAX_BUDGET)
         store = await self.store()
         found = None if query is None else await store.find(call.principal, query, Asked(ref=ref))
-        asking = for_task(self._kernel if kernel is None else known_profile(kernel) or self._kernel, task)
+        asking = self._kernels.profile(kernel, task)
         wanted = Wanted(ref=ref, budget=min(budget_tokens, asking.reliable), mode=mode, found=found)
         return await store.restore(call.principal, wanted, asking)
 
@@ -208,6 +232,8 @@ class Memory:
         """Lines of memory that go on apart."""
         if action != "list" and not name:
             raise InvalidInput("name is missing.", fix="Say which branch.")
+        async with self._secret_kept_out(call):
+            without_secrets(Said(text=name), "keep" if self._secrets == "keep" else "refuse", "name")
         return await (await self.store()).branches(call.principal, action, name, source)
 
     async def memory_diff(
@@ -275,7 +301,8 @@ class Memory:
         expected_head: ExpectedHead = None,
     ) -> RolledBack:
         """Take up an earlier state; what is left stays on a rescue branch."""
-        return await self._rollback(call, to, item_id, key, reason, expected_head, dry_run=False)
+        said = (await self._message(reason, call)).text if reason.strip() else ""
+        return await self._rollback(call, to, item_id, key, said, expected_head, dry_run=False)
 
     async def preview_rollback(
         self,
@@ -319,7 +346,7 @@ class Memory:
         reason: str = "",
     ) -> Forgotten:
         """Forget what the user wants forgotten. What only changed, remember anew."""
-        wish = await self._wish(ids, containing, before, reason)
+        wish = await self._wish(ids, containing, before)
         return await (await self.store()).forget(call.principal, wish, mode, call.erase)
 
     async def preview_forget(
@@ -331,14 +358,14 @@ class Memory:
         mode: str = "retract",
         reason: str = "",
     ) -> Preview:
-        wish = await self._wish(ids, containing, before, reason)
+        wish = await self._wish(ids, containing, before)
         return await (await self.store()).preview_forgetting(call.principal, wish, mode)
 
-    async def _wish(self, ids: Sequence[str], containing: str | None, before: str | None, reason: str) -> Wish:
+    async def _wish(self, ids: Sequence[str], containing: str | None, before: str | None) -> Wish:
         await self.store()  # before its modules are imported
         from memory_snapshot.forget import Wish
 
-        return Wish(ids=ids, containing=containing, before=before, reason=reason)
+        return Wish(ids=ids, containing=containing, before=before)
 
     async def memory_compact(
         self,
@@ -395,14 +422,8 @@ class Memory:
             return await store.import_(
                 call.principal, self._transfers, name=path, policy=self._secrets, dry_run=True
             )
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
-
-    async def _import(self, call: Call, path: str, *, dry_run: bool) -> Transferred:
-        store = await self.store()
-        return await store.import_(
-            call.principal, self._transfers, name=path, policy=self._secrets, dry_run=dry_run
-        )
 
     async def memory_status(
         self,
@@ -411,14 +432,14 @@ class Memory:
     ) -> Status:
         """Where memory stands, and whether it is sound."""
         store = await self.store()
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         if not verify:
             return status
         return status.model_copy(update={"problems": (await store.verify(call.principal)).problems[:20]})
 
-    async def verify(self, principal: Principal) -> Verification:
-        """Recompute every hash of the principal's space."""
-        return await (await self.store()).verify(principal)
+    async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> Verification:
+        """Recompute every hash of the principal's space, and compare with heads that were kept from before."""
+        return await (await self.store()).verify(principal, heads)
 
     async def rebuild_index(self) -> None:
         """Throw the search index away and make it anew; recalls go on meanwhile."""
@@ -432,10 +453,14 @@ class Memory:
             return self._store
 
     def _open(self) -> Store:
-        self._database.open()
+        self._database.read_now(lambda session: None)  # opens it, or says why it cannot be
         from memory_snapshot.store import Store
+        from memory_snapshot.usage import Quota
 
-        return Store(self._database, self._index_folder, self._embedding)
+        anchors = self._anchors() if self._anchors else None
+        items, tokens = self._quota
+        quota = Quota(items=items, tokens=tokens)
+        return Store(self._database, self._index_folder, self._embedding, anchors, quota)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:
@@ -447,7 +472,14 @@ class Memory:
                 yield
                 tasks.cancel_scope.cancel()
         finally:
+            with anyio.CancelScope(shield=True):
+                await self.settle()
             self.close()
+
+    async def settle(self) -> None:
+        """Write down what reads only noted."""
+        if self._store is not None:
+            await self._store.settle()
 
     def close(self) -> None:
         """Give the database connections back; the next call takes new ones."""

@@ -17,19 +17,30 @@ from typing import Any, get_args
 
 from sqlmodel import Session, and_, col, select
 
+from memory_snapshot import usage
 from memory_snapshot.canonical import commitment, short
 from memory_snapshot.drafts import Draft, words
-from memory_snapshot.items import LOG_KINDS, Remembrance, always_applies, in_batches, matching_item, version_oid
+from memory_snapshot.items import (
+    LOG_KINDS,
+    Remembrance,
+    always_applies,
+    in_batches,
+    load,
+    matching_item,
+    version_oid,
+)
 from memory_snapshot.said import Said
+from memory_snapshot.similar import echoes, normal, shingles
 from memory_snapshot.state import States
 from memory_snapshot.tables import Body, ItemVersion, Lineage
-from memory_snapshot.wire import Origin, Remembered, RememberedItem
+from memory_snapshot.wire import NotNew, Origin, Remembered, RememberedItem
 from memory_snapshot.writing import Writing, begin
 from usrland import Principal
 
-__all__ = ["add", "body", "least_trusted", "put", "remember"]
+__all__ = ["add", "body", "least_trusted", "not_new", "put", "remember"]
 
 ITEM_ID_CHARS = 32
+SHOWN_SIMILAR = 3
 _TRUST = get_args(Origin)
 
 _Version = tuple[str, str]
@@ -48,20 +59,36 @@ def remember(
     """Journal the items; they are not in a snapshot yet."""
     writing = begin(session, states, principal, branch=branch, expected_head=expected_head)
     done = put(writing, items)
-    return Remembered(items=done, duplicates=sum(not item.new for item in done), head=writing.head)
+    return Remembered(items=done, **not_new(done), head=writing.head)
+
+
+def not_new(done: Sequence[RememberedItem]) -> dict[str, Any]:
+    """How many were there already, and how many came back from here."""
+    return {
+        "duplicates": sum(item.why == "duplicate" for item in done),
+        "echoes": sum(item.why == "echo" for item in done) or None,
+    }
 
 
 def put(writing: Writing, items: Sequence[Draft]) -> list[RememberedItem]:
     """Store what is new as one event."""
     by_words, by_key = _by_words(writing, items), _by_key(writing, items)
+    returned = _Returned(writing)
     seq = writing.next_seq
     placed: list[_Version] = []
     ended: list[str] = []
     done: list[RememberedItem] = []
     for draft in items:
-        twin = _twin(writing, draft, by_words.get(draft.words, []))
+        close = _close(writing, draft)
+        twin = _twin(writing, draft, by_words.get(draft.words, [])) or _twin(
+            writing, draft, [found for found in close if _same_but_for_looks(writing, draft, found)]
+        )
         if twin is not None and _says_nothing_new(draft, writing.item(twin)):
-            done.append(_receipt(twin, writing.standing[twin], new=False))
+            done.append(_receipt(twin, writing.standing[twin], why="duplicate"))
+            continue
+        source = returned.source_of(draft) if twin is None else None
+        if source is not None:
+            done.append(_receipt(source, writing.standing[source], why="echo"))
             continue
         replaced = _replaced(writing, draft, twin, by_key)
         version = add(writing, draft, replaced=replaced, seq=seq, place=len(placed))
@@ -71,14 +98,64 @@ def put(writing: Writing, items: Sequence[Draft]) -> list[RememberedItem]:
             by_key[version.key] = (version.item_id, version.oid)
         placed.append((version.item_id, version.oid))
         ended += [item_id for item_id in replaced if item_id != version.item_id]
-        done.append(_receipt(version.item_id, version.oid, new=True))
+        similar = [short(item_id) for item_id, _ in close if item_id not in (version.item_id, *replaced)]
+        done.append(_receipt(version.item_id, version.oid, similar=similar[:SHOWN_SIMILAR]))
+    for name in ("duplicate", "echo"):
+        if times := sum(item.why == name for item in done):
+            usage.count(writing.session, writing.space_id, name, times)
     if placed:
         writing.record("remember", put=placed, drop=ended)
     return done
 
 
-def _receipt(item_id: str, oid: str, *, new: bool) -> RememberedItem:
-    return RememberedItem(item_id=short(item_id), oid=short(oid), new=new)
+def _receipt(item_id: str, oid: str, *, why: NotNew | None = None, similar: Sequence[str] = ()) -> RememberedItem:
+    return RememberedItem(
+        item_id=short(item_id), oid=short(oid), new=why is None, why=why, similar=list(similar) or None
+    )
+
+
+def _close(writing: Writing, draft: Draft) -> list[_Version]:
+    """What stands and says almost the same; nothing where two such texts cannot contradict each other."""
+    if draft.kind in LOG_KINDS:
+        return []
+    find = writing.states.similar.find
+    found = find(writing.session, writing.space_id, draft.said.text, until=writing.begun)
+    return [(item_id, oid) for item_id, oid in found if writing.standing.get(item_id) == oid]
+
+
+def _same_but_for_looks(writing: Writing, draft: Draft, found: _Version) -> bool:
+    item = writing.version(found[1])
+    return item.kind == draft.kind and normal(item.text or "") == normal(draft.said.text)
+
+
+class _Returned:
+    """What a kernel was given lately; read when it is first asked for."""
+
+    def __init__(self, writing: Writing) -> None:
+        self._writing = writing
+        self._texts: dict[str, frozenset[int]] | None = None
+
+    def source_of(self, draft: Draft) -> str | None:
+        """The item that a text only repeats. What has a key, or names what it supersedes or is made from, is meant
+        so, and people do say again what was said."""
+        if draft.kind == "transcript" or draft.said.key or draft.supersedes or draft.derived_from:
+            return None
+        texts = self._read()
+        if not texts or not echoes(draft.said.text, texts.values()):
+            return None
+        mine = shingles(draft.said.text)
+        return max(texts, key=lambda item_id: len(mine & texts[item_id]))
+
+    def _read(self) -> dict[str, frozenset[int]]:
+        if self._texts is None:
+            writing = self._writing
+            names = usage.returned_lately(writing.session, writing.space_id)
+            oids = {writing.standing[name]: name for name in names if name in writing.standing}
+            items = load(writing.session, writing.space_id, list(oids))
+            self._texts = {
+                oids[oid]: writing.states.similar.shingles(oid, item.text or "") for oid, item in items.items()
+            }
+        return self._texts
 
 
 def _by_words(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Version]]:
@@ -166,6 +243,7 @@ def add(
     writing: Writing, draft: Draft, *, replaced: Sequence[str], seq: int, place: int, item_id: str | None = None
 ) -> Remembrance:
     """Write one version behind what it replaces (ids of standing items); its event is the caller's to record."""
+    writing.spend(draft.tokens, another=not replaced)
     before = [writing.item(name) for name in replaced]
     sources = [writing.item(matching_item(writing.standing, prefix)) for prefix in draft.derived_from]
     if draft.said.key is None and before and before[0].key is not None:

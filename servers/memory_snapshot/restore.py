@@ -55,6 +55,7 @@ def restore(
         rest = _found(session, space.id, shown, wanted.found.hits)
         items, tokens = len(core) + len(rest), sum(item.tokens for item in (*core, *rest))
     packed = pack(core, rest, budget=wanted.budget, mode=wanted.mode)
+    states.returns.note(space.id, [item.item_id for item in packed.packed])
     return Restored(
         text=packed.text,
         snapshot=state.snapshot,

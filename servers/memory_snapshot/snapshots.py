@@ -9,12 +9,13 @@ from dataclasses import replace
 
 from sqlmodel import Session, col, select
 
-from memory_snapshot import drafts, journal
+from memory_snapshot import journal
 from memory_snapshot.canonical import SHORT_ID, hex_range, parse_moment, short
 from memory_snapshot.drafts import Draft
 from memory_snapshot.journal import MAIN
 from memory_snapshot.questions import HEAD
-from memory_snapshot.remember import put
+from memory_snapshot.remember import not_new, put
+from memory_snapshot.said import Said
 from memory_snapshot.state import State, States
 from memory_snapshot.tables import Ref, Snapshot
 from memory_snapshot.wire import SnapshotTaken
@@ -36,18 +37,17 @@ def take(
     principal: Principal,
     items: Sequence[Draft],
     *,
-    message: str,
+    message: Said,
     reason: str,
     pin: bool,
     branch: str | None,
     expected_head: str | None,
 ) -> SnapshotTaken:
     """Journal the items and commit everything that then stands."""
-    words = drafts.message(message)
     writing = begin(session, states, principal, branch=branch, expected_head=expected_head)
     done = put(writing, items)
     parent = writing.head
-    snapshot = writing.commit(words, reason)
+    snapshot = writing.commit(message, reason)
     if pin:
         name = PIN + short(snapshot.id)
         session.add(Ref(space_id=writing.space_id, name=name, snapshot=snapshot.id, generation=1))
@@ -58,7 +58,7 @@ def take(
         items=snapshot.items,
         tokens=snapshot.tokens,
         remembered=done,
-        duplicates=sum(not item.new for item in done),
+        **not_new(done),
     )
 
 

@@ -20,7 +20,9 @@ from memory_snapshot.canonical import NO_HASH
 from memory_snapshot.items import in_batches
 from memory_snapshot.journal import said
 from memory_snapshot.manifest import EMPTY, Manifest
+from memory_snapshot.similar import Similar
 from memory_snapshot.tables import Event, ItemVersion, Lineage, Page, Snapshot
+from memory_snapshot.usage import Quota, Returns
 
 __all__ = ["Shown", "State", "States", "in_force", "item_ids", "predecessors", "successors"]
 
@@ -48,9 +50,13 @@ class States:
     """The states of one database, remembered: events never change, so what was folded once stays right.
 
     A state is only remembered for events that were committed when it was read; whoever appends reads first.
+    What else a process knows of its database is here, too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, quota: Quota | None = None) -> None:
+        self.quota = quota
+        self.similar = Similar()
+        self.returns = Returns()
         self._current: OrderedDict[tuple[int, str], State] = OrderedDict()
         self._snapshots: OrderedDict[tuple[int, str], State] = OrderedDict()
         self._lock = Lock()

@@ -27,8 +27,10 @@ from memory_snapshot import (
     snapshots,
     status,
     transfer,
+    usage,
     verify,
 )
+from memory_snapshot.anchors import Anchors
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft, draft
 from memory_snapshot.hygiene import Policy
@@ -36,7 +38,9 @@ from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
+from memory_snapshot.said import Said
 from memory_snapshot.state import States
+from memory_snapshot.tables import Event, Space
 from memory_snapshot.wire import (
     Branches,
     Compacted,
@@ -53,6 +57,7 @@ from memory_snapshot.wire import (
     Transferred,
 )
 from usrland import Page, Preview, Principal, Unavailable
+from usrland.audit import Checkpoint
 from usrland.database import Database
 from usrland.embedding import embedder
 
@@ -68,9 +73,17 @@ NOTHING = "Nothing relevant is remembered."
 class Store:
     """Made after the database was opened. Every call names the principal, whose space bounds it."""
 
-    def __init__(self, database: Database, index_folder: Path, embedding: str) -> None:
+    def __init__(
+        self,
+        database: Database,
+        index_folder: Path,
+        embedding: str,
+        anchors: Anchors | None = None,
+        quota: usage.Quota | None = None,
+    ) -> None:
         self._database = database
-        self._states = States()
+        self._anchors = anchors
+        self._states = States(quota)
         self.index = Index(index_folder, database, embedder(embedding))
 
     async def remember(
@@ -85,7 +98,7 @@ class Store:
         principal: Principal,
         items: Sequence[Draft],
         *,
-        message: str,
+        message: Said,
         reason: str,
         pin: bool,
         branch: str | None,
@@ -110,7 +123,7 @@ class Store:
     ) -> Page[RecallHit]:
         found = await self.find(principal, query, asked)
         chosen = list(found.hits)[:limit]
-        items = await self._database.read(partial(_load, principal=principal, oids=chosen[offset:]))
+        items = await self._read(_load, principal, oids=chosen[offset:])
         return Page(
             items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
             total=len(chosen),
@@ -211,23 +224,81 @@ class Store:
         return await self._write(transfer.carry_in, principal, carried=found, path=name, dry_run=dry_run)
 
     async def status(self, principal: Principal, kernel: KernelProfile) -> Status:
-        return await self._read(status.status, principal, index_name=self.index.name, kernel=kernel)
+        return await self._read(
+            status.status, principal, index_name=self.index.name, kernel=kernel, anchors=self._anchors
+        )
 
-    async def verify(self, principal: Principal) -> verify.Verification:
-        return await self._database.read(partial(verify.verify, principal=principal))
+    async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> verify.Verification:
+        """`heads` were signed before and kept elsewhere."""
+        return await self._database.read(
+            partial(verify.verify, principal=principal, anchors=self._anchors, heads=heads)
+        )
+
+    async def count(self, principal: Principal, name: str) -> None:
+        """Add to a tally of the principal's space."""
+        await self._write(_count, principal, name=name)
+
+    async def settle(self) -> None:
+        """Write down what was returned; for whoever stops using the store."""
+        if self._states.returns:
+            await self._database.write(self._states.returns.write_all)
+
+    async def head(self, principal: Principal) -> tuple[Space, Event] | None:
+        """The newest event of the principal's journal."""
+        return await self._database.read(partial(_head, principal=principal))
 
     async def _read(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
         return await self._database.read(partial(work, states=self._states, principal=principal, **arguments))
 
     async def _write(self, work: Callable[..., ResultT], principal: Principal, **arguments: Any) -> ResultT:
-        done = await self._database.write(partial(work, states=self._states, principal=principal, **arguments))
+        work = partial(work, states=self._states, principal=principal, **arguments)
+        if self._anchors is None:
+            done = await self._database.write(work)
+        else:
+            done, space, last = await self._database.write(partial(_anchored, self._anchors, work, principal))
+            if last is not None:
+                await anyio.to_thread.run_sync(self._anchors.keep, space, last)
         self.index.wake()
         return done
 
 
-def _load(session: Session, *, principal: Principal, oids: Sequence[str]) -> dict[str, Remembrance]:
+def _anchored(
+    anchors: Anchors, work: Callable[[Session], ResultT], principal: Principal, session: Session
+) -> tuple[ResultT, Space, Event | None]:
+    """Do the work between two heads; the event that is the new one, where there is one."""
+    space = journal.lock_space(session, principal)
+    assert space.id is not None
+    before = journal.last_event(session, space.id)
+    anchors.check(space, before)
+    done = work(session)
+    after = journal.last_event(session, space.id)
+    if after is None or (before is not None and before.seq == after.seq):
+        return done, space, None
+    anchors.promise(space, before, after)
+    return done, space, after
+
+
+def _head(session: Session, *, principal: Principal) -> tuple[Space, Event] | None:
     space = journal.find_space(session, principal)
-    return {} if space is None or space.id is None else load(session, space.id, oids)
+    last = None if space is None or space.id is None else journal.last_event(session, space.id)
+    return None if space is None or last is None else (space, last)
+
+
+def _load(
+    session: Session, *, states: States, principal: Principal, oids: Sequence[str]
+) -> dict[str, Remembrance]:
+    space = journal.find_space(session, principal)
+    if space is None or space.id is None:
+        return {}
+    found = load(session, space.id, oids)
+    states.returns.note(space.id, [item.item_id for item in found.values()])
+    return found
+
+
+def _count(session: Session, *, states: States, principal: Principal, name: str) -> None:
+    space = journal.lock_space(session, principal)
+    assert space.id is not None
+    usage.count(session, space.id, name)
 
 
 def _write_files(path: Path, files: Mapping[str, bytes]) -> None:

@@ -28,9 +28,11 @@ __all__ = [
     "Lineage",
     "Page",
     "Ref",
+    "Returned",
     "Seat",
     "Snapshot",
     "Space",
+    "Tally",
 ]
 
 
@@ -214,6 +216,26 @@ class Seat(SQLModel, table=True):
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
     subject: str = Field(primary_key=True)
     branch: str
+
+
+class Tally(SQLModel, table=True):
+    """How much a space holds (`tokens`), and how often something was kept out of it."""
+
+    __tablename__ = "memory_tally"
+
+    space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
+    name: str = Field(primary_key=True)
+    count: int
+
+
+class Returned(SQLModel, table=True):
+    """When an item was last given to a kernel."""
+
+    __tablename__ = "memory_returned"
+
+    space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
+    item_id: str = Field(primary_key=True, sa_type=Hex)
+    at: str
 
 
 class IndexPosition(SQLModel, table=True):

@@ -11,7 +11,7 @@ from typing import Any
 
 from sqlmodel import Session, select
 
-from memory_snapshot import drafts, foreign, native
+from memory_snapshot import drafts, foreign, native, usage
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft
 from memory_snapshot.items import Remembrance, always_applies, load
@@ -25,7 +25,7 @@ from memory_snapshot.state import State, States, item_ids
 from memory_snapshot.tables import Event, ItemVersion, Lineage, Ref, Snapshot
 from memory_snapshot.wire import Item, Transferred
 from memory_snapshot.writing import Writing, begin
-from usrland import InvalidInput, NotFound, Principal
+from usrland import InvalidInput, NotFound, Principal, QuotaExceeded
 
 __all__ = ["carry_in", "checked_path", "export", "import_items", "read_items", "write_file"]
 
@@ -136,6 +136,7 @@ def carry_in(
         return done.model_copy(update={"branch": None, "note": "All of it is here already."})
     if dry_run:
         return done.model_copy(update={"note": "Nothing was written."})
+    _room(writing, carried, brought)
     line = replace(writing, branch=branch, ref=None, state=State(), standing=State().standing)
     if branch != MAIN:
         line.record("branch")
@@ -147,6 +148,17 @@ def carry_in(
         raise InvalidInput("the file's head is not its last snapshot; nothing was imported.")
     session.add(Ref(space_id=space_id, name=branch, snapshot=carried.head, generation=1))
     return done
+
+
+def _room(writing: Writing, carried: Carried, brought: Sequence[str]) -> None:
+    """Raises `QuotaExceeded`."""
+    quota = writing.states.quota
+    standing = max((len(snapshot.standing) for snapshot in carried.snapshots), default=0)
+    if quota is not None and standing > quota.items:
+        raise QuotaExceeded(f"the file holds {standing} items, and this memory may hold {quota.items}.")
+    kept = [carried.versions[oid] for oid in brought]
+    tokens = sum(version.row["tokens"] for version in kept if version.said is not None)
+    usage.spend(writing.session, writing.space_id, tokens, quota)
 
 
 def _bring(line: Writing, carried: Carried, brought: Sequence[str]) -> None:

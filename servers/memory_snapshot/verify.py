@@ -1,8 +1,8 @@
 """Does everything still say what it said? Recomputes every hash of a space.
 
-Finds any edit of an event, a version, a text, a page, a snapshot or a branch. It cannot see a journal that
-was cut off at its end together with all that hung on it, or that was replaced as a whole by a consistent one:
-for that, keep the `head` of a verification somewhere else and compare.
+Finds any edit of an event, a version, a text, a page, a snapshot or a branch. A journal that was cut off at its
+end together with all that hung on it, or replaced as a whole by a consistent one, is found out by a head that was
+signed before and kept somewhere else: by the server itself (`anchors`), or by a person (`usrland memory head`).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from sqlmodel import Session, col, select
 
 from memory_snapshot import journal
+from memory_snapshot.anchors import Anchors, chain_name, differing
 from memory_snapshot.canonical import NO_HASH, commitment
 from memory_snapshot.drafts import words
 from memory_snapshot.items import always_applies, said_in, version_oid
@@ -23,6 +24,7 @@ from memory_snapshot.snapshots import PIN
 from memory_snapshot.tables import Body, Event, ItemVersion, Lineage, Page, Ref, Snapshot, Space
 from memory_snapshot.writing import snapshot_id
 from usrland import Principal
+from usrland.audit import Checkpoint
 
 __all__ = ["Verification", "verify"]
 
@@ -55,17 +57,23 @@ class _Replay:
     problems: list[str] = field(default_factory=list)
 
 
-def verify(session: Session, *, principal: Principal) -> Verification:
-    """Check the principal's space; costs one look at every row of it."""
+def verify(
+    session: Session, *, principal: Principal, anchors: Anchors | None = None, heads: Sequence[Checkpoint] = ()
+) -> Verification:
+    """Check the principal's space, against `heads` of before where there are any; costs one look at every row."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
-        return Verification(problems=[], head=(0, NO_HASH), events=0, versions=0, erased=0, snapshots=0)
+        space = Space(tenant=principal.tenant, name=principal.namespace)
+        lost = [*_anchor(anchors, space, []), *_kept(heads, space, [])]
+        return Verification(problems=lost, head=(0, NO_HASH), events=0, versions=0, erased=0, snapshots=0)
     events = session.exec(select(Event).where(Event.space_id == space.id).order_by(col(Event.seq))).all()
     versions = {row.oid: row for row in session.exec(select(ItemVersion).where(ItemVersion.space_id == space.id))}
     bodies = {(row.seq, row.place): row for row in session.exec(select(Body).where(Body.space_id == space.id))}
     snapshots = {row.id: row for row in session.exec(select(Snapshot).where(Snapshot.space_id == space.id))}
     replay = _replay(events, versions)
     problems = [
+        *_anchor(anchors, space, events),
+        *_kept(heads, space, events),
         *_chain(space, events),
         *replay.problems,
         *_versions(session, space.id, versions, bodies, replay),
@@ -83,6 +91,19 @@ def verify(session: Session, *, principal: Principal) -> Verification:
         erased=len(places - bodies.keys()),
         snapshots=len(snapshots),
     )
+
+
+def _anchor(anchors: Anchors | None, space: Space, events: Sequence[Event]) -> Iterator[str]:
+    problem = anchors.problem(space, events[-1] if events else None) if anchors else None
+    if problem:
+        yield problem
+
+
+def _kept(heads: Sequence[Checkpoint], space: Space, events: Sequence[Event]) -> Iterator[str]:
+    name = chain_name(space)
+    for head in heads:
+        if head.chain == name and (head.size > len(events) or differing(head, events[head.size - 1])):
+            yield f"event {head.size} is not the one whose head was kept: the journal was cut off or replaced"
 
 
 def _chain(space: Space, events: Sequence[Event]) -> Iterator[str]:

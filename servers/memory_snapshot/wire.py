@@ -27,6 +27,7 @@ __all__ = [
     "LeftOut",
     "Merged",
     "Mode",
+    "NotNew",
     "Note",
     "Origin",
     "Reason",
@@ -36,6 +37,7 @@ __all__ = [
     "Resolution",
     "Restored",
     "RolledBack",
+    "Rot",
     "SnapshotTaken",
     "Source",
     "Status",
@@ -53,6 +55,7 @@ Strategy = Literal["ask", "ours", "theirs", "both", "newest"]
 Task = Literal["lookup", "reasoning", "association"]
 Take = Literal["ours", "theirs", "both"]
 Why = Literal["changed on both sides", "removed on one side", "same key on both sides"]
+NotNew = Literal["duplicate", "echo"]
 Mode = Literal["pack", "keys", "full"]
 Origin = Literal["direct_user", "model_inference", "tool_internal", "tool_external", "import"]
 """How far a text can be trusted, by who said it: from the person's own words down to a web page's."""
@@ -94,12 +97,17 @@ class Note(BaseModel):
 class RememberedItem(Answer):
     item_id: str
     oid: str = Field(description="This version.")
-    new: bool = Field(description="False: it was there already, word for word.")
+    new: bool
+    why: NotNew | None = Field(default=None, description="Not new: it stood there, or was returned from there.")
+    similar: list[str] | None = Field(
+        default=None, description="Say almost the same: if this corrects one, remember it with supersedes."
+    )
 
 
 class Remembered(Answer):
     items: list[RememberedItem] = Field(description="In the order given.")
     duplicates: int
+    echoes: int | None = Field(default=None, description="Only said what was recalled or restored before.")
     head: str | None = Field(default=None, description="Newest snapshot; these items are not in it yet.")
 
 
@@ -111,6 +119,7 @@ class SnapshotTaken(Answer):
     tokens: int = Field(description="Of all items together.")
     remembered: list[RememberedItem] = Field(default=[], description="In the order given.")
     duplicates: int
+    echoes: int | None = None
 
 
 class RecallHit(Answer):
@@ -285,6 +294,16 @@ class Transferred(Answer):
     note: str | None = None
 
 
+class Rot(Answer):
+    """What spoils a memory, counted."""
+
+    duplicates: int = Field(description="Kept out: said before, word for word.")
+    echoes: int = Field(description="Kept out: came back from here.")
+    secrets: int = Field(description="Kept out: looked like a credential.")
+    similar: int = Field(description="Stand, and say almost what another says.")
+    never_returned: int = Field(description="Stand, and no recall or restore gave them.")
+
+
 class Status(Answer):
     branch: str
     head: str | None = None
@@ -301,4 +320,6 @@ class Status(Answer):
     advertised: int
     reliable: int
     basis: str = Field(description="Where the figures of the window come from.")
+    rot: Rot | None = None
+    quota: str | None = Field(default=None, description="What may be held, and how much of it is.")
     problems: list[str] | None = Field(default=None, description="Of a verification; empty: all is well.")

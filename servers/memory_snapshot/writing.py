@@ -19,7 +19,8 @@ from memory_snapshot.manifest import Manifest
 from memory_snapshot.said import Said
 from memory_snapshot.state import State, States
 from memory_snapshot.tables import Body, Event, Page, Ref, Seat, Snapshot, Space
-from usrland import Conflict, NotFound, Principal
+from memory_snapshot.usage import spend
+from usrland import Conflict, NotFound, Principal, QuotaExceeded
 
 __all__ = ["Writing", "begin", "seat", "snapshot_id"]
 
@@ -39,6 +40,8 @@ class Writing:
     actor: str
     branch: str
     at: str
+    begun: int
+    """The last event that was committed before this transaction."""
     last: Event | None
     ref: Ref | None
     state: State
@@ -97,6 +100,16 @@ class Writing:
         if oid not in self._known:
             self._known.update(load(self.session, self.space_id, [oid]))
         return self._known[oid]
+
+    def spend(self, tokens: int, *, another: bool) -> None:
+        """Account for one more version, of `another` item than stand already. Raises `QuotaExceeded`."""
+        quota = self.states.quota
+        if another and quota is not None and len(self.standing) >= quota.items:
+            raise QuotaExceeded(
+                f"this memory may hold {quota.items} items on a branch; nothing was stored.",
+                fix="Make room with memory_compact or memory_forget, or ask the operator for more.",
+            )
+        spend(self.session, self.space_id, tokens, quota)
 
     def commit(self, message: Said, reason: str, *, merged: str | None = None) -> Snapshot:
         """Take a snapshot of what stands and move the branch to it."""
@@ -185,6 +198,7 @@ def begin(
     """Lock the principal's space. Raises `Conflict` with the head there is, where another was expected."""
     space = journal.lock_space(session, principal)
     assert space.id is not None
+    states.returns.write(session, space.id)
     branch = branch or seat(session, space.id, principal)
     ref = session.get(Ref, (space.id, branch))
     if ref is None and branch != MAIN:
@@ -199,6 +213,7 @@ def begin(
         actor=principal.subject,
         branch=branch,
         at=journal.now_after(last),
+        begun=last.seq if last else 0,
         last=last,
         ref=ref,
         state=state,

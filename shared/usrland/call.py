@@ -492,9 +492,9 @@ def _outcome(error: BaseException) -> str:
 
 def _without_effect(error: BaseException) -> bool:
     """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
-    return isinstance(error, Paused) or (
-        isinstance(error, UsrlandError) and not isinstance(error, Timeout | Unavailable)
-    )
+    if isinstance(error, Unavailable):
+        return error.unsent
+    return isinstance(error, Paused) or (isinstance(error, UsrlandError) and not isinstance(error, Timeout))
 
 
 def _stored(shaped: Shaped) -> bytes:

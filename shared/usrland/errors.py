@@ -118,6 +118,19 @@ class Unavailable(UsrlandError):
     code = "unavailable"
     default_fix = "Try again in a moment."
 
+    def __init__(
+        self,
+        fact: str,
+        *,
+        fix: str = "",
+        retry_after_seconds: float | None = None,
+        details: Mapping[str, Any] | None = None,
+        unsent: bool = False,
+    ) -> None:
+        """`unsent`: nothing reached the system, so a write surely had no effect and may be tried again."""
+        super().__init__(fact, fix=fix, retry_after_seconds=retry_after_seconds, details=details)
+        self.unsent = unsent
+
 
 class Timeout(UsrlandError):
     """Raised when the deadline passed before the work was done; the work was stopped."""

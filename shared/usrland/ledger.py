@@ -38,6 +38,8 @@ CONFIRMATION_SECONDS = 600
 KEYED_CALL_SECONDS = 7 * 24 * 3600
 _MIGRATIONS = Path(__file__).parent / "audit" / "migrations"
 _MAX_WAITING_READS = 10_000
+GATHER_SECONDS = 0.05
+"""How long entries that nobody waits for are gathered: a transaction for each would cost more than the reads."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +82,7 @@ class Ledger:
     key: bytes = field(repr=False)
     _waiting: _Batch = field(default_factory=_Batch)
     _arrived: anyio.Event = field(default_factory=anyio.Event)
+    _hurried: anyio.Event = field(default_factory=anyio.Event)
     _flushing: anyio.Lock = field(default_factory=anyio.Lock)
 
     @staticmethod
@@ -152,6 +155,7 @@ class Ledger:
         batch.entries.append(entry)
         self._arrived.set()
         if durable or len(batch.entries) > _MAX_WAITING_READS:
+            self._hurried.set()
             await batch.written.wait()
         if durable and batch.lost:
             raise Unavailable("the audit log cannot be written, so nothing is answered.")
@@ -172,7 +176,9 @@ class Ledger:
     async def _write_notes(self) -> None:
         while True:
             await self._arrived.wait()
-            self._arrived = anyio.Event()
+            with anyio.move_on_after(GATHER_SECONDS):
+                await self._hurried.wait()
+            self._arrived, self._hurried = anyio.Event(), anyio.Event()
             with anyio.CancelScope(shield=True):
                 await self.flush()
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from usrland import Answer, Operation
+from usrland.embedding.smollm import PACKAGE, SmolLM
 from usrland.routing import figures, routed
-from usrland.smollm import PACKAGE, SmolLM
 
 
 class ByWords:

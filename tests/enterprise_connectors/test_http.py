@@ -5,6 +5,8 @@ import threading
 from collections.abc import Iterator
 from typing import Any
 
+import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
@@ -196,3 +198,113 @@ def test_a_client_never_follows_by_itself() -> None:
 
     assert isinstance(made, httpx.AsyncClient)
     assert made.follow_redirects is False
+
+
+@pytest.fixture
+def scripted() -> Iterator[tuple[str, list[bytes], list[int]]]:
+    """Answers each request on a connection with the next script; what it got, on which connection."""
+    scripts: list[bytes] = []
+    connections: list[int] = []
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        number = 0
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            number += 1
+            with connection:
+                while scripts and connection.recv(65_536):
+                    connections.append(number)
+                    script = scripts.pop(0)
+                    connection.sendall(script.removesuffix(b"HANG UP"))
+                    if script.endswith(b"HANG UP"):
+                        break
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield f"http://127.0.0.1:{listener.getsockname()[1]}/", scripts, connections
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
+    thread.join()
+
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
+
+
+async def test_a_connection_is_kept_and_one_that_was_closed_meanwhile_is_replaced(
+    scripted: tuple[str, list[bytes], list[int]],
+) -> None:
+    url, scripts, connections = scripted
+    scripts += [OK, OK + b"HANG UP", OK]
+    async with client(allow_private=True) as http:
+        answers = [await http.get(url), await http.get(url)]
+        while not _can_be_read(http):
+            await anyio.lowlevel.checkpoint()
+        answers.append(await http.get(url))
+
+    assert [answer.text for answer in answers] == ["ok"] * 3
+    assert connections == [1, 1, 2]
+
+
+def _can_be_read(http: Any) -> bool:
+    """Whether the server's goodbye has arrived on the connection that waits."""
+    [[waiting]] = http._egress._exchange._idle.values()
+    return not waiting.usable()
+
+
+async def test_answers_are_read_in_every_form_http_gives_them(
+    scripted: tuple[str, list[bytes], list[int]],
+) -> None:
+    url, scripts, _ = scripted
+    scripts += [
+        b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" + OK,
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\n",
+        b"HTTP/1.0 200 OK\r\n\r\nuntil the endHANG UP",
+    ]
+    async with client(allow_private=True) as http:
+        answers = [await http.get(url) for _ in range(4)]
+
+    assert [(answer.status_code, answer.text) for answer in answers] == [
+        (200, "ok"),
+        (200, "abcde"),
+        (204, ""),
+        (200, "until the end"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        b"SSH-2.0-OpenSSH\r\n\r\nHANG UP",
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nshortHANG UP",
+        b"HTTP/1.1 101 Switching Protocols\r\n\r\nHANG UP",
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 20 + OK,
+        b"HTTP/1.1 200 OK\r\nx: " + b"y" * 200_000 + b"\r\n\r\nHANG UP",
+    ],
+    ids=["no HTTP", "cut short", "another protocol", "go on for ever", "an endless header"],
+)
+async def test_what_is_no_answer_is_a_broken_connection(
+    scripted: tuple[str, list[bytes], list[int]], nonsense: bytes
+) -> None:
+    url, scripts, _ = scripted
+    scripts += [nonsense]
+    async with client(allow_private=True) as http:
+        with pytest.raises(Unavailable, match="broke"):
+            await http.get(url)
+
+
+async def test_an_answer_that_was_not_read_to_its_end_takes_its_connection_with_it(
+    scripted: tuple[str, list[bytes], list[int]],
+) -> None:
+    url, scripts, connections = scripted
+    scripts += [b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\nbegun", OK]
+    async with client(allow_private=True) as http:
+        async with http.stream("GET", url) as response:
+            assert response.status_code == 200
+        assert (await http.get(url)).text == "ok"
+
+    assert connections == [1, 2]

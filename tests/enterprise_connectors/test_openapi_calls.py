@@ -382,3 +382,25 @@ async def test_an_overlay_that_does_not_fit_is_a_problem_and_not_silence(
     (tmp_path / "overlay.toml").write_text(overlay)
     async with serve(f'{table}overlay = "{tmp_path / "overlay.toml"}"\n') as run:
         assert said in (await run("sys_find", request="tickets"))["note"]
+
+
+async def test_a_session_that_the_system_opens_for_one_caller_is_not_kept_for_the_next(
+    serve: Serve, table: str, tickets: Any
+) -> None:
+    tickets.answer("/api/tickets", [], set_cookie="session=ann; Path=/")
+    async with serve(table) as run:
+        await run("tickets_list_tickets")
+        await run("tickets_list_tickets")
+
+    assert [seen.headers.get("cookie") for seen in tickets.seen] == [None, None]
+
+
+async def test_a_write_that_reached_nobody_leaves_its_key_free(serve: Serve, table: str, tickets: Any) -> None:
+    tickets.answer("/api/tickets", {"id": 8}, status=201)
+    dead = table.replace(tickets.url, "http://127.0.0.1:1") + "write = true\n"
+    call: dict[str, Any] = {"name": "tickets_create_ticket", "idempotency_key": "k"}
+    async with serve(dead) as run:
+        with pytest.raises(Unavailable, match="cannot be connected"):
+            await run("sys_call", arguments={"body": {"title": "a"}}, **call)
+    async with serve(table + "write = true\n") as run:
+        assert (await run("sys_call", arguments={"body": {"title": "b"}}, **call))["status"] == 201

@@ -5,9 +5,10 @@
 
 With `--postgresql` each run is in a schema of its own, dropped afterwards.
 
-Each run starts four `memory-snapshot` processes over stdio on one home. Every client remembers one item after
-another; now and then its server is killed with SIGKILL in the middle of a call and started anew. At the end a
-new server must list every item that was acknowledged, none of them twice, and the journal must verify.
+Each run starts four `memory-snapshot` processes over stdio on one home. Every client has all its writes in
+flight at once; after a random number of answers its server is killed with SIGKILL, a new one is started, and what
+was not acknowledged is sent again, under a new idempotency key: the outcome of the old one is unknown. At the end
+a new server must list every item that was acknowledged, none of them twice, and the journal must verify.
 """
 
 from __future__ import annotations
@@ -80,35 +81,42 @@ async def run(home: Path, writes: int, embedding: str, database: str, chance: ra
 
 
 async def _client(home: Path, number: int, writes: int, chance: random.Random, tally: Tally) -> None:
-    texts = iter([f"process {number} wrote item {place}" for place in range(writes)])
-    done = False
-    while not done:
+    waiting = [f"process {number} wrote item {place}" for place in range(writes)]
+    while waiting:
         try:
-            done = await _one_life(home, number, texts, chance, tally)
+            await _one_life(home, number, waiting, chance, tally)
         except Exception as error:  # the server was killed, and there are many ways to notice it
             logger.debug("server %s is gone: %s", number, error)
 
 
-async def _one_life(home: Path, number: int, texts: Iterator[str], chance: random.Random, tally: Tally) -> bool:
-    """Write until the server is killed, which raises, or until there is no more to write."""
+async def _one_life(home: Path, number: int, waiting: list[str], chance: random.Random, tally: Tally) -> None:
+    """Have everything in flight until the server is killed, which raises, or until all is acknowledged."""
     pid_file = home / f"{number}.pid"
+    answers_to_live = chance.randint(0, 2 * len(waiting))
+
+    async def write(text: str) -> None:
+        nonlocal answers_to_live
+        tally.sent += 1
+        arguments = {"items": [{"text": text}], "idempotency_key": f"{text}, life {tally.kills}"}
+        result = await client.call_tool("memory_remember", arguments)
+        if not result.is_error:
+            tally.acknowledged.append(text)
+            waiting.remove(text)
+        answers_to_live -= 1
+        if answers_to_live == 0:
+            await _kill(pid_file, chance.uniform(0, 0.03), tally)
+
     async with _server(home, pid_file) as client, anyio.create_task_group() as tasks:
-        calls_to_live = chance.randint(1, 12)
-        for text in texts:
-            calls_to_live -= 1
-            if calls_to_live == 0:
-                tasks.start_soon(_kill, int(pid_file.read_text(encoding="ascii")), chance.uniform(0, 0.03))
-                tally.kills += 1
-            tally.sent += 1
-            result = await client.call_tool("memory_remember", {"items": [{"text": text}]})
-            if not result.is_error:
-                tally.acknowledged.append(text)
-    return True
+        for text in list(waiting):
+            tasks.start_soon(write, text)
+        if answers_to_live == 0:
+            tasks.start_soon(_kill, pid_file, chance.uniform(0, 0.5), tally)
 
 
-async def _kill(pid: int, after_seconds: float) -> None:
+async def _kill(pid_file: Path, after_seconds: float, tally: Tally) -> None:
     await anyio.sleep(after_seconds)
-    os.kill(pid, signal.SIGKILL)
+    os.kill(int(await anyio.Path(pid_file).read_text(encoding="ascii")), signal.SIGKILL)
+    tally.kills += 1
 
 
 @asynccontextmanager
@@ -155,7 +163,9 @@ def _say(line: str) -> None:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=20)
-    parser.add_argument("--writes", type=int, default=25, help="of each process in each run")
+    parser.add_argument(
+        "--writes", type=int, default=50, help="of each process in each run, all in flight at once"
+    )
     parser.add_argument("--embedding", default="minilm", help="none: lighter servers")
     parser.add_argument("--postgresql", default="", help="the URL of a database; default: SQLite in the home")
     parser.add_argument("--seed", type=int, default=time.time_ns())

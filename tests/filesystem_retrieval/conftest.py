@@ -55,11 +55,13 @@ class Desk:
         await self.library.index_once()
 
     async def search(self, query: str, **arguments: Any) -> Any:
-        from filesystem_retrieval.searching import search
+        from filesystem_retrieval.searching import Wish, search
+        from filesystem_retrieval.selection import Selection
 
-        given = {"mode": "hybrid", "root": None, "glob": None, "as_of": None, "limit": 8, **arguments}
+        chosen = {name: arguments.pop(name, None) for name in ("glob", "kind", "label", "after", "before")}
+        wish = Wish(query=query, selection=Selection.of(**chosen), **arguments)
         self.library.indexer._scanned_at = float("-inf")  # no waiting for the next scan to be due
-        return await search(self.library, self.call, query, **given)
+        return await search(self.library, self.call, wish)
 
     async def found(self, query: str, **arguments: Any) -> list[str]:
         return [passage.path for passage in (await self.search(query, **arguments)).items]

@@ -58,7 +58,7 @@ class Home:
         return found.path, content
 
     def last(self, path: str) -> Version | None:
-        return self.database.read_now(lambda session: latest(session, self.root.key, [path])).get(path)
+        return self.database.read_now(lambda session: latest(session, self.root.key_of(path), [path])).get(path)
 
     def disk(self) -> dict[str, bytes]:
         files = (file for file in self.folder.rglob("*") if file.is_file())

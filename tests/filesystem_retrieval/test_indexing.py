@@ -21,7 +21,7 @@ from usrland.errors import InvalidInput
 async def stored(desk: Any) -> tuple[set[tuple[str, str, str]], int, int]:
     """Files with their states and contents, passages of them, rows in the index."""
     files = await desk.library.catalogue.files("local/docs")
-    summary = await desk.library.catalogue.summary("local/docs", 10)
+    summary = await desk.library.catalogue.summary(["local/docs"], 10)
     rows = await desk.library.index.count()
     return {(file.path, file.state, file.content) for file in files.values()}, summary.chunks, rows
 

@@ -62,6 +62,9 @@ class Person:
         self.asked: list[str] = []
         self.heard: list[str] = []
 
+    async def ask(self, question: str, schema: Mapping[str, Any], /) -> Mapping[str, Any] | None:
+        raise AssertionError("only consent is asked for here")
+
     async def confirm(self, question: str, token: str) -> tuple[Consent, str]:
         self.asked.append(question)
         return self.answer, token

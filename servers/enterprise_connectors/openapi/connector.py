@@ -6,28 +6,28 @@ request goes and with what credentials comes from the configuration.
 
 from __future__ import annotations
 
-import base64
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.files import Download, File, Files
+from enterprise_connectors.openapi.auth import Auth, Credentials, Shown
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable, UsrlandError
-from usrland.redact import keep_secret, redact
+from usrland.redact import redact
 from usrland.schemas.wire import Answer, Preview
 
 if TYPE_CHECKING:
     import httpx
 
-    from enterprise_connectors.files import File, Files
     from enterprise_connectors.openapi.endpoints import Endpoint
     from enterprise_connectors.openapi.overlay import Correction
     from enterprise_connectors.openapi.request import Load, Request
@@ -37,34 +37,6 @@ __all__ = ["Auth", "OpenApiConfig", "OpenApiConnector"]
 MAX_EXCERPT = 300
 
 _BINARY = ("application/octet-stream", "application/pdf", "application/zip", "image/", "audio/", "video/", "font/")
-
-
-class Auth(BaseModel):
-    """How the system knows us. `secret` is a reference in the file and the secret itself in here."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["bearer", "basic", "api_key"]
-    secret: str = Field(repr=False, min_length=1)
-    username: str = ""
-    """For `basic`."""
-    name: str = "X-Api-Key"
-    """For `api_key`: the header or query parameter."""
-    location: Literal["header", "query"] = "header"
-
-    def headers(self) -> dict[str, str]:
-        match self.kind:
-            case "bearer":
-                return {"authorization": f"Bearer {self.secret}"}
-            case "basic":
-                pair = base64.b64encode(f"{self.username}:{self.secret}".encode()).decode()
-                keep_secret(pair)
-                return {"authorization": f"Basic {pair}"}
-            case "api_key":
-                return {self.name: self.secret} if self.location == "header" else {}
-
-    def query(self) -> list[tuple[str, str]]:
-        return [(self.name, self.secret)] if self.kind == "api_key" and self.location == "query" else []
 
 
 class OpenApiConfig(BaseModel):
@@ -79,15 +51,6 @@ class OpenApiConfig(BaseModel):
     auth: Auth | None = None
     overlay: Path | None = None
     """Corrections to what the description says about risk: see `overlay`."""
-
-
-class Download(Answer):
-    """Content that stays on the server; the handle stands for it wherever a file is asked for."""
-
-    handle: str
-    bytes: int
-    media_type: str
-    filename: str
 
 
 class Response(Answer):
@@ -125,6 +88,7 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         self.files: Files | None = None
         """Where downloads are kept; the catalogue sets it."""
         self._warm = False
+        self._credentials = Credentials(config.auth, http)
 
     def operations(self) -> Sequence[Operation]:
         from enterprise_connectors.openapi.document import Document
@@ -151,7 +115,12 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         return read_overlay(self.config.overlay.expanduser(), known)
 
     async def check(self) -> None:
-        await self._send(self._authorized("GET", self.config.base_url))
+        if self.config.auth is not None and self.config.auth.kind == "token_exchange":
+            return  # nothing can be asked in nobody's name
+        shown = await self._credentials.shown(None)
+        response = await self._send(self._authorized("GET", self.config.base_url, shown), shown)
+        if response.status_code >= 300:
+            raise _failure(response)
 
     def _operation(self, endpoint: Endpoint, correction: Correction | None) -> Operation:
         if correction is not None and correction.effect is not None:
@@ -184,21 +153,27 @@ class OpenApiConnector(Connector[OpenApiConfig]):
     async def _run(self, endpoint: Endpoint, arguments: Mapping[str, Any], call: Call) -> Response:
         pick = arguments.get("pick") if endpoint.effect == "read" else None
 
-        def prepared() -> httpx.Request:
+        def prepared(shown: Shown) -> httpx.Request:
             request = _request(endpoint, self.config.base_url, arguments, self._load(call))
             headers = dict(request.headers)
             if call.idempotency_key is not None and endpoint.effect != "read":
                 headers["idempotency-key"] = call.idempotency_key
             return self._authorized(
-                request.method, request.url, query=request.query, headers=headers, content=request.content
+                request.method, request.url, shown, query=request.query, headers=headers, content=request.content
             )
 
+        shown = await self._credentials.shown(call.principal)
         if self._warm and endpoint.body is None:
-            request = prepared()
+            request = prepared(shown)
         else:  # the first use of the client imports it, and a handle in a body reads a file
-            request = await anyio.to_thread.run_sync(prepared)
+            request = await anyio.to_thread.run_sync(prepared, shown)
             self._warm = True
-        response = await self._send(request)
+        response = await self._send(request, shown)
+        if response.status_code == 401 and shown.token:  # nothing was done yet, so it may be said again
+            shown = await self._credentials.shown(call.principal, spent=shown.token)
+            response = await self._send(await anyio.to_thread.run_sync(prepared, shown), shown)
+        if response.status_code >= 300:
+            raise _failure(response)
         answer = _response(response)
         if answer.body is None and answer.text is None and response.content:
             return await anyio.to_thread.run_sync(self._download, response, call)
@@ -223,30 +198,30 @@ class OpenApiConnector(Connector[OpenApiConfig]):
     def _download(self, response: httpx.Response, call: Call) -> Response:
         if self.files is None:
             return Response(status=response.status_code, text=f"(binary, {len(response.content)} bytes)")
-        from enterprise_connectors.files import File
-
         kind = response.headers.get("content-type", "application/octet-stream").partition(";")[0].strip()
         name = _filename(response)
-        handle = self.files.put(File(content=response.content, name=name, media_type=kind), call.principal)
-        download = Download(handle=handle, bytes=len(response.content), media_type=kind, filename=name)
+        file = File(content=response.content, name=name, media_type=kind)
+        download = Download.of(file, self.files.put(file, call.principal))
         return Response(status=response.status_code, file=download)
 
     def _authorized(
         self,
         method: str,
         url: str,
+        shown: Shown,
         *,
         query: Sequence[tuple[str, str]] = (),
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
     ) -> httpx.Request:
-        auth = self.config.auth
-        request = self.http.build_request(
+        from usrland.http import request as made
+
+        request = made(
             method,
             url,
-            params=[*query, *(auth.query() if auth else [])] or None,
+            query=[*query, *shown.query],
             # ours last: no argument can replace the credentials
-            headers={"accept": "application/json", **(headers or {}), **(auth.headers() if auth else {})},
+            headers={"accept": "application/json", **(headers or {}), **shown.headers},
             content=content,
         )
         if request.url.raw_path.partition(b"?")[0].decode() != (urlsplit(url).path or "/"):
@@ -255,10 +230,12 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             )
         return request
 
-    async def _send(self, request: httpx.Request) -> httpx.Response:
+    async def _send(self, request: httpx.Request, shown: Shown) -> httpx.Response:
         response = await self.http.send(request)
-        if response.status_code >= 300:
-            raise _failure(response)
+        if shown.token and shown.token.encode() in response.content:
+            from usrland.http import without
+
+            return without(response, shown.token)
         return response
 
 

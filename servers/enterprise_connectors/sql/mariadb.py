@@ -185,7 +185,7 @@ class MariaDb:
             )
         except (pymysql.Error, OSError, UnicodeError) as error:
             # the driver's text names host, port and role; they are the operator's business
-            raise Unavailable("the database cannot be connected to.") from error
+            raise Unavailable("the database cannot be connected to.", unsent=True) from error
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SELECT version()")

@@ -153,7 +153,7 @@ class Postgres:
             return _limited(connection, seconds, write=write)
         except (psycopg.Error, UnicodeError) as error:
             # the driver's text names host, port and role; they are the operator's business
-            raise Unavailable("the database cannot be connected to.") from error
+            raise Unavailable("the database cannot be connected to.", unsent=True) from error
 
 
 def _limited(connection: psycopg.Connection[Any], seconds: float, *, write: bool) -> psycopg.Connection[Any]:

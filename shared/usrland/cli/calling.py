@@ -31,7 +31,8 @@ class Caller:
     async def call(self, operation: str, **arguments: Any) -> Mapping[str, Any]:
         """The answer's facts; an argument that is `None` is left out. Raises what the operation raises."""
         given = {name: value for name, value in arguments.items() if value is not None}
-        given.setdefault("max_tokens", MOST_TOKENS)
+        if "max_tokens" in self.path.parameters(self.service.operation(operation)).added:
+            given.setdefault("max_tokens", MOST_TOKENS)
         return (await self.path.run(operation, given, principal=self.principal)).structured
 
 

@@ -12,7 +12,8 @@ import typer
 
 from usrland.cli import hostfile
 from usrland.cli.console import say, say_table
-from usrland.cli.host import Address, Host, Places
+from usrland.cli.hooks import HOOKS, offered, with_ours, without_ours
+from usrland.cli.host import Address, Host, Places, Scope
 from usrland.cli.hosts import HOSTS, find_host
 from usrland.cli.servers import Server, pick_servers
 from usrland.errors import InvalidInput, NotFound, UsrlandError
@@ -35,6 +36,14 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the change and wri
 Undo = Annotated[
     bool, typer.Option("--undo", help="Put back what was there before the last change, byte for byte.")
 ]
+Hooks = Annotated[
+    bool,
+    typer.Option(
+        "--hooks",
+        help="Also have the host restore memory at the start of a session and after a compaction, and keep a "
+        "snapshot before one.",
+    ),
+]
 Found = Annotated[bool, typer.Option("--found", help="Every host that is installed here.")]
 
 
@@ -49,6 +58,7 @@ def connect(
     token_env: Annotated[
         str | None, typer.Option(metavar="NAME", help="The environment variable with the token for --url.")
     ] = None,
+    hooks: Hooks = False,
     dry_run: DryRun = False,
     undo: Undo = False,
 ) -> None:
@@ -64,6 +74,8 @@ def connect(
     for target in _targets(host, found, here):
         path = target.file(scope, here)
         if undo:
+            if hooks:
+                _undo_hooks(target, scope, here)
             _undo(target, path)
             continue
         entries = {
@@ -81,6 +93,8 @@ def connect(
             if scope == "project" and not url:
                 say("  The file names this computer's Python: keep it out of version control.")
             say(f"{target.then} Check with: usrland doctor --as-host {target.name}")
+        if hooks:
+            _connect_hooks(target, scope, here, settings, dry_run)
 
 
 def disconnect(
@@ -88,16 +102,25 @@ def disconnect(
     found: Found = False,
     server: ServerNames = None,
     scope: ScopeName = "user",
+    hooks: Annotated[bool, typer.Option("--hooks", help="Only the hooks; the servers stay.")] = False,
     dry_run: DryRun = False,
     undo: Undo = False,
 ) -> None:
-    """Take our servers out of hosts' configuration. Others stay, whatever their names."""
+    """Take our servers, and what hooks we installed, out of hosts' configuration. Others stay, whatever their
+    names."""
     settings = Settings.load()
     here = places(settings)
     for target in _targets(host, found, here):
         path = target.file(scope, here)
         if undo:
-            _undo(target, path)
+            if hooks:
+                _undo_hooks(target, scope, here)
+            else:
+                _undo(target, path)
+            continue
+        if hooks or not server:
+            _disconnect_hooks(target, scope, here, dry_run, asked=hooks)
+        if hooks:
             continue
         ours = our_entries(target, hostfile.read(path, target), pick_servers(server or []))
         if not ours:
@@ -187,6 +210,41 @@ def _make(change: hostfile.Change, dry_run: bool) -> bool:
     say(f"{'wrote' if change.after is not None else 'removed'}   {change.path}")
     say(f"backup  {backup}")
     return True
+
+
+def _connect_hooks(host: Host, scope: Scope, here: Places, settings: Settings, dry_run: bool) -> None:
+    file = HOOKS.get(host.name)
+    commands = offered(host.name, settings)
+    if file is None or not commands:
+        why = "no server here has any" if file else "this host cannot give a session the text of one"
+        say(f"{host.title}: no hooks installed; {why}.", "yellow")
+        return
+    path = file.file(scope, here)
+    changed = with_ours(file, hostfile.read(path, file), commands)
+    if not changed:
+        say(f"{host.title} already has the hooks: {path}")
+    elif _make(hostfile.plan(path, file, changed), dry_run):
+        say(f"{host.title} now runs {', '.join(changed)}.", "green")
+        if not file.after_compaction:
+            say("  It has none after a compaction: what was kept comes back with the next session, or when asked.")
+        if file.then:
+            say(file.then)
+
+
+def _disconnect_hooks(host: Host, scope: Scope, here: Places, dry_run: bool, *, asked: bool) -> None:
+    file = HOOKS.get(host.name)
+    path = file.file(scope, here) if file and scope in file.files else None
+    changed = without_ours(file, hostfile.read(path, file)) if file and path else {}
+    if not file or not path or not changed:
+        if asked:
+            say(f"{host.title} has none of our hooks.")
+    elif _make(hostfile.plan(path, file, changed, removing=True), dry_run):
+        say(f"{host.title} no longer runs our hooks.", "green")
+
+
+def _undo_hooks(host: Host, scope: Scope, here: Places) -> None:
+    if file := HOOKS.get(host.name):
+        _undo(host, file.file(scope, here))
 
 
 def _undo(host: Host, path: Path) -> None:

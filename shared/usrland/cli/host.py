@@ -53,7 +53,7 @@ class Format(Protocol):
 
     def parse(self, text: str) -> dict[str, Any]: ...
     def entries(self, content: dict[str, Any], container: str) -> dict[str, Any]: ...
-    def put(self, text: str, container: str, name: str, entry: dict[str, Any]) -> str: ...
+    def put(self, text: str, container: str, name: str, entry: Any) -> str: ...
     def remove(self, text: str, container: str, name: str) -> str: ...
 
 
@@ -91,6 +91,7 @@ class Places:
                 appdata=moved("APPDATA", "AppData/Roaming"),
                 localappdata=moved("LOCALAPPDATA", "AppData/Local"),
                 claude=moved("CLAUDE_CONFIG_DIR", ""),
+                claude_home=moved("CLAUDE_CONFIG_DIR", ".claude"),
                 codex=moved("CODEX_HOME", ".codex"),
                 continue_dev=moved("CONTINUE_GLOBAL_DIR", ".continue"),
             )

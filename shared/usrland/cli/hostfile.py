@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from usrland.cli.host import Host
+from usrland.cli.host import Format
 from usrland.errors import Conflict, InvalidInput, NotFound, Unavailable
 
 __all__ = ["Change", "fragment", "plan", "read", "undo", "write"]
@@ -25,6 +25,17 @@ __all__ = ["Change", "fragment", "plan", "read", "undo", "write"]
 _BOM = "\ufeff"
 _MARK = ".usrland-"
 _ABSENT = "-absent"
+
+
+class Kept(Protocol):
+    """How a file of a host is read: a `Host`'s own, or one of hooks."""
+
+    @property
+    def format(self) -> Format: ...
+    @property
+    def container(self) -> str: ...
+    @property
+    def new_file(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,12 +70,12 @@ class _Content:
     rest: dict[str, Any]
 
 
-def read(path: Path, host: Host) -> dict[str, Any]:
+def read(path: Path, host: Kept) -> dict[str, Any]:
     """The host's entries by name; none where there is no file. Raises `InvalidInput` where it is broken."""
     return _understand(path, host, _decode(path, _bytes(path))).entries
 
 
-def fragment(host: Host, entries: Mapping[str, dict[str, Any]]) -> str:
+def fragment(host: Kept, entries: Mapping[str, dict[str, Any]]) -> str:
     """A file with these entries and nothing else, for a person to copy from."""
     text = ""
     for name, entry in entries.items():
@@ -72,8 +83,10 @@ def fragment(host: Host, entries: Mapping[str, dict[str, Any]]) -> str:
     return text
 
 
-def plan(path: Path, host: Host, entries: Mapping[str, dict[str, Any] | None]) -> Change:
+def plan(path: Path, host: Kept, entries: Mapping[str, Any], *, removing: bool = False) -> Change:
     """The change that sets each entry, or takes out where it is `None`. Writes nothing.
+
+    What takes out, or is `removing` what we once added, brings back the very bytes of before where it can.
 
     Raises `InvalidInput` where the file is broken, or written in a way that cannot be changed without touching
     the rest: repairing a person's file by guess would lose something.
@@ -96,13 +109,13 @@ def plan(path: Path, host: Host, entries: Mapping[str, dict[str, Any] | None]) -
         )
     bom = _BOM if before is not None and before.startswith(_BOM.encode()) else ""
     after: bytes | None = (bom + text).encode()
-    if None in entries.values():
+    if removing or None in entries.values():
         after = _as_it_was(path, host, before, wanted, after)
     return Change(path=path, before=before, after=after)
 
 
 def _as_it_was(
-    path: Path, host: Host, now: bytes | None, wanted: _Content, otherwise: bytes | None
+    path: Path, host: Kept, now: bytes | None, wanted: _Content, otherwise: bytes | None
 ) -> bytes | None:
     """What was there before we wrote, byte for byte, where it says the same and nobody else has written since."""
     for backup in reversed(_backups(path)):
@@ -114,7 +127,7 @@ def _as_it_was(
     return otherwise
 
 
-def _understand(path: Path, host: Host, text: str) -> _Content:
+def _understand(path: Path, host: Kept, text: str) -> _Content:
     try:
         content = host.format.parse(text)
         entries = host.format.entries(content, host.container)
@@ -125,7 +138,7 @@ def _understand(path: Path, host: Host, text: str) -> _Content:
     )
 
 
-def _says(path: Path, host: Host, text: str, wanted: _Content) -> bool:
+def _says(path: Path, host: Kept, text: str, wanted: _Content) -> bool:
     try:
         return _understand(path, host, text) == wanted
     except InvalidInput:

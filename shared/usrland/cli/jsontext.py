@@ -62,7 +62,7 @@ class JsonText:
             raise InvalidInput(f"{container!r} holds no object.")
         return entries
 
-    def put(self, text: str, container: str, name: str, entry: dict[str, Any]) -> str:
+    def put(self, text: str, container: str, name: str, entry: Any) -> str:
         """The text with this entry; `text` has passed `parse` and `entries`."""
         if not self._plain(text).strip():
             text += "{}\n"

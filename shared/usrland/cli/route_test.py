@@ -34,7 +34,7 @@ def route_test(
     asked = read_requests(requests)
     known = all_syscalls(Settings.load(), server or [])
     operations = [each.operation for each in _candidates(known, asked)]
-    from usrland.smollm import SmolLM
+    from usrland.embedding.smollm import SmolLM
 
     found = list(routed(SmolLM(), operations, asked))
     result = figures(found)

@@ -45,7 +45,7 @@ class TomlText:
             raise InvalidInput(f"{container!r} holds no table.")
         return entries
 
-    def put(self, text: str, container: str, name: str, entry: dict[str, Any]) -> str:
+    def put(self, text: str, container: str, name: str, entry: Any) -> str:
         """The text with this entry; `text` has passed `parse`."""
         newline = "\r\n" if "\r\n" in text else "\n"
         lines = [f"[{_key(container)}.{_key(name)}]", *(f"{_key(key)} = {_value(v)}" for key, v in entry.items())]

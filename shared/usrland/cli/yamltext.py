@@ -60,7 +60,7 @@ class YamlText:
             named[key] = item
         return named
 
-    def put(self, text: str, container: str, name: str, entry: dict[str, Any]) -> str:
+    def put(self, text: str, container: str, name: str, entry: Any) -> str:
         """The text with this entry; `text` has passed `parse` and `entries`."""
         newline = "\r\n" if "\r\n" in text else "\n"
         root: Any = yaml.compose(text, yaml.SafeLoader)

@@ -107,6 +107,7 @@ class Verifier:
             ),
             scopes=frozenset(_scopes(claims)),
             source="oauth",
+            token=token,
         )
 
 

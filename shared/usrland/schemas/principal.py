@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["Principal"]
 
@@ -24,6 +24,8 @@ class Principal:
     """The program that acts for the subject, where an access token names one."""
     source: str = "stdio"
     """How the identity was proven: `stdio` (the profile), `token` (a static bearer token), `oauth`, `test`."""
+    token: str = field(default="", repr=False, compare=False)
+    """The access token that proved it, for an exchange at an authorization server and nothing else."""
 
     def missing(self, needed: frozenset[str]) -> frozenset[str]:
         """The scopes in `needed` that this principal does not hold."""
