@@ -93,9 +93,7 @@ def _show(result: Figures, found: Sequence[Routed], operations: int) -> None:
     )
     for each in found:
         if each.place >= 3:
-            say(
-                f"not among the first three: {each.request!r}, meant {each.meant}, got {', '.join(each.ranked[:3])}"
-            )
+            say(f"not among the first three: {each.request!r}, {each.meant}; got {', '.join(each.ranked[:3])}")
     say(
         f"\n{result.requests} requests, {operations} operations: "
         f"first {result.first:.3f}, among the first three {result.among_three:.3f}"
