@@ -163,6 +163,8 @@ class ServerProcess:
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> int | None:
         """Close stdin, as a host does when it quits. The exit code; `None` where it had to be killed."""
+        if self._stdin.closed:
+            return self.exit_code
         with contextlib.suppress(OSError):  # it died with our last line still in the pipe
             self._stdin.close()
         try:
@@ -202,6 +204,7 @@ def probe(
     *,
     calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
     timeout_seconds: float = 60.0,
+    exit_seconds: float = EXIT_SECONDS,
 ) -> Probe:
     """Start, list the tools, make the calls, close. Never raises: what went wrong is in the answer."""
     process = ServerProcess(launch)
@@ -213,6 +216,7 @@ def probe(
             seen |= {"wall_seconds": time.monotonic() - started, "cpu_seconds": process.cpu_seconds()}
             seen |= _facts(era, hello, listing)
             seen["answers"] = tuple(_call(process, era, *call, timeout_seconds) for call in calls)
+            process.close(exit_seconds)
     except (Timeout, Unavailable) as error:
         seen["failure"] = error.fact
     return Probe(era=era, **seen, noise=tuple(process.noise), stderr=process.stderr, exit_code=process.exit_code)

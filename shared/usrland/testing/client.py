@@ -20,7 +20,18 @@ from usrland.settings import FILE_NAME, Settings
 from usrland.testing.arguments import fitting
 from usrland.testing.watch import Watch
 
-__all__ = ["CANARY", "EVERYBODY", "NOBODY", "Connected", "Json", "Served", "assert_clean", "error_of", "text_of"]
+__all__ = [
+    "CANARY",
+    "EVERYBODY",
+    "NOBODY",
+    "Connected",
+    "Json",
+    "Served",
+    "alike",
+    "assert_clean",
+    "error_of",
+    "text_of",
+]
 
 EVERYBODY = Principal(subject="contract", scopes=frozenset({"*"}), source="test")
 NOBODY = Principal(subject="stranger", scopes=frozenset({"nothing:at-all"}), source="test")
@@ -45,8 +56,9 @@ class Connected:
         return await self.client.call_tool(name, dict(arguments))
 
     async def answers(self, calls: Sequence[tuple[str, Json]]) -> list[str]:
-        """What each call says, failures too."""
-        return [text_of(await self.call(name, arguments)) for name, arguments in calls]
+        """What each call says, failures too; nothing where it says itself that it will say more later."""
+        results = [await self.call(name, arguments) for name, arguments in calls]
+        return ["" if (each.structured_content or {}).get("degraded") else text_of(each) for each in results]
 
 
 class Served:
@@ -131,6 +143,13 @@ class Served:
     def arguments_for(self, tool: Json) -> Json:
         """The sample's arguments, or some that fit."""
         return dict(self.samples.get(tool["name"], fitting(tool["inputSchema"])))
+
+
+def alike(before: Sequence[str], after: Sequence[str]) -> bool:
+    """Whether the same was answered, as far as both answers were complete."""
+    return len(before) == len(after) and all(
+        one == other or not one or not other for one, other in zip(before, after, strict=True)
+    )
 
 
 def text_of(result: CallToolResult) -> str:

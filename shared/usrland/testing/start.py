@@ -18,6 +18,8 @@ from usrland.testing.client import CANARY, Served
 
 __all__ = ["StartContract"]
 
+EXIT_SECONDS = 20.0
+"""After its input ended. Hosts are less patient; machines that run tests are slower."""
 HEAVY = (
     "lancedb",
     "matplotlib",
@@ -80,7 +82,7 @@ class StartContract(Served):
 
     def start(self, settings: Settings, era: Era) -> Probe:
         """One whole life of the server: start, listing, every sample, end."""
-        return probe(self.launch(settings), era, calls=list(self.samples.items()))
+        return probe(self.launch(settings), era, calls=list(self.samples.items()), exit_seconds=EXIT_SECONDS)
 
     @pytest.fixture(scope="class")
     @classmethod
