@@ -90,6 +90,7 @@ class Library:
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
+        self._opened = False
 
     @classmethod
     def of(cls, settings: Settings, table: Table) -> Library:
@@ -141,8 +142,10 @@ class Library:
 
         Opening index and catalogue is not part of the moment: nothing is found before that is done.
         """
-        await self.index.count()
-        await self.catalogue.passages()
+        if not self._opened:
+            await self.index.count()
+            await self.catalogue.passages()
+            self._opened = True
         with anyio.move_on_after(REFRESH_SECONDS):
             scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
@@ -155,10 +158,10 @@ class Library:
         self._wake.set()
         return "the folders are still being read; files may be missing."
 
-    async def index_once(self, progress: Progress | None = None) -> Counts:
+    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
         scan = await self.indexer.scan(progress, patience_seconds=math.inf)
-        vectors = await self.indexer.embed(progress)
+        vectors = await self.indexer.embed(progress, workers=workers)
         return Counts(
             files=scan.read,
             passages=scan.passages,
