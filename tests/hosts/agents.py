@@ -84,6 +84,12 @@ def _nothing(home: Path, url: str) -> None:
     """This host starts without a file."""
 
 
+def _claude_code(kit: Kit) -> list[str]:
+    """By the wrapper it brings for those who let no install script run."""
+    (program,) = kit.host("@anthropic-ai/claude-code", "2.1.328", "claude")
+    return [str(kit.node), str(Path(program).resolve().parents[1] / "cli-wrapper.cjs")]
+
+
 def _gemini(home: Path, url: str) -> None:
     folder = home / ".gemini"
     folder.mkdir()
@@ -145,7 +151,7 @@ AGENTS = (
     Agent(
         name="claude-code",
         version="2.1.328",
-        install=lambda kit: kit.host("@anthropic-ai/claude-code", "2.1.328", "claude"),
+        install=_claude_code,
         configure=_nothing,
         arguments=[
             "-p",
