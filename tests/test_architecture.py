@@ -39,6 +39,7 @@ ONE_HOME = {
     "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
+    "gguf": {"usrland/embedding"},
 }
 """Third-party package → the only places that may import it."""
 

@@ -88,8 +88,8 @@ class Parameters:
                 fix=_did_you_mean(unknown[0], [*known, *self.added]),
             )
         for name, value in arguments.items():
-            if _too_large(value):
-                raise InvalidInput(f"{self.operation.name}: {name}: a whole number that does not fit 64 bits.")
+            if wrong := _unusable(value):
+                raise InvalidInput(f"{self.operation.name}: {name}: {wrong}.")
         if self._model is None:
             return self._check_schema(arguments)
         try:
@@ -129,16 +129,19 @@ def _plain(problem: Any) -> str:
             return f"does not fit {problem.validator} {problem.validator_value!r}"
 
 
-def _too_large(value: Any) -> bool:
+def _unusable(value: Any) -> str:
+    """Why no system could take this value, of whatever type it is meant to be; empty where it can be used."""
     match value:
-        case int():
-            return not -_LARGEST <= value < _LARGEST
+        case int() if not -_LARGEST <= value < _LARGEST:
+            return "a whole number that does not fit 64 bits"
+        case str() if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            return "half of a surrogate pair, which is no text"
         case dict():
-            return any(map(_too_large, value.values()))
+            return next(filter(None, map(_unusable, [*value, *value.values()])), "")
         case list():
-            return any(map(_too_large, value))
+            return next(filter(None, map(_unusable, value)), "")
         case _:
-            return False
+            return ""
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:

@@ -63,6 +63,9 @@ class ServerTable(BaseModel):
     """How long the body of a request may take to arrive."""
     log: str = "WARNING"
     """What goes to stderr: DEBUG, INFO, WARNING or ERROR."""
+    sessions: bool = False
+    """Whether HTTP keeps a session per client of the older protocol eras, which can then be asked and told of
+    changes. Sessions live in one process: not for several behind a balancer."""
     drain_seconds: float = 5.0
     """How long running calls may go on after SIGTERM."""
 

@@ -114,6 +114,7 @@ def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
     assert facts["task_remove"] == {
         "name": "task_remove",
         "server": TASKS,
+        "system": None,
         "effect": "destroy",
         "scopes": ["example:write"],
         "hints": ["destructive"],
@@ -125,6 +126,30 @@ def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
         "listed": True,
     }
     assert "task_remove" in called.run("syscalls", "--server", TASKS)
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (["--effect", "read"], ["task_find"]),
+        (["--effect", "write", "--effect", "destroy"], ["task_add", "task_remove"]),
+        (["--scope", "example:read"], ["task_find"]),
+        (["--scope", "example:*", "--effect", "destroy"], ["task_remove"]),
+        (["--system", "fleet"], []),
+    ],
+)
+def test_syscalls_can_be_filtered(called: Any, filters: list[str], names: list[str]) -> None:
+    found = called.run_json("syscalls", "--server", TASKS, "--json", *filters)
+
+    assert [each["name"] for each in found] == names
+
+
+def test_syscalls_are_a_table_for_a_document(called: Any) -> None:
+    lines = called.run("syscalls", "--server", TASKS, "--markdown").splitlines()
+
+    assert lines[0].startswith("| name | effect | scopes |") and len(lines) == 5
+    assert lines[2].startswith("| task_find | read | example:read |") and "Find tasks" in lines[2]
+    assert "there is no effect 'erase'" in called.run("syscalls", "--effect", "erase", exit_code=1)
 
 
 def test_man_is_the_page_of_one_operation(called: Any) -> None:
