@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, or_, update
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import Signature
@@ -163,10 +163,27 @@ class Catalogue:
     async def chunks(self, keys: Collection[tuple[str, str, int]]) -> Mapping[tuple[str, str, int], Chunk]:
         """Passages by (root, content, ordinal); those that are gone are left out."""
 
+        ordinals: dict[tuple[str, str], list[int]] = {}
+        for root, content, ordinal in keys:
+            ordinals.setdefault((root, content), []).append(ordinal)
+
         def work(session: Session) -> Mapping[tuple[str, str, int], Chunk]:
-            wanted = tuple_(col(Chunk.root), col(Chunk.content), col(Chunk.ordinal))
-            found = session.exec(select(Chunk).where(wanted.in_(list(keys))))
-            return {(chunk.root, chunk.content, chunk.ordinal): chunk for chunk in found}
+            found = {}
+            # by content and not by whole keys: SQLite looks through the whole table for a list of tuples
+            for part in _parts(ordinals.items()):
+                wanted = or_(
+                    *(
+                        and_(_of(Chunk, root, [content]), col(Chunk.ordinal).in_(of))
+                        for (root, content), of in part
+                    )
+                )
+                found.update(
+                    {
+                        (chunk.root, chunk.content, chunk.ordinal): chunk
+                        for chunk in session.exec(select(Chunk).where(wanted))
+                    }
+                )
+            return found
 
         return await self._database.read(work) if keys else {}
 
