@@ -308,7 +308,7 @@ async def test_many_vectors_are_found_through_an_index_of_their_own(
     found = [await index.search(text, scopes=["main"], mode="semantic", k=1) for text in numbers[::60]]
     narrowed = await index.search("number 7", scopes=["main"], groups=["number 8"], mode="semantic", floor=0.0)
 
-    assert kinds == ["IvfRq"]
+    assert kinds == ["IvfSq"]
     assert [answer.hits[0].id for answer in found] == numbers[::60]
     assert [hit.id for hit in narrowed.hits] == ["number 8"]
 
