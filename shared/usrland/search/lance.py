@@ -251,4 +251,5 @@ async def _index_vectors(table: lancedb.AsyncTable) -> None:
         if statistics is not None and statistics.num_unindexed_rows < 0.5 * rows:
             return
     kind = IvfSq(distance_type="cosine", num_partitions=max(1, rows // PARTITION_ROWS), max_iterations=20)
-    await table.create_index("vector", config=kind, replace=True)
+    # its annotation forgets this kind, which it takes
+    await table.create_index("vector", config=kind, replace=True)  # type: ignore[arg-type]
