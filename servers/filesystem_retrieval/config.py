@@ -28,6 +28,16 @@ class RootTable(BaseModel):
     tenant: str = "local"
     writable: bool = False
     """Whether callers with the scope `fs:write` may change files in it."""
+    include: list[str] = []
+    """Patterns; where there are any, nothing else is there."""
+    ignore: list[str] = []
+    """Patterns besides those for all roots."""
+    kinds: list[str] = []
+    """Where there are any, only these are read for searching: markdown, html, text, table, document, archive, code
+    or a language. Others are listed, and can be read."""
+    max_file_bytes: int | None = Field(default=None, gt=0)
+    max_document_bytes: int | None = Field(default=None, gt=0)
+    """Default: as for all roots."""
     label: str | None = None
     """Only callers with the scope `fs:label:NAME` know of the root at all."""
     labels: dict[str, list[str]] = {}
@@ -75,6 +85,9 @@ class Table(BaseModel):
     """Of PDF, DOCX and other formats that need a parser."""
     keep_days: float = Field(default=30, gt=0)
     """How long a version is kept after another has taken its place."""
+    watch: bool = True
+    """Learn of changes from the operating system. Network drives do not tell; what is new there is then found
+    within a minute."""
     embedding: str = "minilm"
     database: str = ""
     """Default: a SQLite file in the server's own folder."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -16,10 +17,12 @@ from filesystem_retrieval.beneath import absent
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
-from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
+from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress, Scan
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.selection import kinds_of
 from filesystem_retrieval.versions import Versions
+from filesystem_retrieval.watching import Watch
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -33,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
 """How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
+FULL_SCAN_SECONDS = 60.0
+"""How long to rely on a watch without looking over the folders."""
+GATHER_SECONDS = 0.3
+REST = 10
+"""The background rests so many times as long as its last scan took, before it scans again."""
 PATIENCE_SECONDS = 1.0
 """How long of that for another process that is doing so."""
 
@@ -80,8 +88,6 @@ class Library:
             self.index,
             self.versions,
             data,
-            max_file_bytes=table.max_file_bytes,
-            max_document_bytes=table.max_document_bytes,
             keep_days=table.keep_days,
         )
         self.changes = Changes(
@@ -90,6 +96,7 @@ class Library:
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
+        self.watch = Watch(self.roots, data.parent) if table.watch else None
 
     @classmethod
     def of(cls, settings: Settings, table: Table) -> Library:
@@ -143,17 +150,23 @@ class Library:
         """
         await self.index.count()
         await self.catalogue.passages()
+        if self._is_current():
+            return _lacking(self.indexer.last)
         with anyio.move_on_after(REFRESH_SECONDS):
-            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
+            recent = 0.0 if self.watch is not None and self.watch.is_live else RESCAN_SECONDS
+            scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
                 self._wake.set()  # new passages want vectors
-            if scan.elsewhere:
-                return "another process is indexing now; the newest files may be missing."
-            if scan.unreachable:
-                return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
-            return None
+            return _lacking(scan)
         self._wake.set()
         return "the folders are still being read; files may be missing."
+
+    def _is_current(self) -> bool:
+        """Whether nothing has changed since the last scan began, which was not long ago."""
+        begun = self.indexer.scanned_from
+        if self.watch is None or time.monotonic() - begun > FULL_SCAN_SECONDS:
+            return False
+        return not self.indexer.last.elsewhere and self.watch.is_quiet_since(begun)
 
     async def index_once(self, progress: Progress | None = None) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
@@ -168,16 +181,23 @@ class Library:
         )
 
     async def keep_indexed(self) -> None:
-        """Index in the background until cancelled: once now, then whenever a search found something new."""
+        """Index in the background until cancelled: once now, then whenever something has changed."""
         while True:
             self._wake = anyio.Event()
+            begun, took = time.monotonic(), 0.0
             try:
                 await anyio.to_thread.run_sync(self.changes.settle)
-                await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+                if not self._is_current():
+                    await self.indexer.scan(unless_within_seconds=GATHER_SECONDS)
+                took = time.monotonic() - begun
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
             await self._wake.wait()
+            await anyio.sleep(max(GATHER_SECONDS, REST * took))  # where files change without end
+
+    def _wake_up(self) -> None:
+        self._wake.set()
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -186,13 +206,14 @@ class Library:
             if self.roots:
                 tasks.start_soon(self.index.warm, name="load the embedding model")
                 tasks.start_soon(self.keep_indexed, name="keep the library indexed")
+                if self.watch is not None:
+                    tasks.start_soon(self.watch.keep, self._wake_up, name="watch the folders")
             yield
             tasks.cancel_scope.cancel()
 
 
 def _roots(table: Table, home: Path) -> Sequence[Root]:
     """The roots, each knowing that the usrland home is nobody's document."""
-    rules = Rules(compiled(table.ignore))
     status = home.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
     return [
@@ -201,13 +222,26 @@ def _roots(table: Table, home: Path) -> Sequence[Root]:
             folder=Path(root.folder).expanduser(),
             tenant=root.tenant,
             writable=root.writable,
-            rules=rules,
+            rules=Rules(compiled([*table.ignore, *root.ignore])),
             private=private,
+            include=compiled(root.include) if root.include else None,
+            kinds=kinds_of(root.kinds),
+            max_file_bytes=root.max_file_bytes or table.max_file_bytes,
+            max_document_bytes=root.max_document_bytes or table.max_document_bytes,
             label=root.label,
             labels={label: compiled(patterns) for label, patterns in root.labels.items()},
         )
         for name, root in sorted(table.roots.items())
     ]
+
+
+def _lacking(scan: Scan) -> str | None:
+    """What an answer after this scan may lack."""
+    if scan.elsewhere:
+        return "another process is indexing now; the newest files may be missing."
+    if scan.unreachable:
+        return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
+    return None
 
 
 def _is_there(place: Place, *, folder: bool) -> bool:

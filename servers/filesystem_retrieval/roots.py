@@ -56,6 +56,12 @@ class Root:
     writable: bool = False
     private: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of folders never to be entered: our own data, where a root holds it."""
+    include: GitIgnoreSpec | None = None
+    """Where there is one, files that it does not match are not there."""
+    kinds: frozenset[str] = frozenset()
+    """What is read for searching; all, where there are none."""
+    max_file_bytes: int = 2 << 20
+    max_document_bytes: int = 50 << 20
     label: str | None = None
     """Without the scope for it nobody knows of this root."""
     labels: Mapping[str, GitIgnoreSpec] = field(default_factory=dict)
@@ -143,7 +149,7 @@ class Root:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if not (is_folder or entry.is_file(follow_symlinks=False)) or rules.hides(path, folder=is_folder):
                     continue
-                if self._withholds(path):
+                if self._withholds(path) or (not is_folder and self._leaves_out(path)):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -165,7 +171,18 @@ class Root:
             if rules.hides(parent, folder=True) or self._is_private(parent):
                 return True
             rules = rules.within(parent, self._ignore_lines(parent))
-        return rules.hides(path, folder=folder) or (folder and self._is_private(path))
+        if rules.hides(path, folder=folder):
+            return True
+        return self._is_private(path) if folder else self._leaves_out(path)
+
+    def limit(self, kind: str) -> int:
+        """Bytes of a file of this kind that are read for searching."""
+        if self.kinds and kind not in self.kinds:
+            return 0
+        return self.max_document_bytes if kind == "document" else self.max_file_bytes
+
+    def _leaves_out(self, path: str) -> bool:
+        return self.include is not None and not self.include.match_file(path)
 
     def _withholds(self, path: str) -> bool:
         return bool(self.withheld) and self.label_of(path) in self.withheld
