@@ -85,6 +85,8 @@ class Table(BaseModel):
     """Of PDF, DOCX and other formats that need a parser."""
     keep_days: float = Field(default=30, gt=0)
     """How long a version is kept after another has taken its place."""
+    chatgpt: bool = False
+    """Offer `search` and `fetch` in the shapes that ChatGPT asks for, and no other tools."""
     watch: bool = True
     """Learn of changes from the operating system. Network drives do not tell; what is new there is then found
     within a minute."""

@@ -79,6 +79,8 @@ class Scan:
     """Files that are gone."""
     unreachable: list[str] = field(default_factory=list)
     """Roots whose folder cannot be entered; what is known of them is kept."""
+    touched: list[tuple[Root, str]] = field(default_factory=list)
+    """Files that are new, changed or gone."""
     elsewhere: bool = False
     """Another process is indexing, so nothing was done here."""
 
@@ -231,6 +233,7 @@ class Indexer:
             to = await self._renamed(key, gone, known) if changed else {}
             await self._catalogue.forget_files(key, [_gone(file, begun_ns, to.get(file.path)) for file in gone])
         scan.forgotten += len(gone)
+        scan.touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
         if changed or gone or not self._checked:
             await self._settle(key)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +19,12 @@ from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress, Scan
 from filesystem_retrieval.patterns import Rules, compiled
+from filesystem_retrieval.resources import label_scopes, uri_of
 from filesystem_retrieval.roots import Root
 from filesystem_retrieval.selection import kinds_of
 from filesystem_retrieval.versions import Versions
 from filesystem_retrieval.watching import Watch
+from usrland.changes import Changes as ResourceChanges
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -72,7 +74,9 @@ class Counts:
 class Library:
     """All roots of this installation."""
 
-    def __init__(self, settings: Settings, table: Table, model: Embedder | None) -> None:
+    def __init__(
+        self, settings: Settings, table: Table, model: Embedder | None, told: ResourceChanges | None = None
+    ) -> None:
         data = settings.data(SERVER)
         self.roots = _roots(table, data.parent)
         self.model = model
@@ -96,11 +100,12 @@ class Library:
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
+        self._told = told or ResourceChanges()
         self.watch = Watch(self.roots, data.parent) if table.watch else None
 
     @classmethod
-    def of(cls, settings: Settings, table: Table) -> Library:
-        return cls(settings, table, embedder(table.embedding))
+    def of(cls, settings: Settings, table: Table, told: ResourceChanges | None = None) -> Library:
+        return cls(settings, table, embedder(table.embedding), told)
 
     def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
         """The roots of the caller's tenant, or the one of that name, as far as the caller holds their labels.
@@ -193,11 +198,29 @@ class Library:
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
-            await self._wake.wait()
+            self._tell(self.indexer.last.touched)
+            with anyio.move_on_after(self._patience()):
+                await self._wake.wait()
             await anyio.sleep(max(GATHER_SECONDS, REST * took))  # where files change without end
 
-    def _wake_up(self) -> None:
+    def _patience(self) -> float:
+        """How long to wait for somebody to say that something changed: for ever where everything does."""
+        watched = self.watch is not None and self.watch.is_live
+        return math.inf if watched or not self._told.heard else RESCAN_SECONDS
+
+    def _wake_up(self, paths: Collection[str]) -> None:
+        """Files beneath roots have changed: tell who wants to know, then look."""
+        for root in self.roots:
+            folder = f"{root.folder}/"
+            self._tell([(root, path[len(folder) :]) for path in paths if path.startswith(folder)])
         self._wake.set()
+
+    def _tell(self, touched: Collection[tuple[Root, str]]) -> None:
+        if not self._told.heard:
+            return
+        for root, path in touched:
+            uri = uri_of(root.name, path)
+            self._told.tell(uri, tenant=root.tenant, scopes=label_scopes(root, path))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:

@@ -26,6 +26,8 @@ __all__ = ["Watch"]
 
 logger = logging.getLogger(__name__)
 
+Wake = Callable[[Sequence[str]], None]
+
 STEP_MS = 20
 GATHER_MS = 200
 """Changes that follow each other as quickly as the step are told together, for so long at most."""
@@ -53,8 +55,8 @@ class Watch:
         """Whether every change is told of, a moment after it was made."""
         return self._live
 
-    async def keep(self, wake: Callable[[], None]) -> None:
-        """Watch until cancelled; calls `wake` on the event loop when something has changed."""
+    async def keep(self, wake: Wake) -> None:
+        """Watch until cancelled; calls `wake` on the event loop with the paths that have changed."""
         stop = Event()
         async with BlockingPortal() as portal:
             thread = Thread(target=self._run, args=(stop, portal, wake), name="watch folders", daemon=True)
@@ -66,7 +68,7 @@ class Watch:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(thread.join)
 
-    def _run(self, stop: Event, portal: BlockingPortal, wake: Callable[[], None]) -> None:
+    def _run(self, stop: Event, portal: BlockingPortal, wake: Wake) -> None:
         while not stop.is_set():
             try:
                 self._watch(stop, portal, wake)
@@ -76,7 +78,7 @@ class Watch:
             finally:
                 self._live = False
 
-    def _watch(self, stop: Event, portal: BlockingPortal, wake: Callable[[], None]) -> None:
+    def _watch(self, stop: Event, portal: BlockingPortal, wake: Wake) -> None:
         """Until a folder comes or goes."""
         from watchfiles import Change, watch  # not needed to start
 
@@ -98,20 +100,24 @@ class Watch:
         for changes in told:
             if not self._live:
                 self._live = complete
-                self._tell(portal, wake)
+                self._tell(portal, wake, [])
             paths = [path for _, path in changes if self._counts(path)]
             if paths:
-                self._tell(portal, wake)
+                self._tell(portal, wake, paths)
             gone = {path for change, path in changes if change is Change.deleted}
             if gone & folders or self._new_folders(paths) or (not complete and self._folders()[1]):
                 break
 
-    def _tell(self, portal: BlockingPortal, wake: Callable[[], None]) -> None:
+    def _tell(self, portal: BlockingPortal, wake: Wake, paths: Sequence[str]) -> None:
         self._changed_at = time.monotonic()
-        portal.start_task_soon(wake)
+        portal.start_task_soon(wake, paths)
 
     def _counts(self, path: str) -> bool:
-        return not path.startswith(self._home) and not path.rpartition("/")[2].startswith(DRAFT)
+        """Whether anybody might see what is there."""
+        if path.startswith(self._home) or path.rpartition("/")[2].startswith(DRAFT):
+            return False
+        beneath = ((root, path.removeprefix(f"{root.folder}/")) for root in self._roots)
+        return any(inside != path and not root.hides(inside) for root, inside in beneath)
 
     def _new_folders(self, paths: Iterable[str]) -> bool:
         return any(path.rpartition("/")[2] in IGNORE_FILES or Path(path).is_dir() for path in paths)
