@@ -17,12 +17,20 @@ SERVER_NAMES = {path.name for path in SERVERS}
 FILES = sorted(file for top in (LIBRARY, *SERVERS) for file in top.rglob("*.py"))
 
 ONE_HOME = {
-    "mcp": {"usrland/host.py", "usrland/transport.py", "usrland/edge.py", "usrland/menu.py", "usrland/testing"},
+    "mcp": {
+        "usrland/host.py",
+        "usrland/transport.py",
+        "usrland/edge.py",
+        "usrland/menu.py",
+        "usrland/foreign.py",
+        "usrland/testing",
+    },
     "lancedb": {"usrland/search"},
     "onnxruntime": {"usrland/embedding"},
     "tokenizers": {"usrland/embedding"},
     "sentence_transformers": {"usrland/embedding"},
     "httpx": {"usrland/http.py"},
+    "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
     "h11": {"usrland/exchange.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},

@@ -27,11 +27,12 @@ import json
 import logging
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from pydantic import ValidationError
 
 from enterprise_connectors.files import Files
@@ -170,16 +171,41 @@ class Catalogue:
 
     async def check(self) -> dict[str, str]:
         """Prove every system; the problems by system, empty where all is well."""
-        problems = dict(self.problems)
+        return {**self.problems, **await self._each(lambda connector: connector.check())}
+
+    async def _each(self, ask: Callable[[Connector[Any]], Awaitable[None]]) -> dict[str, str]:
+        problems: dict[str, str] = {}
         for name, connector in self._connectors.items():
             try:
-                await connector.check()
+                await ask(connector)
             except UsrlandError as error:
                 problems[name] = str(error)
-            except Exception:  # foreign code; the other systems are checked all the same
-                logger.exception("the check of system %s failed", name)
+            except Exception:  # foreign code; the other systems are asked all the same
+                logger.exception("system %s failed", name)
                 problems[name] = "its connector failed; the log tells why."
         return problems
+
+    async def refresh(self) -> dict[str, str]:
+        """Let every system say again what it offers, for a review; the problems by system."""
+        problems = await self._each(lambda connector: connector.refresh())
+        with self._building:  # what was read before is no longer what there is
+            self._of_system.clear()
+            self._taken.clear()
+            self._withheld.clear()
+            self._entries = None
+        return problems
+
+    async def work(self) -> None:
+        """What systems do beside their calls; runs until cancelled or all is done."""
+        async with anyio.create_task_group() as tasks:
+            for name, connector in self._connectors.items():
+                tasks.start_soon(self._working, name, connector, name=f"{name}'s own work")
+
+    async def _working(self, name: str, connector: Connector[Any]) -> None:
+        try:
+            await connector.work()
+        except Exception:  # foreign code; the calls go on without it
+            logger.exception("the background work of system %s stopped", name)
 
     async def aclose(self) -> None:
         """Close every connector, then the clients they were handed."""
@@ -197,8 +223,10 @@ class Catalogue:
             client = outgoing(allow_private=system.allow_private, tls=system.tls)
             config = kind.config_type.model_validate(system.options)
             connector = kind(config, client)
-            if hasattr(connector, "files") and self._folder is not None:
-                connector.files = Files(self._folder / "files")
+            if self._folder is not None:
+                connector.folder = self._folder / "systems" / system.name
+                if hasattr(connector, "files"):
+                    connector.files = Files(self._folder / "files")
             self._connectors[system.name] = connector
             self._clients.append(client)
         except ValidationError as error:
@@ -258,7 +286,8 @@ class Catalogue:
                 self._problem(system, f"{issued.name!r} is already the name of another operation.")
                 continue
             self._taken.add(issued.name)
-            if self._pins is not None and self._pins.get(issued.name) != Pin.of(issued):
+            pins = {} if self._pins is None and connector.reviewed else self._pins
+            if pins is not None and pins.get(issued.name) != Pin.of(issued):
                 self._withheld.append(issued)
                 withheld.append(issued.name)
                 continue

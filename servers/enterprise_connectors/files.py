@@ -17,8 +17,9 @@ from pathlib import Path
 
 from usrland.errors import InvalidInput, NotFound, QuotaExceeded
 from usrland.schemas.principal import Principal
+from usrland.schemas.wire import Answer
 
-__all__ = ["File", "Files"]
+__all__ = ["Download", "File", "Files"]
 
 KEEP_SECONDS = 24 * 3600
 MAX_OWNED_BYTES = 256 * 1024 * 1024
@@ -33,6 +34,19 @@ class File:
     content: bytes
     name: str = "file"
     media_type: str = "application/octet-stream"
+
+
+class Download(Answer):
+    """Content that stays on the server; the handle stands for it wherever a file is asked for."""
+
+    handle: str
+    bytes: int
+    media_type: str
+    filename: str
+
+    @classmethod
+    def of(cls, file: File, handle: str) -> Download:
+        return cls(handle=handle, bytes=len(file.content), media_type=file.media_type, filename=file.name)
 
 
 class Files:

@@ -73,6 +73,7 @@ def gateway(settings: Settings, configured: Configured, *, name: str, title: str
         try:
             async with jobs.running(), anyio.create_task_group() as tasks:
                 tasks.start_soon(learn, name="reading operations")
+                tasks.start_soon(catalogue.work, name="systems at work")
                 try:
                     yield
                 finally:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from sqlmodel import Session, col, select, tuple_
 
@@ -71,7 +70,7 @@ def _rows(session: Session, space: Space, first: int, last: int) -> list[IndexRo
     for item in items.values():
         if item.said is not None:
             group = PAST + item.kind if item.oid in past else item.kind
-            words = " ".join([*item.said.tags, _date(item)])
+            words = " ".join([*item.said.tags, item.date, _notes(item)])
             rows.append(
                 IndexRow(id=row_id(space.id, item.oid), scope=where, text=_spoken(item), group=group, words=words)
             )
@@ -87,7 +86,7 @@ def _window_rows(session: Session, space: Space, windows: Mapping[str, tuple[Rem
             scope=scope(space.tenant, space.name),
             text=text,
             group=(PAST if oid in past else "") + WINDOW + item.kind,
-            words=_date(item),
+            words=item.date,
         )
         for oid, (item, text) in windows.items()
     ]
@@ -97,15 +96,14 @@ def _spoken(item: Remembrance) -> str:
     """What is embedded of an item: who said it matters, and a key says what a short text leaves out."""
     assert item.said is not None
     if item.said.speaker:
-        return f'{item.said.speaker} said, "{item.said.text}"'
+        return f'{item.said.speaker} said, "{item.said.spoken}"'
     return f"{item.said.key}: {item.said.text}" if item.said.key else item.said.text
 
 
-def _date(item: Remembrance) -> str:
-    """The day it speaks of, in words people ask with."""
-    if item.valid_from is None:
-        return ""
-    return f"{datetime.fromisoformat(item.valid_from):%d %B %Y}".lstrip("0")
+def _notes(item: Remembrance) -> str:
+    """What is not embedded with it."""
+    assert item.said is not None
+    return "" if item.said.spoken == item.said.text else item.said.text.replace(item.said.spoken, " ")
 
 
 def _windows(
@@ -166,7 +164,7 @@ def _between(line: Sequence[Remembrance]) -> Iterator[tuple[Remembrance, list[Re
 
 def _clipped(item: Remembrance) -> str:
     assert item.said is not None
-    text = item.said.text[:CLIPPED_CHARS]
+    text = item.said.spoken[:CLIPPED_CHARS]
     return f"{item.said.speaker}: {text}" if item.said.speaker else text
 
 

@@ -21,11 +21,11 @@ import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 
-from memory_snapshot.ranking import Measured
+from memory_snapshot.words import spelled
 from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
-from usrland.search import HybridIndex
+from usrland.search import KEEP_VERSIONS, HybridIndex
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -49,6 +49,8 @@ FEED_WAIT_SECONDS = 2.0
 REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
 """A burst of writes is one batch: every batch is a version of the tables on the disk."""
+QUIET_SECONDS = KEEP_VERSIONS.total_seconds() + 1.0
+"""After so long without a write all but the newest version can go."""
 
 
 def scope(tenant: str, name: str) -> str:
@@ -63,10 +65,11 @@ def row_id(space_id: int, oid: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measures:
-    """By oid: of the item itself, of the window around it, and how sure we are of the better of the two."""
+    """By oid: the cosine of the item itself and of the window around it, and how sure we are of the better of the
+    two. What only words found has no cosine."""
 
-    items: dict[str, Measured] = field(default_factory=dict)
-    windows: dict[str, Measured] = field(default_factory=dict)
+    items: dict[str, float] = field(default_factory=dict)
+    windows: dict[str, float] = field(default_factory=dict)
     confidence: dict[str, float] = field(default_factory=dict)
     degraded: str | None = None
 
@@ -92,10 +95,12 @@ class Index:
 
     async def measure(self, query: str, *, scope: str, kinds: Collection[str], past: bool) -> Measures:
         """How well rows of these kinds fit the query, by every measure; with `past`, also what was superseded."""
+        words = spelled(query)
         items, windows = [
             await self._tables.search(
                 query,
                 scopes=[scope],
+                words=words,
                 groups=[before + kind for kind in kinds for before in ([row, PAST + row] if past else [row])],
                 k=2 * CANDIDATES,
                 floor=0.0,
@@ -107,7 +112,8 @@ class Index:
         for answer, legs in ((items, measures.items), (windows, measures.windows)):
             for hit in answer.hits:
                 oid = hit.id.partition("/")[2].removesuffix(WINDOW)
-                legs[oid] = Measured(hit.lexical, hit.dense)
+                if hit.dense is not None:
+                    legs[oid] = hit.dense
                 measures.confidence[oid] = max(hit.confidence, measures.confidence.get(oid, 0.0))
         return measures
 
@@ -150,8 +156,19 @@ class Index:
                     await self._embed()
             except Exception:  # the edge of a background task: search goes on without the index
                 logger.exception("the memory index could not be brought up to date")
-            await self._written.wait()
+            with anyio.move_on_after(QUIET_SECONDS):
+                await self._written.wait()
+            if not self._written.is_set():
+                await self._settle()
+                await self._written.wait()
             await anyio.sleep(GATHER_SECONDS)
+
+    async def _settle(self) -> None:
+        """Let go of what a burst of writes left on the disk."""
+        try:
+            await self._tables.optimise()
+        except Exception:  # the edge of a background task: the index is right, only larger
+            logger.exception("the memory index could not be made smaller")
 
     async def _feed(self) -> None:
         name = self.name

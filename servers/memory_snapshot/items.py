@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 
 from sqlmodel import Session, and_, col, select
@@ -85,6 +86,13 @@ class Remembrance:
     def day(self) -> str:
         """When it was so, as far as that is known."""
         return (self.valid_from or self.recorded_at)[:10]
+
+    @property
+    def date(self) -> str:
+        """The day it speaks of, in words people ask with."""
+        if self.valid_from is None:
+            return ""
+        return f"{datetime.fromisoformat(self.valid_from):%d %B %Y}".lstrip("0")
 
     @property
     def order(self) -> tuple[int, int]:

@@ -19,7 +19,7 @@ from memory_snapshot.canonical import parse_moment
 from memory_snapshot.drafts import Draft, drafts
 from memory_snapshot.drafts import message as checked_message
 from memory_snapshot.hygiene import Policy, SecretFound, without_secrets
-from memory_snapshot.kernels import KernelProfile, for_task, known_profile
+from memory_snapshot.kernels import Kernels
 from memory_snapshot.questions import HEAD, Asked, Wanted
 from memory_snapshot.said import Said
 from memory_snapshot.wire import (
@@ -74,7 +74,7 @@ class Memory:
         database: Database,
         index_folder: Path,
         embedding: str,
-        kernel: KernelProfile,
+        kernels: Kernels,
         transfers: Path,
         secrets: Policy = "refuse",
         anchors: Callable[[], Anchors] | None = None,
@@ -83,7 +83,7 @@ class Memory:
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
-        self._kernel = kernel
+        self._kernels = kernels
         self._transfers = transfers
         self._secrets: Policy = secrets
         self._anchors = anchors
@@ -201,7 +201,7 @@ class Memory:
         _check_range("budget_tokens", budget_tokens, MIN_BUDGET, MAX_BUDGET)
         store = await self.store()
         found = None if query is None else await store.find(call.principal, query, Asked(ref=ref))
-        asking = for_task(self._kernel if kernel is None else known_profile(kernel) or self._kernel, task)
+        asking = self._kernels.profile(kernel, task)
         wanted = Wanted(ref=ref, budget=min(budget_tokens, asking.reliable), mode=mode, found=found)
         return await store.restore(call.principal, wanted, asking)
 
@@ -422,7 +422,7 @@ class Memory:
             return await store.import_(
                 call.principal, self._transfers, name=path, policy=self._secrets, dry_run=True
             )
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
 
     async def memory_status(
@@ -432,7 +432,7 @@ class Memory:
     ) -> Status:
         """Where memory stands, and whether it is sound."""
         store = await self.store()
-        status = await store.status(call.principal, self._kernel)
+        status = await store.status(call.principal, self._kernels.default)
         if not verify:
             return status
         return status.model_copy(update={"problems": (await store.verify(call.principal)).problems[:20]})

@@ -1,89 +1,142 @@
-"""From what the index measured to an order: which of the candidates answer the query best.
+"""From candidates to an order: which of them answer the query best.
 
 Four measures of each candidate (words and meaning, of the item itself and of a window over it and its neighbours)
-are brought to the range 0..1 and added. Then an item gains by what it stands beside: its neighbours in the
-session, the best of its session, and whether the query names who said it; a question gains nothing by being
-asked once more. All of this came out ahead of rank fusion on conversations it was not chosen on (the figures are
-in tests/benchmarks/memory).
+are brought to the range 0..1 and added. Then an item gains by what it stands beside: the question it answers, its
+neighbours, the best of its session and all of it. It gains where the query names who said it, and where it tells
+a time that was asked for; a question gains nothing by being asked once more. All of this came out ahead of rank
+fusion on conversations it was not chosen on (the figures are in tests/benchmarks/memory).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-__all__ = ["Candidate", "Measured", "rank"]
+from memory_snapshot.words import Asked, Counted, asks_when, bm25, tells_when
 
-ITEM_WORDS, ITEM_MEANING = 0.25, 0.25
-WINDOW_WORDS, WINDOW_MEANING = 0.25, 0.1
-NEIGHBOUR = 0.05
-SESSION = 0.4
+__all__ = ["Candidate", "rank"]
+
+ITEM_WORDS, ITEM_MEANING = 0.08, 0.35
+WINDOW_WORDS, WINDOW_MEANING = 0.33, 0.2
+ANSWER = 0.12
+"""To what follows a question, of the question's share of the words."""
+NEIGHBOUR = 0.04
+SESSION, SESSION_WORDS = 0.3, 0.1
 SPEAKER = 0.2
-QUESTION = 0.06
+TIME = 0.15
+QUESTION = 0.12
+NEAR_CHARS = 400
+"""Of each neighbour in a window; an answer of many pages is not one line of a talk."""
 
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """BM25 and cosine; None where that list did not have it."""
-
-    words: float | None = None
-    meaning: float | None = None
+FIRST_PERSON = frozenset(("i", "me", "my", "mine", "we", "us", "our"))
+PERSON = ("user", "human")
+"""Who speaks in the first person to a kernel: `my` in a query names them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
-    """`session` groups what was said on one occasion; `order` is its place there."""
+    """`session` groups what was said on one occasion; `order` is its place there. It is found by the words of
+    its text and its date."""
 
     oid: str
     session: str
     order: tuple[int, int]
-    speaker: str | None
-    asks: bool
-    item: Measured
-    window: Measured
+    speaker: str | None = None
+    text: str = ""
+    date: str = ""
+    asks: bool = False
+    meaning: float | None = None
+    """Cosine, of the item and of its window; None where that list did not have it."""
+    near_meaning: float | None = None
 
 
-def rank(query: str, candidates: Sequence[Candidate]) -> dict[str, float]:
-    """oid → score, best first. Scores compare within one query only."""
-    scores = _legs(candidates)
-    by_session: dict[str, list[Candidate]] = {}
+def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) -> dict[str, float]:
+    """oid → score, best first. Scores compare within one query only. `complete` says that what has no cosine was
+    too far from the query to be listed, and not that it waits for its vector."""
+    sessions: dict[str, list[Candidate]] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.order):
-        by_session.setdefault(candidate.session, []).append(candidate)
-    scores = _smoothed(scores, by_session.values())
-    bests = {session: max(scores[said.oid] for said in line) for session, line in by_session.items()}
-    prior = _spread(bests) if len(bests) > 1 else dict.fromkeys(bests, 0.0)
-    named = {word.lower() for word in re.findall(r"\w+", query)}
-    for candidate in candidates:
-        score = scores[candidate.oid] + SESSION * prior[candidate.session]
-        if candidate.speaker and named.intersection(candidate.speaker.lower().split()):
+        sessions.setdefault(candidate.session, []).append(candidate)
+    names = {name for said in candidates if said.speaker for name in said.speaker.lower().split()}
+    asked = Asked(query, names)
+    openings = {said.oid: asked.count(said.text[:NEAR_CHARS]) for said in candidates}
+    whole = {
+        said.oid: openings[said.oid] + asked.count(f"{said.text[NEAR_CHARS:]} {said.date}") for said in candidates
+    }
+    scores = _smoothed(_legs(candidates, sessions, whole, openings, complete), sessions.values())
+    prior = _prior(scores, sessions, whole)
+    named, timely = _named(query), asks_when(query)
+    for said in candidates:
+        score = scores[said.oid] + prior[said.session]
+        if said.speaker and named.intersection(said.speaker.lower().split()):
             score += SPEAKER
-        scores[candidate.oid] = score - QUESTION * candidate.asks
+        if timely and tells_when(said.text):
+            score += TIME
+        scores[said.oid] = score - QUESTION * said.asks
     return dict(sorted(scores.items(), key=lambda found: (-found[1], found[0])))
 
 
-def _legs(candidates: Sequence[Candidate]) -> dict[str, float]:
-    words = {candidate.oid: candidate.item.words or 0.0 for candidate in candidates}
-    near_words = {candidate.oid: candidate.window.words or 0.0 for candidate in candidates}
-    meaning = _filled({candidate.oid: candidate.item.meaning for candidate in candidates})
-    near_meaning = _filled({candidate.oid: candidate.window.meaning for candidate in candidates})
-    scores = dict.fromkeys(words, 0.0)
-    for leg, weight in (
-        (_spread(words | {"": 0.0}), ITEM_WORDS),
-        (_spread(near_words | {"": 0.0}), WINDOW_WORDS),
-        (_spread(meaning), ITEM_MEANING),
-        (_spread(near_meaning), WINDOW_MEANING),
-    ):
-        for oid in scores:
-            scores[oid] += weight * leg[oid]
+def _legs(
+    candidates: Sequence[Candidate],
+    sessions: Mapping[str, Sequence[Candidate]],
+    whole: Mapping[str, Counted],
+    openings: Mapping[str, Counted],
+    complete: bool,
+) -> dict[str, float]:
+    words = _words(whole)
+    near_words = _words(_windows(whole, openings, sessions.values()))
+    meaning = _filled({said.oid: said.meaning for said in candidates}, words, complete)
+    near_meaning = _filled({said.oid: said.near_meaning for said in candidates}, near_words, complete)
+    scores = {
+        oid: ITEM_WORDS * words[oid]
+        + ITEM_MEANING * meaning[oid]
+        + WINDOW_WORDS * near_words[oid]
+        + WINDOW_MEANING * near_meaning[oid]
+        for oid in whole
+    }
+    for before, after in _neighbours(sessions.values()):
+        if before.asks:
+            scores[after.oid] += ANSWER * words[before.oid]
     return scores
 
 
-def _filled(leg: Mapping[str, float | None]) -> dict[str, float]:
-    """What was not in the list counts as the last that was."""
-    worst = min((value for value in leg.values() if value is not None), default=0.0)
-    return {oid: worst if value is None else value for oid, value in leg.items()}
+def _prior(
+    scores: Mapping[str, float], sessions: Mapping[str, Sequence[Candidate]], whole: Mapping[str, Counted]
+) -> dict[str, float]:
+    """What a session adds to all that was said in it; nothing where there is only one."""
+    if len(sessions) < 2:
+        return dict.fromkeys(sessions, 0.0)
+    best = _spread({session: max(scores[said.oid] for said in line) for session, line in sessions.items()})
+    words = _words(
+        {session: sum((whole[said.oid] for said in line), Counted()) for session, line in sessions.items()}
+    )
+    return {session: SESSION * best[session] + SESSION_WORDS * words[session] for session in sessions}
+
+
+def _windows(
+    whole: Mapping[str, Counted], openings: Mapping[str, Counted], sessions: Iterable[Sequence[Candidate]]
+) -> dict[str, Counted]:
+    """Each candidate's words and its neighbours'. A neighbour that is no candidate adds none."""
+    near = dict(whole)
+    for before, after in _neighbours(sessions):
+        near[before.oid] += openings[after.oid]
+        near[after.oid] += openings[before.oid]
+    return near
+
+
+def _words(texts: Mapping[str, Counted]) -> dict[str, float]:
+    """Shares of the best."""
+    scores = bm25(list(texts.values()))
+    most = max(scores, default=0.0) or 1.0
+    return {name: score / most for name, score in zip(texts, scores, strict=True)}
+
+
+def _filled(leg: Mapping[str, float | None], words: Mapping[str, float], complete: bool) -> dict[str, float]:
+    """The range 0..1. What was too far to be listed counts as the last that was; what waits for its vector, by its
+    words."""
+    spread = _spread({oid: value for oid, value in leg.items() if value is not None})
+    return {oid: spread.get(oid, 0.0 if complete and spread else words[oid]) for oid in leg}
 
 
 def _spread(leg: Mapping[str, float]) -> dict[str, float]:
@@ -92,17 +145,24 @@ def _spread(leg: Mapping[str, float]) -> dict[str, float]:
     return {oid: (value - least) / (most - least) if most > least else 0.0 for oid, value in leg.items()}
 
 
+def _named(query: str) -> set[str]:
+    """Who the query speaks of, as they are called or as who is asking."""
+    named = {word.lower() for word in re.findall(r"\w+", query)}
+    return named | set(PERSON) if named & FIRST_PERSON else named
+
+
 def _smoothed(scores: Mapping[str, float], sessions: Iterable[Sequence[Candidate]]) -> dict[str, float]:
     smoothed = dict(scores)
-    for line in sessions:
-        for before, after in pairwise(line):
-            if _adjacent(before, after):
-                smoothed[before.oid] += NEIGHBOUR * scores[after.oid]
-                smoothed[after.oid] += NEIGHBOUR * scores[before.oid]
+    for before, after in _neighbours(sessions):
+        smoothed[before.oid] += NEIGHBOUR * scores[after.oid]
+        smoothed[after.oid] += NEIGHBOUR * scores[before.oid]
     return smoothed
 
 
-def _adjacent(before: Candidate, after: Candidate) -> bool:
-    """Nothing was said between them."""
-    (seq, place), (next_seq, next_place) = before.order, after.order
-    return (next_seq, next_place) == (seq, place + 1) or (next_seq == seq + 1 and next_place == 0)
+def _neighbours(sessions: Iterable[Sequence[Candidate]]) -> Iterator[tuple[Candidate, Candidate]]:
+    """Two of a session between which nothing was said."""
+    for line in sessions:
+        for before, after in pairwise(line):
+            (seq, place), (next_seq, next_place) = before.order, after.order
+            if (next_seq, next_place) == (seq, place + 1) or (next_seq == seq + 1 and next_place == 0):
+                yield before, after

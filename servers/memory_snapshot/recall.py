@@ -7,12 +7,13 @@ said recently enough is read from the database in every recall, for what was pro
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import get_args
 
+import anyio.to_thread
 from sqlmodel import Session, col, select
 
 from memory_snapshot import journal
@@ -21,7 +22,7 @@ from memory_snapshot.feeding import position
 from memory_snapshot.index import Index, Measures, scope
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.questions import HEAD, Asked, Found
-from memory_snapshot.ranking import Candidate, Measured, rank
+from memory_snapshot.ranking import Candidate, rank
 from memory_snapshot.scan import scan
 from memory_snapshot.snapshots import find_state
 from memory_snapshot.state import Shown, States, in_force
@@ -59,38 +60,47 @@ async def find(
     try:
         await index.feed()
         view = await database.read(partial(_look, states, principal, asked, index.name))
-        return Found(hits={}) if view is None else await _ranked(database, index, query, view, asked)
+        if view is None:
+            return Found(hits={})
+        measures = await index.measure(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past)
+        return await _ranked(database, query, view, asked, measures)
     except (Unavailable, OSError) as error:
         logger.warning("recall goes on without its index: %s", error)
     view = await database.read(partial(_look, states, principal, asked, None))
-    return Found(hits=scan(query, view.unread) if view else {}, degraded=NO_INDEX)
+    if view is None:
+        return Found(hits={}, degraded=NO_INDEX)
+    return await _ranked(database, query, view, asked, Measures(degraded=NO_INDEX))
 
 
-async def _ranked(database: Database, index: Index, query: str, view: _View, asked: Asked) -> Found:
-    measures = await index.measure(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past)
-    work = partial(_candidates, view=view, asked=asked, measures=measures)
-    found = rank(query, await database.read(work))
-    ranked = {oid: sure for oid in found if (sure := measures.confidence[oid]) >= FLOOR}
+async def _ranked(database: Database, query: str, view: _View, asked: Asked, measures: Measures) -> Found:
     fresh = scan(query, view.unread)
-    if fresh:  # scored otherwise than by the index: only the confidence compares
-        ranked = dict(sorted({**ranked, **fresh}.items(), key=lambda hit: (-hit[1], hit[0])))
+    sure = {**fresh, **measures.confidence}
+    candidates = await database.read(
+        partial(_candidates, view=view, asked=asked, measures=measures, oids=list(sure))
+    )
     degraded = measures.degraded or (UNREAD if view.unread else None)
-    return Found(hits=dict(list(ranked.items())[:CANDIDATES]), degraded=degraded)
+    # thousands of words are counted: not while others wait
+    found = await anyio.to_thread.run_sync(partial(rank, query, candidates, complete=degraded is None))
+    hits = [(oid, sure[oid]) for oid in found if sure[oid] >= FLOOR]
+    return Found(hits=dict(hits[:CANDIDATES]), degraded=degraded)
 
 
-def _candidates(session: Session, *, view: _View, asked: Asked, measures: Measures) -> list[Candidate]:
-    items = load(session, view.space_id, list(measures.confidence))
+def _candidates(
+    session: Session, *, view: _View, asked: Asked, measures: Measures, oids: Sequence[str]
+) -> list[Candidate]:
     return [
         Candidate(
             oid=oid,
             session=item.occasion or oid,
             order=item.order,
             speaker=item.said.speaker,
-            asks=item.said.text.rstrip().endswith("?"),
-            item=measures.items.get(oid, Measured()),
-            window=measures.windows.get(oid, Measured() if item.occasion else measures.items.get(oid, Measured())),
+            text=item.said.findable,
+            date=item.date,
+            asks=item.said.spoken.rstrip().endswith("?"),
+            meaning=measures.items.get(oid),
+            near_meaning=measures.windows.get(oid, None if item.occasion else measures.items.get(oid)),
         )
-        for oid, item in items.items()
+        for oid, item in load(session, view.space_id, oids).items()
         if item.said is not None and _fits(item, view.shown, asked)
     ]
 

@@ -16,6 +16,8 @@ _STANDING = re.compile(
 _PERSON = ("user", "human")
 MAX_STANDING_CHARS = 400
 
+_NOTE = re.compile(r"^\s*\[[^\[\]]*\]\s*(?=\S)|(?<=\S)\s*\[[^\[\]]*\]\s*$")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Said:
@@ -40,6 +42,12 @@ class Said:
             and len(self.text) <= MAX_STANDING_CHARS
             and _STANDING.match(self.text) is not None
         )
+
+    @property
+    def spoken(self) -> str:
+        """What a speaker said, without a note in brackets before or after it ("[laughs]", "[shares a photo]"): it
+        is found by its words like the rest, but would draw the meaning of what was said towards itself."""
+        return _NOTE.sub("", self.text) if self.speaker else self.text
 
     @property
     def findable(self) -> str:

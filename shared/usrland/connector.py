@@ -17,6 +17,7 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -178,6 +179,8 @@ class Operation:
     cost: Literal["low", "normal", "high"] = "normal"
     max_tokens: int = 4_000
     """Default answer budget, in tokens of the o200k vocabulary. The caller may ask for up to 25,000."""
+    origin: str = ""
+    """A hash of the foreign definition it was made from; a review is tied to it."""
     visible: bool = True
     """Listed as a tool of its own. Others are reached through a `delegate`."""
     delegate: Callable[[Mapping[str, Any]], tuple[Operation, Mapping[str, Any]]] | None = None
@@ -225,6 +228,10 @@ class Connector(ABC, Generic[ConfigT]):
     name: ClassVar[str]
     """The kind, as it is written in `connectors.toml`: `kind = "sql"`."""
     config_type: ClassVar[type[BaseModel]]
+    reviewed: ClassVar[bool] = False
+    """Whether an operation of it exists only once a person has reviewed it: its texts are somebody else's."""
+    folder: Path | None = None
+    """Where it may keep what outlives the process; set by whoever serves it. It makes it where it is missing."""
 
     def __init__(self, config: ConfigT, http: httpx.AsyncClient) -> None:
         self.config = config
@@ -236,6 +243,12 @@ class Connector(ABC, Generic[ConfigT]):
 
     async def check(self) -> None:
         """Prove that the configuration and the credentials work; raise a `UsrlandError` where they do not."""
+
+    async def refresh(self) -> None:
+        """Look again at what `operations` are made from, where the system itself says it. For a review alone."""
+
+    async def work(self) -> None:
+        """What goes on beside the calls for as long as the server runs; cancelled at its end."""
 
     async def aclose(self) -> None:
         """Let go of what the connector holds."""

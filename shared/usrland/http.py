@@ -6,6 +6,8 @@ are checked, and the connection goes to a checked address (TLS still proves the 
 changes its mind between check and connection gains nothing. Failures leave here as errors of ours; no other
 module needs to know the client's exceptions.
 
+A request that may take longer than others says so in its extension `total_seconds`.
+
 What this does not do: it does not limit which public hosts are reached. That is the connector's base URL.
 """
 
@@ -154,7 +156,8 @@ class _Egress(httpx.AsyncBaseTransport):
         self._checked: tuple[str, ...] = ()
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url, deadline = request.url, anyio.current_time() + self._total_seconds
+        seconds = float(request.extensions.get("total_seconds", self._total_seconds))
+        url, deadline = request.url, anyio.current_time() + seconds
         with _translated(request, deadline):
             reply = await self._send(request, await self._addresses(url.host, url.port))
         body = _Capped(reply, request, deadline, self._max_answer_bytes)

@@ -47,6 +47,7 @@ class Pin:
             "idempotent": operation.idempotent,
             "undo": operation.undo,
             "arguments": Parameters(operation).own,
+            **({"origin": operation.origin} if operation.origin else {}),
         }
         digest = hashlib.sha256(canonical(shown)).hexdigest()
         return cls(hash=digest, effect=operation.effect, scopes=tuple(sorted(operation.scopes)))

@@ -1,7 +1,7 @@
 """Tokens from an authorization server, and certificates: both ends are real programs on real sockets.
 
-The server below issues signed tokens (RFC 6749, RFC 8693) and the API believes nothing but their signature, audience
-and age.
+The server below issues signed tokens (RFC 6749, RFC 8693) and the API believes nothing but their signature,
+audience and age.
 """
 
 from __future__ import annotations

@@ -4,52 +4,97 @@ from typing import Any
 
 import pytest
 
-from memory_snapshot.ranking import Candidate, Measured, rank
+from memory_snapshot.ranking import Candidate, rank
 from memory_snapshot.wire import Item, Source
 
 
-def candidate(name: str, place: int, words: float = 0.0, meaning: float = 0.3, **more: Any) -> Candidate:
-    fields: dict[str, Any] = {
-        "session": "one",
-        "speaker": None,
-        "asks": False,
-        "window": Measured(0.0, 0.3),
-        **more,
-    }
-    return Candidate(oid=name, order=(1, place), item=Measured(words, meaning), **fields)
+def candidate(name: str, place: int, text: str = "", meaning: float = 0.3, **more: Any) -> Candidate:
+    fields: dict[str, Any] = {"session": "one", "near_meaning": 0.3, **more}
+    return Candidate(oid=name, order=(1, place), text=text, meaning=meaning, **fields)
 
 
-def first(query: str, *candidates: Candidate) -> str:
-    return next(iter(rank(query, candidates)))
+def order(query: str, *candidates: Candidate) -> list[str]:
+    return list(rank(query, candidates))
 
 
-def test_words_and_meaning_count_each_on_the_scale_of_the_query() -> None:
-    assert first("x", candidate("a", 0, words=1), candidate("b", 2, words=9)) == "b"
-    assert first("x", candidate("a", 0, meaning=0.31), candidate("b", 2, meaning=0.35)) == "b"
-    assert first("x", candidate("a", 0, words=9, meaning=0.1), candidate("b", 2, words=8, meaning=0.9)) == "b"
+def test_words_and_meaning_are_added_each_on_the_scale_of_the_query() -> None:
+    assert order("red zebra", candidate("a", 0, "a zebra"), candidate("b", 2, "a red zebra"))[0] == "b"
+    assert order("x", candidate("a", 0, meaning=0.31), candidate("b", 2, meaning=0.35))[0] == "b"
+    assert (
+        order("zebra", candidate("a", 0, "zebra", 0.1), candidate("b", 2, "zebra and more of it", 0.9))[0] == "b"
+    )
+
+
+def test_words_that_only_ask_do_not_count() -> None:
+    assert (
+        order("What did you buy?", candidate("a", 0, "what did you say?"), candidate("b", 3, "bought it"))[0]
+        == "b"
+    )
 
 
 def test_what_stands_beside_a_good_answer_gains() -> None:
-    near = [candidate("answer", 1, words=9), candidate("beside", 2), candidate("apart", 9)]
+    near = [candidate("answer", 1, "zebra"), candidate("beside", 2), candidate("apart", 9)]
 
-    assert list(rank("x", near)) == ["answer", "beside", "apart"]
+    assert order("zebra", *near) == ["answer", "beside", "apart"]
+
+
+def test_an_answer_gains_more_by_its_question_than_any_other_neighbour() -> None:
+    near = [candidate("before", 0), candidate("question", 1, "zebra?", asks=True), candidate("answer", 2)]
+
+    assert order("zebra", *near).index("answer") < order("zebra", *near).index("before")
 
 
 def test_the_session_of_the_best_answer_gains() -> None:
     found = [
-        candidate("best", 1, words=9, session="a"),
+        candidate("best", 1, "zebra", session="a"),
         candidate("same", 5, session="a"),
         candidate("else", 9, session="b"),
     ]
 
-    assert list(rank("x", found)) == ["best", "same", "else"]
+    assert order("zebra", *found) == ["best", "same", "else"]
+
+
+def test_a_session_gains_by_all_its_words_together() -> None:
+    found = [
+        candidate("b", 1, session="one word of three"),
+        candidate("c", 2, "zebra", session="one word of three"),
+        candidate("a", 6, session="all three"),
+        *[candidate(word, 10 * place, word, session="all three") for place, word in enumerate(("red", "tame"), 1)],
+        candidate("d", 30, "zebra", session="all three"),
+    ]
+
+    ranked = order("a tame red zebra", *found)
+    assert ranked.index("d") < ranked.index("c")
 
 
 def test_who_is_named_in_the_query_gains_and_a_question_does_not() -> None:
-    assert (
-        first("What did Ann say?", candidate("a", 0, speaker="Bob"), candidate("b", 3, speaker="Ann Lee")) == "b"
-    )
-    assert first("x", candidate("a", 0, asks=True), candidate("b", 3)) == "b"
+    by_name = candidate("a", 0, speaker="Bob"), candidate("b", 3, speaker="Ann Lee")
+
+    assert order("What did Ann say?", *by_name)[0] == "b"
+    assert order("x", candidate("a", 0, asks=True), candidate("b", 3))[0] == "b"
+
+
+def test_who_speaks_of_me_means_the_person() -> None:
+    said = candidate("a", 0, speaker="assistant"), candidate("b", 3, speaker="user")
+
+    assert order("What are my plans?", *said)[0] == "b"
+
+
+def test_where_a_time_is_asked_for_what_tells_one_gains() -> None:
+    told = candidate("a", 0, "we met"), candidate("b", 3, "we met last week")
+
+    assert order("When did they meet?", *told)[0] == "b"
+    assert order("Why did they meet?", *told)[0] == "a"
+
+
+def test_what_waits_for_its_vector_is_ranked_by_its_words() -> None:
+    found = [
+        candidate("far", 0, meaning=0.1),
+        candidate("near", 5, meaning=0.5),
+        Candidate(oid="new", session="two", order=(2, 0), text="zebra"),
+    ]
+
+    assert next(iter(rank("zebra", found, complete=False))) == "new"
 
 
 def test_nothing_to_rank_is_no_error() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from memory_snapshot.recall import UNREAD
 from memory_snapshot.scan import scan
 from memory_snapshot.wire import Item
 from usrland import InvalidInput
+from usrland.search import index as search_module
 
 BY_WORDS = "no embedding model is configured"
 
@@ -93,6 +95,24 @@ async def test_the_background_feeds_what_was_written(desk: Any, monkeypatch: pyt
         with anyio.fail_after(20):
             while await desk.ask("SELECT max(seq) FROM memory_index_position") != [1]:
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_what_a_burst_of_writes_leaves_on_the_disk_goes_when_it_is_over(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(8):
+        await desk.remember(f"zebra {number}")
+        assert await desk.recalled("zebra")
+    versions = desk.settings.data("memory-snapshot") / "index" / "lexical.lance" / "_versions"
+    assert len(list(versions.iterdir())) > 8
+    monkeypatch.setattr(search_module, "KEEP_VERSIONS", timedelta(milliseconds=1))
+    monkeypatch.setattr(index_module, "QUIET_SECONDS", 0)
+    async with desk.service.lifespan():
+        with anyio.fail_after(20):
+            while len(list(versions.iterdir())) > 2:
+                await anyio.lowlevel.checkpoint()
+
+    assert len(await desk.recalled("zebra")) == 8
 
 
 async def test_only_the_newest_of_a_key_is_recalled(desk: Any) -> None:

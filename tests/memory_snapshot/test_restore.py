@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_snapshot.items import Remembrance
-from memory_snapshot.kernels import PROFILES, profile
+from memory_snapshot.kernels import PROFILES, stated
 from memory_snapshot.packing import pack
 from memory_snapshot.said import Said
 from memory_snapshot.wire import Item, Source
@@ -123,6 +124,9 @@ async def test_figures_of_the_window_stand_beside_what_was_used(desk: Any) -> No
         (None, "association", 16_000),
         ("openai/gpt-4.1-mini", "lookup", 110_000),
         ("GPT-4.1", "reasoning", 44_000),
+        ("claude-3.5-sonnet-20241022", "association", 4_000),
+        ("qwen3:14b", "lookup", 83_200),
+        ("meta-llama/Meta-Llama-3.1-8B-Instruct", "lookup", 53_000),
         ("unheard-of", "lookup", 130_000),
     ],
 )
@@ -211,8 +215,17 @@ async def test_a_budget_out_of_range_is_refused(desk: Any, budget: int) -> None:
 
 
 def test_a_kernel_is_known_by_its_name_or_by_the_settings() -> None:
-    assert profile("", window_tokens=1_000, reliable=0.5).reliable == 500
-    assert profile("GPT-4.1", window_tokens=1_000, reliable=0.5).reliable == 110_000
-    assert all(0 < known.reliable < known.advertised and known.source for known in PROFILES.values())
+    assert stated("", window_tokens=1_000, reliable=0.5).reliable == 500
+    assert stated("GPT-4.1", window_tokens=1_000, reliable=0.5).reliable == 110_000
+    assert all(known.reliable <= 0.65 * known.advertised and known.source for known in PROFILES.values())
     with pytest.raises(InvalidInput, match="no profile"):
-        profile("hal-9000", window_tokens=1_000, reliable=0.5)
+        stated("hal-9000", window_tokens=1_000, reliable=0.5)
+
+
+async def test_what_the_operator_states_of_a_kernel_goes_before_what_is_built_in(sit: Callable[..., Any]) -> None:
+    desk = sit(kernels={"gpt-4.1": {"window_tokens": 10_000, "reliable": 0.8}})
+
+    told = await desk.restore(kernel="gpt-4.1-mini")
+    assert (told.reliable, told.advertised, told.basis) == (8_000, 10_000, "settings")
+    unknown = await desk.restore(kernel="hal-9000")
+    assert (unknown.reliable, unknown.basis) == (130_000, "settings; nothing is known of this kernel")

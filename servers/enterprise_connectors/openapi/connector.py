@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.files import Download, File, Files
 from enterprise_connectors.openapi.auth import Auth, Credentials, Shown
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable, UsrlandError
@@ -27,7 +28,6 @@ from usrland.schemas.wire import Answer, Preview
 if TYPE_CHECKING:
     import httpx
 
-    from enterprise_connectors.files import File, Files
     from enterprise_connectors.openapi.endpoints import Endpoint
     from enterprise_connectors.openapi.overlay import Correction
     from enterprise_connectors.openapi.request import Load, Request
@@ -51,15 +51,6 @@ class OpenApiConfig(BaseModel):
     auth: Auth | None = None
     overlay: Path | None = None
     """Corrections to what the description says about risk: see `overlay`."""
-
-
-class Download(Answer):
-    """Content that stays on the server; the handle stands for it wherever a file is asked for."""
-
-    handle: str
-    bytes: int
-    media_type: str
-    filename: str
 
 
 class Response(Answer):
@@ -207,12 +198,10 @@ class OpenApiConnector(Connector[OpenApiConfig]):
     def _download(self, response: httpx.Response, call: Call) -> Response:
         if self.files is None:
             return Response(status=response.status_code, text=f"(binary, {len(response.content)} bytes)")
-        from enterprise_connectors.files import File
-
         kind = response.headers.get("content-type", "application/octet-stream").partition(";")[0].strip()
         name = _filename(response)
-        handle = self.files.put(File(content=response.content, name=name, media_type=kind), call.principal)
-        download = Download(handle=handle, bytes=len(response.content), media_type=kind, filename=name)
+        file = File(content=response.content, name=name, media_type=kind)
+        download = Download.of(file, self.files.put(file, call.principal))
         return Response(status=response.status_code, file=download)
 
     def _authorized(

@@ -6,13 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
+import anyio
 import typer
 
+from usrland.audit.entry import canonical
 from usrland.cli.console import fail, say, say_json, say_table
 from usrland.cli.servers import pick_servers
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
-from usrland.pins import changes, read_pins, write_pins
+from usrland.parameters import Parameters
+from usrland.pins import Pin, changes, read_pins, write_pins
 from usrland.settings import Settings
 
 __all__ = ["Syscall", "all_syscalls", "syscalls"]
@@ -93,12 +96,12 @@ def syscalls(
 
 def _review(settings: Settings, *, accept: bool) -> None:
     """Show what is not as it was reviewed; with `accept`, write it down as reviewed."""
-    behind = [
-        operation
-        for server in pick_servers([])
-        if (catalogue := server.load(settings).state.get("catalogue")) is not None
-        for operation in catalogue.reviewable()
-    ]
+    catalogues = [server.load(settings).state.get("catalogue") for server in pick_servers([])]
+    behind: list[Operation] = []
+    for catalogue in filter(None, catalogues):
+        for system, problem in anyio.run(_refreshed, catalogue).items():
+            say(f"{system}: {problem}")
+        behind += catalogue.reviewable()
     reviewed = read_pins(settings.home) or {}
     found = changes(reviewed, behind)
     say_table(
@@ -116,10 +119,23 @@ def _review(settings: Settings, *, accept: bool) -> None:
             for change in found
         ],
     )
+    for operation in behind:
+        if operation.origin and (reviewed.get(operation.name) != Pin.of(operation)):
+            say(f"\n{operation.name}, in the words of that server:\n{operation.description}")
+            say(canonical(Parameters(operation).own).decode())
     if accept:
         say(f"\n{write_pins(settings.home, behind)} operations are reviewed; others are withheld from now on.")
     else:
         say(f"\n{len(found)} differences. Take them as reviewed: usrland syscalls --accept")
+
+
+async def _refreshed(catalogue: Any) -> dict[str, str]:
+    """Ask the systems what they offer now; the problems by system."""
+    try:
+        problems: dict[str, str] = await catalogue.refresh()
+        return problems
+    finally:
+        await catalogue.aclose()
 
 
 def _step(before: str, after: str) -> str:

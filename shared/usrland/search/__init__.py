@@ -5,6 +5,6 @@ Importing this package imports nothing heavy; the index is opened at its first u
 
 from usrland.search.analysis import terms
 from usrland.search.fusion import Hit
-from usrland.search.index import HybridIndex, IndexRow, Mode, SearchAnswer, Sizes
+from usrland.search.index import KEEP_VERSIONS, HybridIndex, IndexRow, Mode, SearchAnswer, Sizes
 
-__all__ = ["Hit", "HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes", "terms"]
+__all__ = ["KEEP_VERSIONS", "Hit", "HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes", "terms"]

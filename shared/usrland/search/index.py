@@ -37,13 +37,13 @@ from usrland.search.record import Filter, Record
 if TYPE_CHECKING:
     from usrland.search.lance import Tables
 
-__all__ = ["HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes"]
+__all__ = ["KEEP_VERSIONS", "HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes"]
 
 logger = logging.getLogger(__name__)
 
 Mode = Literal["hybrid", "lexical", "semantic"]
 
-KEEP_VERSIONS = timedelta(minutes=10)
+KEEP_VERSIONS = timedelta(minutes=1)
 """Long enough for a reader in another process to finish with the version it opened."""
 EMBED_BATCH = 32
 MODEL_SECONDS = 5.0
@@ -176,6 +176,7 @@ class HybridIndex:
         query: str,
         *,
         scopes: Collection[str],
+        words: str = "",
         k: int = 10,
         mode: Mode = "hybrid",
         groups: Collection[str] | None = None,
@@ -185,8 +186,9 @@ class HybridIndex:
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
-        They are chosen from so many `candidates` by words, and as many by meaning. `neighbours` says which ids
-        stand beside an id, where rows are passages of documents.
+        They are chosen from so many `candidates` by words, and as many by meaning; `words` are looked up instead
+        of the query's own, where the caller knows better. `neighbours` says which ids stand beside an id, where
+        rows are passages of documents.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -194,7 +196,7 @@ class HybridIndex:
         tables = await self._open()
         where = Filter(scopes=scopes, groups=groups)
         query = query[:MAX_QUERY_CHARS]
-        words = terms(query)
+        words = terms(words[:MAX_QUERY_CHARS] or query)
         embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
         lexical: dict[Record, float] | None = None if mode == "semantic" and embedder is not None else {}
         dense: dict[Record, float] | None = None if embedder is None else {}
