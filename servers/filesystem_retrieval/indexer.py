@@ -47,7 +47,7 @@ from filesystem_retrieval.reading import (
 from filesystem_retrieval.renames import MAX_FILES, renames
 from filesystem_retrieval.roots import Found, Root
 from filesystem_retrieval.versions import Blob, Cut, Versions, packed
-from usrland.errors import NotFound
+from usrland.errors import NotFound, UsrlandError
 from usrland.search import Hit, HybridIndex, IndexRow
 
 __all__ = ["Indexer", "Progress", "Scan", "beside", "group_of", "key_of", "scope_of"]
@@ -177,8 +177,15 @@ class Indexer:
         await self._prune()
         for root in self._roots:
             try:
+                if root.bucket is not None:
+                    await root.bucket.sync()
                 await self._scan_root(root, scan, progress)
             except NotFound:
+                scan.unreachable.append(root.name)
+            except UsrlandError as error:
+                if root.bucket is None:
+                    raise
+                logger.warning("bucket %r cannot be read now: %s", root.name, error)
                 scan.unreachable.append(root.name)
         self._checked = True
         return scan
@@ -344,6 +351,9 @@ class Indexer:
             file.signature.mtime_ns,
             file.signature.ctime_ns,
         )
+        if root.lacks(file):
+            row.reason = f"it is larger than {root.max_document_bytes} bytes"
+            return _Reading(file=row)
         kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
         row.kind = kind
         limit = root.limit(kind)

@@ -14,6 +14,7 @@ import anyio
 
 from filesystem_retrieval.archives import listing, opened_member
 from filesystem_retrieval.beneath import absent
+from filesystem_retrieval.buckets import Bucket
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
@@ -78,7 +79,7 @@ class Library:
         self, settings: Settings, table: Table, model: Embedder | None, told: ResourceChanges | None = None
     ) -> None:
         data = settings.data(SERVER)
-        self.roots = _roots(table, data.parent)
+        self.roots = _roots(settings, table, data)
         self.model = model
         database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
         self.catalogue = Catalogue(database)
@@ -235,27 +236,35 @@ class Library:
             tasks.cancel_scope.cancel()
 
 
-def _roots(table: Table, home: Path) -> Sequence[Root]:
+def _roots(settings: Settings, table: Table, data: Path) -> Sequence[Root]:
     """The roots, each knowing that the usrland home is nobody's document."""
-    status = home.stat()
+    status = data.parent.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
-    return [
-        Root(
-            name=name,
-            folder=Path(root.folder).expanduser(),
-            tenant=root.tenant,
-            writable=root.writable,
-            rules=Rules(compiled([*table.ignore, *root.ignore])),
-            private=private,
-            include=compiled(root.include) if root.include else None,
-            kinds=kinds_of(root.kinds),
-            max_file_bytes=root.max_file_bytes or table.max_file_bytes,
-            max_document_bytes=root.max_document_bytes or table.max_document_bytes,
-            label=root.label,
-            labels={label: compiled(patterns) for label, patterns in root.labels.items()},
+    roots = []
+    for name, root in sorted(table.roots.items()):
+        document_bytes = root.max_document_bytes or table.max_document_bytes
+        bucket = None
+        if root.bucket is not None:
+            key = f"{root.tenant}/{name}"
+            bucket = Bucket(root.bucket, settings, data, key, max_bytes=document_bytes)
+        roots.append(
+            Root(
+                name=name,
+                folder=Path(root.folder).expanduser() if bucket is None else bucket.copy,
+                bucket=bucket,
+                tenant=root.tenant,
+                writable=root.writable,
+                rules=Rules(compiled([*table.ignore, *root.ignore])),
+                private=private,
+                include=compiled(root.include) if root.include else None,
+                kinds=kinds_of(root.kinds),
+                max_file_bytes=root.max_file_bytes or table.max_file_bytes,
+                max_document_bytes=document_bytes,
+                label=root.label,
+                labels={label: compiled(patterns) for label, patterns in root.labels.items()},
+            )
         )
-        for name, root in sorted(table.roots.items())
-    ]
+    return roots
 
 
 def _lacking(scan: Scan) -> str | None:

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
@@ -23,6 +24,9 @@ from filesystem_retrieval.beneath import Opened, Signature, absent, opened
 from filesystem_retrieval.patterns import IGNORE_FILES, Rules
 from usrland.errors import NotFound
 from usrland.schemas.principal import Principal
+
+if TYPE_CHECKING:
+    from filesystem_retrieval.buckets import Bucket
 
 __all__ = ["Found", "Root"]
 
@@ -62,6 +66,8 @@ class Root:
     """What is read for searching; all, where there are none."""
     max_file_bytes: int = 2 << 20
     max_document_bytes: int = 50 << 20
+    bucket: Bucket | None = None
+    """What the folder is a copy of."""
     label: str | None = None
     """Without the scope for it nobody knows of this root."""
     labels: Mapping[str, GitIgnoreSpec] = field(default_factory=dict)
@@ -180,6 +186,10 @@ class Root:
         if self.kinds and kind not in self.kinds:
             return 0
         return self.max_document_bytes if kind == "document" else self.max_file_bytes
+
+    def lacks(self, file: Opened) -> bool:
+        """Whether the content of a file is not here, since it is too large to be fetched."""
+        return self.bucket is not None and self.bucket.lacks(file)
 
     def _leaves_out(self, path: str) -> bool:
         return self.include is not None and not self.include.match_file(path)
