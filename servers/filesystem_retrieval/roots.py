@@ -12,9 +12,10 @@ check of each path stands between it and a caller.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -145,9 +146,31 @@ class Root:
                     below = rules.within(found.path, self._ignore_lines(found.path))
                     pending.append((found.path, below, level + 1))
 
+    def files(self) -> Iterator[tuple[Found, Callable[[], int]]]:
+        """Every file, and how to open it: from its folder, which stays open until the next one is taken.
+
+        Much faster than opening each by its path. The descriptor is the caller's to close; raises `OSError`.
+        """
+        pending = [("", self._rules_of(""))]
+        while pending:
+            folder, rules = pending.pop()
+            try:
+                with opened(self.folder, folder, folder=True) as here:
+                    for found in self._met(here.fd, folder, rules):
+                        if found.folder:
+                            pending.append((found.path, rules.within(found.path, self._ignore_lines(found.path))))
+                        else:
+                            yield found, partial(_open_in, here.fd, found.path.rpartition("/")[2])
+            except NotFound:  # gone since, or the root itself is away
+                continue
+
     def _children(self, folder: str, rules: Rules) -> list[Found]:
+        with opened(self.folder, folder, folder=True) as here:
+            return self._met(here.fd, folder, rules)
+
+    def _met(self, fd: int, folder: str, rules: Rules) -> list[Found]:
         children = []
-        with opened(self.folder, folder, folder=True) as here, os.scandir(here.fd) as entries:
+        with os.scandir(fd) as entries:
             for entry in entries:
                 if entry.is_symlink() or not _is_text(entry.name):
                     continue
@@ -223,6 +246,11 @@ class Root:
             except NotFound:
                 continue
         return lines
+
+
+def _open_in(folder: int, name: str) -> int:
+    """A descriptor of what a walk has just seen to be a file: no link is followed, and no pipe waited for."""
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
 
 def _lacks(principal: Principal, label: str) -> bool:
