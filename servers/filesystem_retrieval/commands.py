@@ -1,4 +1,4 @@
-"""`usrland index`, `search`, `read`, `verify` and `status`: what a kernel calls, for a person and for scripts."""
+"""`usrland index`, `search`, `read`, `verify`, `status`, `eval`: what a kernel calls, for people and scripts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,9 @@ from usrland.cli.console import progress, say, say_json, say_table
 from usrland.errors import InvalidInput
 from usrland.settings import Settings
 
-__all__ = ["index", "read", "search", "status", "verify"]
+__all__ = ["evaluation", "index", "read", "search", "status", "verify"]
+
+evaluation = typer.Typer(help="Measure what the servers find, on your own documents.", no_args_is_help=True)
 
 AsJson = Annotated[bool, typer.Option("--json", help="For another program.")]
 Root = Annotated[str | None, typer.Option("--root", metavar="NAME", help="Only in this root.")]
@@ -29,14 +31,17 @@ AT_ONCE = 100
 """Citations in one call."""
 
 
-def index(as_json: AsJson = False) -> None:
+def index(
+    workers: Annotated[int, typer.Option(min=1, help="Processes that embed; each loads the model.")] = 1,
+    as_json: AsJson = False,
+) -> None:
     """Read everything that is new in the roots and give it vectors; ends when all of it can be searched."""
     from filesystem_retrieval.library import Counts
     from filesystem_retrieval.server import service
 
     async def work() -> Counts:
         with progress() as tell:
-            counts: Counts = await service(Settings.load()).state["index_once"](tell)
+            counts: Counts = await service(Settings.load()).state["index_once"](tell, workers=workers)
             return counts
 
     done = anyio.run(work)
@@ -161,6 +166,65 @@ def status(as_json: AsJson = False) -> None:
             say(f"{each['root']}/{failure['path']}: {failure['reason']}", "yellow")
     say(f"embedding: {answer['embedding']}")
     _say_notes(answer)
+
+
+@evaluation.callback()
+def _evaluation() -> None:
+    pass  # keeps the name `retrieval`, as long as it is the only one
+
+
+@evaluation.command()
+def retrieval(
+    dataset: Annotated[
+        Path,
+        typer.Argument(help="A BEIR-style folder, or a file of your questions and the paths that answer them."),
+    ],
+    embedding: Annotated[
+        list[str] | None, typer.Option(help="A model to compare; several times for several. Default: the one set.")
+    ] = None,
+    mode: Annotated[list[str] | None, typer.Option(help="hybrid, lexical or semantic. Default: all.")] = None,
+    suffix: Annotated[str, typer.Option(help="What a collection's documents are: '.py' for Python.")] = ".txt",
+    work: Annotated[
+        Path | None, typer.Option(help="Keeps what is indexed, for another run. Default: thrown away.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Ask questions with known answers, and say how far up the answers stand.
+
+    nDCG and recall are of the first ten files; 'first' is the mean of one divided by the place of the first right
+    file; 'none' counts the questions to which no right file was found at all.
+    """
+    from dataclasses import asdict
+    from tempfile import TemporaryDirectory
+
+    from filesystem_retrieval.evaluation import MODES, Figures, evaluate, read_trial
+
+    if unknown := set(mode or ()) - set(MODES):
+        raise InvalidInput(f"--mode: there is no {sorted(unknown)[0]!r}.", fix=f"Choose of {', '.join(MODES)}.")
+    trial = read_trial(dataset, suffix)
+
+    async def run(folder: Path) -> list[Figures]:
+        with progress() as tell:
+            return await evaluate(trial, Settings.load(), folder, embedding or (), mode or MODES, tell)
+
+    with TemporaryDirectory(prefix="usrland-eval-") as folder:
+        figures = anyio.run(run, work or Path(folder))
+    if as_json:
+        say_json([asdict(each) for each in figures])
+        return
+    say(f"{figures[0].questions} questions")
+    say_table(
+        ["embedding", "mode", "nDCG@10", "recall@10", "first", "none", "p50 ms", "p95 ms"],
+        [
+            [
+                each.embedding,
+                each.mode,
+                *(f"{value:.3f}" for value in (each.ndcg_at_10, each.recall_at_10, each.first_rank)),
+                *(f"{value:.0f}" for value in (each.nothing_found, each.p50_ms, each.p95_ms)),
+            ]
+            for each in figures
+        ],
+    )
 
 
 def _call(operation: str, **arguments: Any) -> Mapping[str, Any]:

@@ -56,6 +56,8 @@ logger = logging.getLogger(__name__)
 
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
+FIRST_BATCH_FILES = 20
+"""Something can be found as soon as these are read."""
 BATCH_BYTES = 16 << 20
 PRUNE_SECONDS = 3600.0
 DAY_NS = 24 * 3600 * 10**9
@@ -156,7 +158,7 @@ class Indexer:
         """The next scan is due at once."""
         self._scanned_at = self.scanned_from = float("-inf")
 
-    async def embed(self, progress: Progress | None = None) -> int:
+    async def embed(self, progress: Progress | None = None, *, workers: int = 1) -> int:
         """Give every passage its vector; how many had none. Loads the model where it is not loaded.
 
         Takes its turn after other processes: what they do not know of is then still to be done.
@@ -167,7 +169,7 @@ class Indexer:
                 await progress("vectors", done, total)
 
         async with _held(self._embedding, math.inf):
-            return await self._index.embed_pending(tell)
+            return await self._index.embed_pending(tell, workers=workers)
 
     async def _scan(self, progress: Progress | None) -> Scan:
         scan = Scan()
@@ -231,10 +233,12 @@ class Indexer:
     ) -> None:
         indexed = await self._catalogue.indexed(key)
         changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
-        for start in range(0, len(changed), BATCH_FILES):
-            await self._take(root, key, changed[start : start + BATCH_FILES], indexed, scan)
+        start, end = 0, FIRST_BATCH_FILES
+        while start < len(changed):
+            await self._take(root, key, changed[start:end], indexed, scan)
             if progress is not None:
-                await progress("files", min(start + BATCH_FILES, len(changed)), len(changed))
+                await progress("files", min(end, len(changed)), len(changed))
+            start, end = end, end + BATCH_FILES
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
             to = await self._renamed(key, gone, known) if changed else {}
@@ -243,6 +247,7 @@ class Indexer:
         scan.touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
         if changed or gone or not self._checked:
             await self._settle(key)
+            await self._index.tidy()
 
     async def _renamed(self, key: str, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
@@ -314,7 +319,7 @@ class Indexer:
         await self._catalogue.begin(
             key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
         )
-        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False)
+        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False, more=True)
         back = {file.content for file in files if indexed.get(file.content)}
         await self._move(key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))

@@ -103,6 +103,7 @@ class Library:
         self._wake = anyio.Event()
         self._told = told or ResourceChanges()
         self.watch = Watch(self.roots, data.parent) if table.watch else None
+        self._opened = False
 
     @classmethod
     def of(cls, settings: Settings, table: Table, told: ResourceChanges | None = None) -> Library:
@@ -154,8 +155,10 @@ class Library:
 
         Opening index and catalogue is not part of the moment: nothing is found before that is done.
         """
-        await self.index.count()
-        await self.catalogue.passages()
+        if not self._opened:
+            await self.index.count()
+            await self.catalogue.passages()
+            self._opened = True
         if self._is_current():
             return _lacking(self.indexer.last)
         with anyio.move_on_after(REFRESH_SECONDS):
@@ -174,10 +177,10 @@ class Library:
             return False
         return not self.indexer.last.elsewhere and self.watch.is_quiet_since(begun)
 
-    async def index_once(self, progress: Progress | None = None) -> Counts:
+    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
         scan = await self.indexer.scan(progress, patience_seconds=math.inf)
-        vectors = await self.indexer.embed(progress)
+        vectors = await self.indexer.embed(progress, workers=workers)
         return Counts(
             files=scan.read,
             passages=scan.passages,

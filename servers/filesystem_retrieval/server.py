@@ -219,9 +219,9 @@ class Tools:
         async with library.open():
             yield
 
-    async def index_once(self, progress: Progress | None = None) -> Counts:
+    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
-        return await (await self.library()).index_once(progress)
+        return await (await self.library()).index_once(progress, workers=workers)
 
 
 def _open(settings: Settings, table: Table, changes: Changes) -> Library:

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from usrland.cli import application
-from usrland.errors import Denied, UsrlandError
+from usrland.errors import Denied, InvalidInput, UsrlandError
 
 Run = Callable[..., Any]
 
@@ -74,3 +74,41 @@ def test_a_person_may_do_no_more_on_the_command_line_than_their_profile_says(run
 
     with pytest.raises(Denied, match="missing scope: fs:read"):
         run("read", "refunds.md")
+
+
+def test_own_questions_are_asked_of_the_roots_and_a_wrong_expectation_lowers_the_figures(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "weather.md").write_text("# Weather\n\nRain in the north.\n", encoding="utf-8")
+    asked = [
+        {"query": "refunds", "path": "refunds.md"},
+        {"query": "rain", "paths": ["docs/weather.md"]},
+        {"query": "rain north", "path": "refunds.md"},
+    ]
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("\n".join(map(json.dumps, asked)), encoding="utf-8")
+
+    (figures,) = json.loads(run("eval", "retrieval", str(questions), "--mode", "lexical", "--json"))
+
+    assert figures["questions"] == 3
+    assert figures["nothing_found"] == 1
+    assert figures["recall_at_10"] == figures["first_rank"] == figures["ndcg_at_10"] == round(2 / 3, 4)
+
+
+def test_a_collection_is_measured_in_a_home_of_its_own(run: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "collection"
+    (folder / "qrels").mkdir(parents=True)
+    corpus = [{"_id": "a/1", "title": "Pears", "text": "grow"}, {"_id": "b?", "title": "", "text": "apples"}]
+    (folder / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)), encoding="utf-8")
+    (folder / "queries.jsonl").write_text(json.dumps({"_id": "q", "text": "pears"}), encoding="utf-8")
+    (folder / "qrels" / "test.tsv").write_text("query-id\tcorpus-id\tscore\nq\ta/1\t2\n", encoding="utf-8")
+
+    table = run("eval", "retrieval", str(folder), "--embedding", "none", "--work", str(tmp_path / "work"))
+
+    assert "1 questions" in table
+    assert [line.split()[:3] for line in table.splitlines()[2:]] == [
+        ["none", mode, "1.000"] for mode in ("hybrid", "lexical", "semantic")
+    ]
+    assert json.loads(run("status", "--json"))["roots"][0]["root"] == "docs"
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        run("eval", "retrieval", str(tmp_path / "nothing.jsonl"))

@@ -15,7 +15,7 @@ from filelock import FileLock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from usrland.embedding import Embedder
+from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable
 from usrland.search import HybridIndex, IndexRow
 
@@ -239,6 +239,76 @@ async def test_a_new_generation_starts_empty_and_never_mixes(
     assert (await second.sizes()).vectors == 0
     assert await second.embed_pending() == 3
     assert len(model.embedded) == 6
+
+
+def generations(folder: Path) -> set[str]:
+    return {path.name.split(".")[0] for path in folder.glob("vectors-*")}
+
+
+async def test_the_model_before_answers_until_the_new_one_has_read_everything(
+    tmp_path: Path, minilm: Embedder
+) -> None:
+    class Other:
+        generation = "other"
+        dimensions = 384
+        ready = True
+        documents = minilm.documents
+
+        def load(self) -> None: ...
+
+        def query(self, text: str) -> Vectors:
+            return minilm.query(text)
+
+    question = "how do I get my money back"
+    old = HybridIndex(tmp_path, minilm)
+    await old.upsert(rows(), embed=False)
+    await old.embed_pending()
+    index = HybridIndex(tmp_path, Other())
+
+    before = await index.search(question, scopes=["main"], mode="semantic")
+    await index.embed_pending()
+    after = await index.search(question, scopes=["main"], mode="semantic")
+    kept = await old.search(question, scopes=["main"], mode="semantic")
+    await index.embed_pending()
+
+    assert [hit.extra for hit in before.hits] == [hit.extra for hit in after.hits] == ["refund"]
+    assert before.degraded is not None
+    assert before.degraded.startswith("a new embedding model has read 0 of 3 passages")
+    assert after.degraded is None
+    assert [hit.extra for hit in kept.hits] == ["refund"]
+    assert generations(tmp_path) == {"vectors-other"}
+
+
+async def test_workers_make_the_same_vectors(tmp_path: Path, minilm: Embedder) -> None:
+    alone, spread = HybridIndex(tmp_path / "alone", minilm), HybridIndex(tmp_path / "spread", minilm)
+    for index in (alone, spread):
+        await index.upsert(rows(), embed=False)
+
+    made = await alone.embed_pending(), await spread.embed_pending(workers=2)
+
+    found = [await index.search("money back", scopes=["main"], mode="semantic") for index in (alone, spread)]
+    assert made == (3, 3)
+    assert found[0].degraded is None
+    assert found[0] == found[1]
+
+
+async def test_a_killed_embedding_goes_on_where_it_was(
+    tmp_path: Path, model: Counting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.index.EMBED_BATCH", 1)
+    monkeypatch.setattr("usrland.search.index.COMMIT_ROWS", 1)
+    index = HybridIndex(tmp_path, model)
+    await index.upsert(rows(), embed=False)
+
+    async def stop(done: int, total: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await index.embed_pending(stop)
+    left = await index.embed_pending()
+
+    assert left == 2
+    assert sorted(model.embedded) == sorted(TEXTS.values())
 
 
 async def test_dropping_empties_it_for_a_rebuild(index: HybridIndex) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 else:
     Vectors = Any
 
-__all__ = ["DEFAULT", "Embedder", "Vectors", "embedder"]
+__all__ = ["DEFAULT", "Embedder", "Vectors", "embedder", "of_generation"]
 
 DEFAULT = "minilm"
 
@@ -70,3 +70,15 @@ def embedder(name: str = DEFAULT) -> Embedder | None:
         f"there is no embedding {name!r}.",
         fix="Use 'minilm', 'none', or 'sentence-transformers:<model>' with the extra of that name installed.",
     )
+
+
+def of_generation(generation: str, threads: int | None = None) -> Embedder | None:
+    """The embedder whose vectors are of that generation; None where none of today makes them."""
+    from usrland.embedding.minilm import MiniLM
+    from usrland.embedding.transformers import PREFIX, SentenceTransformersEmbedder
+
+    if generation == MiniLM.generation:
+        return MiniLM(threads)
+    if generation.startswith(PREFIX):
+        return SentenceTransformersEmbedder(generation.removeprefix(PREFIX).rpartition(".")[0])
+    return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ from usrland.errors import Unavailable
 if TYPE_CHECKING:
     from usrland.embedding import Vectors
 
-__all__ = ["SentenceTransformersEmbedder"]
+__all__ = ["PREFIX", "SentenceTransformersEmbedder"]
 
+PREFIX = "sentence-transformers:"
 BATCH = 32
 
 
@@ -30,7 +30,7 @@ class SentenceTransformersEmbedder:
 
     @property
     def generation(self) -> str:
-        return f"sentence-transformers.{re.sub(r'[^A-Za-z0-9.-]+', '_', self._name)}.{self.dimensions}"
+        return f"{PREFIX}{self._name}.{self.dimensions}"
 
     @property
     def dimensions(self) -> int:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import hashlib
 import importlib
 import logging
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -32,7 +33,8 @@ from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable
 from usrland.search.analysis import terms
 from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
-from usrland.search.record import Filter, Record
+from usrland.search.record import Filter, Match, Record
+from usrland.search.serving import Serving
 
 if TYPE_CHECKING:
     from usrland.search.lance import Tables
@@ -46,6 +48,9 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 KEEP_VERSIONS = timedelta(minutes=1)
 """Long enough for a reader in another process to finish with the version it opened."""
 EMBED_BATCH = 32
+"""Texts between two looks at whether somebody wants this to stop."""
+COMMIT_ROWS, COMMIT_SECONDS = 512, 20.0
+"""Vectors are written so many at a time: every write is a version, and each costs more the more there are."""
 MODEL_SECONDS = 5.0
 """How long a search waits for the model, the first time; larger models are loaded behind it."""
 LOCK_SECONDS = 60.0
@@ -96,6 +101,7 @@ class HybridIndex:
         self._model_seconds = model_seconds
         self._embedder = embedder
         self._problem: str | None = None
+        self._serving = Serving(folder)
         self._tables: Tables | None = None
         self._turn = anyio.Lock()
         self._opening = anyio.Lock()
@@ -114,10 +120,11 @@ class HybridIndex:
                 await self._load(embedder)
         return embedder if embedder is not None and embedder.ready else None
 
-    async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True) -> None:
+    async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True, more: bool = False) -> None:
         """Add rows, or replace those with the same id; the last of equal ids wins.
 
-        `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it.
+        `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it. Where `more`
+        are to follow, the word index is folded seldom; call `tidy` after the last.
         """
         records = list({row.id: _record(row) for row in rows}.values())
         if not records:
@@ -134,23 +141,56 @@ class HybridIndex:
             await tables.put(records)
             if embedder is not None:
                 await _put_vectors(tables, embedder, records, made)
+            await tables.tidy(KEEP_VERSIONS, more=more)
+
+    async def tidy(self) -> None:
+        """Fold what was added since into the word index, where that is enough to slow searches down."""
+        async with self._writing() as tables:
             await tables.tidy(KEEP_VERSIONS)
 
-    async def embed_pending(self, progress: Callable[[int, int], Awaitable[None]] | None = None) -> int:
-        """Give every row its vector; how many were missing. Others can write between the batches."""
+    async def embed_pending(
+        self, progress: Callable[[int, int], Awaitable[None]] | None = None, *, workers: int = 1
+    ) -> int:
+        """Give every row its vector; how many were missing. Others can write between the batches.
+
+        More `workers` are processes, of which each loads the model.
+        """
         await self.warm()
         if self._embedder is None or not self._embedder.ready:
             return 0
+        if workers == 1:
+            return await self._embed_pending(self._embedder, progress, EMBED_BATCH)
+        from usrland.embedding.workers import Workers
+
+        crew = Workers(self._embedder, workers)
+        try:
+            return await self._embed_pending(crew, progress, EMBED_BATCH * workers)
+        finally:
+            await anyio.to_thread.run_sync(crew.close)
+
+    async def _embed_pending(
+        self, embedder: Embedder, progress: Callable[[int, int], Awaitable[None]] | None, at_once: int
+    ) -> int:
         tables = await self._open()
-        pending = await tables.without_vectors(self._embedder.generation, self._embedder.dimensions)
-        for start in range(0, len(pending), EMBED_BATCH):
-            ids = pending[start : start + EMBED_BATCH]
-            vectors = await self._embedded(self._embedder, await tables.records(ids))
-            async with self._writing():  # rows that changed or went in the meantime have no vector in `vectors`
-                await _put_vectors(tables, self._embedder, await tables.records(ids), vectors)
+        pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
+        written, made, since = 0, dict[str, Vectors](), time.monotonic()
+        for end in range(at_once, len(pending) + at_once, at_once):
+            made |= await self._embedded(embedder, await tables.records(pending[end - at_once : end]))
+            done = min(end, len(pending))
+            if done - written >= COMMIT_ROWS or time.monotonic() - since > COMMIT_SECONDS or done == len(pending):
+                await self._commit(embedder, pending[written:done], made, last=done == len(pending))
+                written, made, since = done, {}, time.monotonic()
             if progress is not None:
-                await progress(min(start + EMBED_BATCH, len(pending)), len(pending))
+                await progress(done, len(pending))
+        await self._switch(embedder)
         return len(pending)
+
+    async def _commit(
+        self, embedder: Embedder, ids: Sequence[str], vectors: Mapping[str, Vectors], *, last: bool
+    ) -> None:
+        async with self._writing() as tables:  # rows that changed or went in the meantime are not in `vectors`
+            await _put_vectors(tables, embedder, await tables.records(ids), vectors)
+            await tables.tidy_vectors(embedder.generation, embedder.dimensions, KEEP_VERSIONS, last=last)
 
     async def delete(self, ids: Collection[str]) -> None:
         """Remove rows; ids that are not there are no error."""
@@ -198,14 +238,14 @@ class HybridIndex:
         query = query[:MAX_QUERY_CHARS]
         words = terms(words[:MAX_QUERY_CHARS] or query)
         embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
-        lexical: dict[Record, float] | None = None if mode == "semantic" and embedder is not None else {}
-        dense: dict[Record, float] | None = None if embedder is None else {}
+        lexical: dict[Match, float] | None = None if mode == "semantic" and embedder is not None else {}
+        dense: dict[Match, float] | None = None if embedder is None else {}
 
-        async def by_words(found: dict[Record, float]) -> None:
+        async def by_words(found: dict[Match, float]) -> None:
             if words:
                 found.update(await tables.match(words, where, candidates))
 
-        async def by_meaning(found: dict[Record, float], embedder: Embedder) -> None:
+        async def by_meaning(found: dict[Match, float], embedder: Embedder) -> None:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
             found.update(await tables.nearest(embedder.generation, vector, where, candidates))
 
@@ -239,6 +279,7 @@ class HybridIndex:
         """Empty the index, all generations; fill it again from the truth."""
         async with self._writing() as tables:
             await tables.drop()
+            self._serving.forget()
             self._tables = None
 
     async def _usable(self, tables: Tables) -> tuple[Embedder | None, str | None]:
@@ -249,14 +290,34 @@ class HybridIndex:
         if embedder is None:
             reason = self._problem or "the embedding model is still loading"
             return None, f"{reason.rstrip('.')}: these are matches by words alone."
-        rows = await tables.count()
-        missing = rows - await tables.count_vectors(embedder.generation, embedder.dimensions)
-        if missing > 0:
+        rows, made = await tables.count(), await tables.count_vectors(embedder.generation, embedder.dimensions)
+        if made >= rows:
+            return embedder, None
+        before = await self._before(embedder)
+        if before is not None and await tables.count_vectors(before.generation, before.dimensions) > made:
             return (
-                embedder,
-                f"{missing} of {rows} passages wait for their vectors and are found by words alone.",
+                before,
+                f"a new embedding model has read {made} of {rows} passages; until then the one before it answers.",
             )
-        return embedder, None
+        return embedder, f"{rows - made} of {rows} passages wait for their vectors and are found by words alone."
+
+    async def _before(self, chosen: Embedder) -> Embedder | None:
+        """The model before the chosen one, loaded, where it can be."""
+        before = await anyio.to_thread.run_sync(self._serving.before, chosen)
+        if before is not None and not before.ready:
+            try:
+                await anyio.to_thread.run_sync(before.load)
+            except Unavailable:
+                return None
+        return before
+
+    async def _switch(self, embedder: Embedder) -> None:
+        """Everything has its vector: from now on this generation answers, and soon there is no other."""
+        if self._serving.generation() != embedder.generation:
+            await anyio.to_thread.run_sync(self._serving.switch, embedder.generation)
+            return
+        async with self._writing() as tables:
+            await tables.drop_generations_but(embedder.generation)
 
     async def _load(self, embedder: Embedder) -> None:
         """Once for all who wait; whoever stops waiting leaves it to go on."""
@@ -337,8 +398,8 @@ def _record(row: IndexRow) -> Record:
 
 
 def _hits(
-    lexical: Mapping[Record, float] | None,
-    dense: Mapping[Record, float] | None,
+    lexical: Mapping[Match, float] | None,
+    dense: Mapping[Match, float] | None,
     words: int,
     floor: float,
     *,

@@ -17,21 +17,30 @@ from typing import Any
 import lancedb
 import pyarrow as pa
 from lancedb.expr import Expr, col
-from lancedb.index import FTS
+from lancedb.index import FTS, IvfRq
 from lancedb.query import MatchQuery
 
 from usrland.embedding import Vectors
-from usrland.search.record import Filter, Record
+from usrland.search.record import Filter, Match, Record
 
 __all__ = ["Tables"]
 
 logger = logging.getLogger(__name__)
 
 LEXICAL = "lexical"
-MIN_UNINDEXED_ROWS = 200
-MAX_UNINDEXED_SHARE = 0.05
+MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE = 200, 0.05
+MIN_WHILE_MORE, SHARE_WHILE_MORE = 5_000, 0.5
+"""While rows pour in: folding costs more than all else, and a search over that many unfolded ones 0.1 s."""
+MIN_FOR_INDEX = 40_000
+"""Fewer vectors are compared one by one, which is exact."""
+PARTITION_ROWS = 400
+PARTITIONS_LOOKED_INTO = 40
+REFINE = 4
+"""So many times the rows asked for are compared exactly."""
+COMMITS_BETWEEN = 32
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
+SHOWN = ("id", "group", "extra")
 _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
 
 
@@ -42,6 +51,7 @@ class Tables:
         self._database = database
         self._lexical = lexical
         self._vectors: dict[str, lancedb.AsyncTable] = {}
+        self._commits = 0
 
     @classmethod
     async def open(cls, folder: Path) -> Tables:
@@ -55,22 +65,26 @@ class Tables:
     async def drop(self) -> None:
         await self._database.drop_all_tables()
 
-    async def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Record, float]]:
+    async def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Match, float]]:
         """Rows by BM25, best first."""
         # its stub forgets that the other arguments have defaults
         words = MatchQuery(terms, "terms")  # type: ignore[call-arg]
         query = self._lexical.query().nearest_to_text(words)
-        found = await query.where(_expression(where)).limit(limit).select([*_names(_KEYS), "_score"]).to_arrow()
-        return [(_record(row), row["_score"]) for row in found.to_pylist()]
+        found = await query.where(_expression(where)).limit(limit).select([*SHOWN, "_score"]).to_arrow()
+        return _scored(found, found["_score"].to_pylist())
 
     async def nearest(
         self, generation: str, vector: Vectors, where: Filter, limit: int
-    ) -> list[tuple[Record, float]]:
+    ) -> list[tuple[Match, float]]:
         """Rows by cosine, best first."""
         table = await self._vector_table(generation, len(vector))
         query = table.query().nearest_to(vector).distance_type("cosine").where(_expression(where))
-        found = await query.limit(limit).select([*_names(_KEYS), "_distance"]).to_arrow()
-        return [(_record(row), 1.0 - row["_distance"]) for row in found.to_pylist()]
+        if where.groups is not None:
+            query = query.bypass_vector_index()  # few rows, which may stand in any partition
+        else:
+            query = query.nprobes(PARTITIONS_LOOKED_INTO).refine_factor(REFINE)
+        found = await query.limit(limit).select([*SHOWN, "_distance"]).to_arrow()
+        return _scored(found, [1.0 - distance for distance in found["_distance"].to_pylist()])
 
     async def put(self, records: Sequence[Record]) -> None:
         """Add rows, or replace those with the same id."""
@@ -132,18 +146,38 @@ class Tables:
             if table is not None and await table.count_rows():
                 await table.delete(condition)
 
+    async def drop_generations_but(self, generation: str) -> None:
+        for name in await self._table_names():
+            if name not in (LEXICAL, _vectors_of(generation)):
+                await self._database.drop_table(name)
+        self._vectors = {kept: table for kept, table in self._vectors.items() if kept == generation}
+
     async def count(self) -> int:
         return await self._lexical.count_rows()
 
     async def count_vectors(self, generation: str, dimensions: int) -> int:
         return await (await self._vector_table(generation, dimensions)).count_rows()
 
-    async def tidy(self, keep: timedelta) -> None:
+    async def tidy(self, keep: timedelta, *, more: bool = False) -> None:
         """Fold what was added since into the word index, when it is enough to slow queries down."""
         statistics = await self._lexical.index_stats("terms_idx")
         waiting = statistics.num_unindexed_rows if statistics else 0
-        if waiting > max(MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE * await self.count()):
+        least, share = (MIN_WHILE_MORE, SHARE_WHILE_MORE) if more else (MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE)
+        if waiting > max(least, share * await self.count()):
             await self.optimise(keep)
+
+    async def tidy_vectors(self, generation: str, dimensions: int, keep: timedelta, *, last: bool) -> None:
+        """Join the small files that many writes leave; index the vectors where they are many."""
+        self._commits += 1
+        if not last and self._commits % COMMITS_BETWEEN:
+            return
+        table = await self._vector_table(generation, dimensions)
+        try:
+            if last:
+                await _index_vectors(table)
+            await table.optimize(cleanup_older_than=keep)
+        except Exception:  # as in `optimise`: the vectors stay right, only slower to look through
+            logger.exception("tidying the vectors failed")
 
     async def optimise(self, keep: timedelta) -> None:
         """Fold, compact, and let go of versions older than `keep`."""
@@ -175,10 +209,14 @@ class Tables:
     async def _vector_table(self, generation: str, dimensions: int) -> lancedb.AsyncTable:
         table = self._vectors.get(generation)
         if table is None:
-            name = "vectors-" + re.sub(r"[^A-Za-z0-9.-]", "_", generation)
-            table = await self._database.create_table(name, schema=_vector_schema(dimensions), exist_ok=True)
+            schema = _vector_schema(dimensions)
+            table = await self._database.create_table(_vectors_of(generation), schema=schema, exist_ok=True)
             self._vectors[generation] = table
         return table
+
+
+def _vectors_of(generation: str) -> str:
+    return "vectors-" + re.sub(r"[^A-Za-z0-9.-]", "_", generation)
 
 
 def _expression(where: Filter) -> Expr:
@@ -198,5 +236,19 @@ def _names(fields: Iterable[pa.Field]) -> list[str]:
     return [field.name for field in fields]
 
 
-def _record(row: Mapping[str, Any]) -> Record:
-    return Record(**{name: row[name] for name in _names(_KEYS)})
+def _scored(found: pa.Table, scores: Sequence[float]) -> list[tuple[Match, float]]:
+    columns = [found[name].to_pylist() for name in SHOWN]
+    return [(Match(*row), score) for *row, score in zip(*columns, scores, strict=True)]
+
+
+async def _index_vectors(table: lancedb.AsyncTable) -> None:
+    """Make the index anew where there is none, or where it was made of less than half of what there is now."""
+    rows = await table.count_rows()
+    if rows < MIN_FOR_INDEX:
+        return
+    for index in await table.list_indices():
+        statistics = await table.index_stats(index.name)
+        if statistics is not None and statistics.num_unindexed_rows < 0.5 * rows:
+            return
+    kind = IvfRq(distance_type="cosine", num_partitions=max(1, rows // PARTITION_ROWS), max_iterations=20)
+    await table.create_index("vector", config=kind, replace=True)

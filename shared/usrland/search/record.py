@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
-__all__ = ["Filter", "Record"]
+__all__ = ["Filter", "Match", "Record"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,3 +28,11 @@ class Filter:
 
     scopes: Collection[str]
     groups: Collection[str] | None = None
+
+
+class Match(NamedTuple):
+    """What is read of a row that was found."""
+
+    id: str
+    group: str
+    extra: str

@@ -1,0 +1,234 @@
+"""The same documents and questions, put to this server and to others that people use, in one run.
+
+    python tests/benchmarks/retrieval/peers.py DATA --work /tmp/peers --programs programs.json techdocs codechunks
+
+DATA is as `quality.py` has it. `programs.json` says how the others are started here, since each lives in an
+environment of its own: {"qdrant": {"command": …, "arguments": […], "environment": {…}}, …}; the names known are
+`qdrant` (mcp-server-qdrant), `chroma` (chroma-mcp), `local-rag` (mcp-local-rag) and `basic-memory`. Where there is
+no hub, put the model's files where they look for them; then all compare with the same weights.
+
+Each is filled and asked through its own tools, as a client does: seconds and CPU seconds until everything is in,
+megabytes on the disk and at most in memory, nDCG@10 and recall@10, and the time from a question to its answer.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import anyio
+from ingest import Watch, _disk
+from mcp import Client
+from mcp.client.stdio import StdioServerParameters, stdio_client
+from quality import SERVER, Collection, _ndcg, _recall, indexed, search, served
+
+AT_ONCE = 50
+
+
+class Peer(ABC):
+    """How one of the others is spoken to."""
+
+    environment: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    async def prepare(self, documents: Mapping[str, str]) -> None:  # noqa: B027 most have nothing to do
+        """Before it is started."""
+
+    @abstractmethod
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None: ...
+
+    @abstractmethod
+    async def ask(self, client: Client, query: str) -> list[str]: ...
+
+
+class Qdrant(Peer):
+    environment: ClassVar = {"QDRANT_LOCAL_PATH": "{folder}/store", "COLLECTION_NAME": "documents"}
+
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+        for name, text in documents.items():
+            await told(client, "qdrant-store", information=text, metadata={"name": name})
+
+    async def ask(self, client: Client, query: str) -> list[str]:
+        answer = json.loads(await told(client, "qdrant-find", query=query))
+        return [found[1] for entry in answer if (found := re.search(r'<metadata>.*"name": ?"([^"]+)"', entry))]
+
+
+class Chroma(Peer):
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+        await told(client, "chroma_create_collection", collection_name="documents")
+        names = list(documents)
+        for start in range(0, len(names), AT_ONCE):
+            ids = names[start : start + AT_ONCE]
+            texts = [documents[name] for name in ids]
+            await told(client, "chroma_add_documents", collection_name="documents", documents=texts, ids=ids)
+
+    async def ask(self, client: Client, query: str) -> list[str]:
+        answer = await told(
+            client, "chroma_query_documents", collection_name="documents", query_texts=[query], n_results=10
+        )
+        return list(json.loads(answer)["ids"][0])
+
+
+class LocalRag(Peer):
+    environment: ClassVar = {"BASE_DIR": "{folder}/base", "DB_PATH": "{folder}/store"}
+
+    async def prepare(self, documents: Mapping[str, str]) -> None:
+        await anyio.Path(self.folder, "base").mkdir(parents=True)
+
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+        for name, text in documents.items():
+            await told(client, "ingest_data", content=text, metadata={"source": name, "format": "text"})
+
+    async def ask(self, client: Client, query: str) -> list[str]:
+        answer = json.loads(await told(client, "query_documents", query=query, limit=20))
+        return list(dict.fromkeys(each["source"] for each in answer))
+
+
+class BasicMemory(Peer):
+    environment: ClassVar = {"HOME": "{folder}"}
+
+    async def prepare(self, documents: Mapping[str, str]) -> None:
+        notes = anyio.Path(self.folder, "basic-memory")
+        await notes.mkdir(parents=True)
+        for name, text in documents.items():
+            await (notes / f"{name}.md").write_text(text, encoding="utf-8")
+
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+        """It reads its folder by itself; the last file has come when a search for its title finds it."""
+        left = set(documents)
+        while left:
+            name = next(iter(left))
+            answer = await told(client, "search_notes", query=name, search_type="title", output_format="json")
+            if f"{name}.md" in answer:
+                left.discard(name)
+            else:
+                await anyio.sleep(0.5)
+            if len(left) < len(documents) - 20:  # the others come in the same order
+                return
+
+    async def ask(self, client: Client, query: str) -> list[str]:
+        answer = await told(client, "search_notes", query=query, output_format="json", page_size=20)
+        results = json.loads(answer)["results"] if answer.startswith("{") else []
+        return list(dict.fromkeys(each["file_path"].removesuffix(".md") for each in results))
+
+
+PEERS: Mapping[str, type[Peer]] = {
+    "qdrant": Qdrant,
+    "chroma": Chroma,
+    "local-rag": LocalRag,
+    "basic-memory": BasicMemory,
+}
+
+
+async def told(client: Client, tool: str, **arguments: Any) -> str:
+    """What a tool says; an error is an empty answer, and said."""
+    result = await client.call_tool(tool, arguments)
+    text = "".join(getattr(part, "text", "") for part in result.content)
+    if result.is_error:
+        print(f"{tool}: {text[:200]}", flush=True)
+        return "[]"
+    return text
+
+
+async def peer(name: str, program: Mapping[str, Any], collection: Collection, work: Path) -> dict[str, Any]:
+    folder = work / collection.name / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    other = PEERS[name](folder)
+    await other.prepare(collection.documents)
+    given = {**other.environment, **program.get("environment", {})}
+    parameters = StdioServerParameters(
+        command=program["command"],
+        args=[each.format(folder=folder) for each in program.get("arguments", [])],
+        env={**os.environ, **{key: value.format(folder=folder) for key, value in given.items()}},
+        cwd=folder,
+    )
+    watch = Watch()
+    begun = time.perf_counter()
+    async with (
+        Client(stdio_client(parameters), read_timeout_seconds=600) as client,
+        anyio.create_task_group() as tasks,
+    ):
+        tasks.start_soon(watch.run)
+        await other.fill(client, collection.documents)
+        figures = {"filled_s": time.perf_counter() - begun, "filled_cpu_s": watch.cpu}
+        figures |= await questions(lambda query: other.ask(client, query), collection, watch)
+        tasks.cancel_scope.cancel()
+    return {**figures, "disk_mb": _disk(folder), "peak_mb": watch.peak / 1e6}
+
+
+async def ours(collection: Collection, work: Path) -> dict[str, Any]:
+    home, folder = work / collection.name / "ours" / "home", work / collection.name / "ours" / "files"
+    shutil.rmtree(home.parent, ignore_errors=True)
+    home.mkdir(parents=True)
+    folder.mkdir()
+    for name, text in collection.documents.items():
+        (folder / name).write_text(text, encoding="utf-8")
+    (home / "usrland.toml").write_text(f'[{SERVER}]\nroots = {{ docs = "{folder}" }}\n', encoding="utf-8")
+    watch = Watch()
+    begun = time.perf_counter()
+    async with served(home) as client, anyio.create_task_group() as tasks:
+        tasks.start_soon(watch.run)
+        await indexed(client)
+        figures = {"filled_s": time.perf_counter() - begun, "filled_cpu_s": watch.cpu}
+        figures |= await questions(lambda query: search(client, query, "hybrid"), collection, watch)
+        tasks.cancel_scope.cancel()
+    return {**figures, "disk_mb": _disk(home), "peak_mb": watch.peak / 1e6}
+
+
+async def questions(ask: Any, collection: Collection, watch: Watch) -> dict[str, float]:
+    gains, recalls, times = [], [], []
+    await ask("warm up")
+    watch.look()
+    cpu = watch.cpu
+    for key, query in collection.queries.items():
+        begun = time.perf_counter()
+        ranked = await ask(query)
+        times.append(1000 * (time.perf_counter() - begun))
+        gains.append(_ndcg(ranked, collection.grades[key]))
+        recalls.append(_recall(ranked, collection.grades[key]))
+    watch.look()
+    times.sort()
+    count = len(times)
+    return {
+        "ndcg": sum(gains) / count,
+        "recall": sum(recalls) / count,
+        "p50_ms": times[count // 2],
+        "p95_ms": times[count * 95 // 100],
+        "ask_cpu_ms": 1000 * (watch.cpu - cpu) / count,
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("collections", nargs="+")
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--programs", type=Path, required=True)
+    options = parser.parse_args()
+    programs = json.loads(options.programs.read_text(encoding="utf-8"))
+    for name in options.collections:
+        collection = Collection.read(options.data / name)
+        report(name, "ours", anyio.run(ours, collection, options.work))
+        for other, program in programs.items():
+            report(name, other, anyio.run(peer, other, program, collection, options.work))
+
+
+def report(collection: str, name: str, figures: Mapping[str, float]) -> None:
+    print(
+        f"{collection:11} {name:13}", " ".join(f"{key} {value:.4g}" for key, value in figures.items()), flush=True
+    )
+
+
+if __name__ == "__main__":
+    main()
