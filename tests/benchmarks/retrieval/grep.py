@@ -2,10 +2,10 @@
 
     python tests/benchmarks/retrieval/grep.py FOLDER --times 5
 
-`fs_grep` is called through the server over stdio and walks the folder anew each time; ripgrep is started anew each
-time, with one thread and with as many as it likes. Both skip what git would ignore, and both look into hidden files.
-A pattern that matches nothing makes both read everything. Times are of the wall and of the processors, the median of
-all rounds; the first round warms the disk's cache and does not count.
+`fs_grep` is called through the server over stdio and walks the folder anew each time; ripgrep is started anew,
+with one thread and with as many as it likes. Both skip what git would ignore and look into hidden files. A pattern
+that matches nothing makes both read everything. Times are of the wall and of the processors, the median of all
+rounds; the first round warms the disk's cache and does not count.
 """
 
 from __future__ import annotations
