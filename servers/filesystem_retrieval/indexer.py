@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,7 @@ __all__ = ["Indexer", "Progress", "Scan", "beside", "group_of", "key_of", "scope
 
 logger = logging.getLogger(__name__)
 
+MAX_TOUCHED = 100_000
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
 FIRST_BATCH_FILES = 20
@@ -81,8 +83,6 @@ class Scan:
     """Files that are gone."""
     unreachable: list[str] = field(default_factory=list)
     """Roots whose folder cannot be entered; what is known of them is kept."""
-    touched: list[tuple[Root, str]] = field(default_factory=list)
-    """Files that are new, changed or gone."""
     elsewhere: bool = False
     """Another process is indexing, so nothing was done here."""
 
@@ -129,6 +129,7 @@ class Indexer:
         self._scanned_at = float("-inf")
         self.scanned_from = float("-inf")
         """When the last scan that was done here began, of `time.monotonic`."""
+        self._touched: deque[tuple[Root, str]] = deque(maxlen=MAX_TOUCHED)
         self._checked = False
         self.last = Scan()
 
@@ -153,6 +154,12 @@ class Indexer:
                 self.last = await self._scan(progress)
             self._scanned_at, self.scanned_from = time.monotonic(), begun
             return self.last
+
+    def take_touched(self) -> Sequence[tuple[Root, str]]:
+        """The files that scans found new, changed or gone since this was asked before."""
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
 
     def expect_change(self) -> None:
         """The next scan is due at once."""
@@ -244,7 +251,7 @@ class Indexer:
             to = await self._renamed(key, gone, known) if changed else {}
             await self._catalogue.forget_files(key, [_gone(file, begun_ns, to.get(file.path)) for file in gone])
         scan.forgotten += len(gone)
-        scan.touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
+        self._touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
         if changed or gone or not self._checked:
             await self._settle(key)
             await self._index.tidy()

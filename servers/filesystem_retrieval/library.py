@@ -44,6 +44,7 @@ FULL_SCAN_SECONDS = 60.0
 GATHER_SECONDS = 0.3
 REST = 10
 """The background rests so many times as long as its last scan took, before it scans again."""
+MOST_REST_SECONDS = 3.0
 PATIENCE_SECONDS = 1.0
 """How long of that for another process that is doing so."""
 
@@ -202,10 +203,11 @@ class Library:
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
-            self._tell(self.indexer.last.touched)
+            self._tell(self.indexer.take_touched())
             with anyio.move_on_after(self._patience()):
                 await self._wake.wait()
-            await anyio.sleep(max(GATHER_SECONDS, REST * took))  # where files change without end
+            # where files change without end
+            await anyio.sleep(max(GATHER_SECONDS, min(REST * took, MOST_REST_SECONDS)))
 
     def _patience(self) -> float:
         """How long to wait for somebody to say that something changed: for ever where everything does."""
