@@ -57,8 +57,8 @@ class ChatGptTools:
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.search, effect="read", scopes=READ),
-            Operation(call=self.fetch, effect="read", scopes=READ, max_tokens=MOST_TOKENS),
+            Operation(call=self.search, effect="read", scopes=READ, quotes="files"),
+            Operation(call=self.fetch, effect="read", scopes=READ, quotes="files", max_tokens=MOST_TOKENS),
         ]
 
     async def search(

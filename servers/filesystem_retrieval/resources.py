@@ -46,7 +46,7 @@ class Resources:
     def operations(self) -> Sequence[Operation]:
         functions = (self.fs_resource, self.fs_complete_root, self.fs_complete_path, self.fs_complete_version)
         return [
-            Operation(call=each, effect="read", scopes=READ, visible=False, max_tokens=MOST_TOKENS)
+            Operation(call=each, effect="read", scopes=READ, quotes="files", visible=False, max_tokens=MOST_TOKENS)
             for each in functions
         ]
 

@@ -29,6 +29,7 @@ from filesystem_retrieval.answers import (
 from filesystem_retrieval.arguments import Path, Root
 from filesystem_retrieval.chatgpt import ChatGptTools
 from filesystem_retrieval.config import SERVER, Table
+from filesystem_retrieval.keeping import keeping
 from filesystem_retrieval.resources import Resources, prompts
 from filesystem_retrieval.writing_tools import WritingTools
 from usrland.changes import Changes
@@ -243,8 +244,9 @@ def service(settings: Settings) -> Service:
         tools.fs_verify,
         tools.fs_status,
     )
+    visible = not tools.for_chatgpt
     operations = [
-        Operation(call=function, effect="read", scopes=READ, visible=not tools.for_chatgpt)
+        Operation(call=function, effect="read", scopes=READ, quotes="files", visible=visible)
         for function in functions
     ]
     if tools.for_chatgpt:
@@ -267,5 +269,6 @@ def service(settings: Settings) -> Service:
         prompts=prompts(),
         changes=tools.changes,
         lifespan=tools.lifespan,
+        keeping=keeping(tools.library),
         state={"index_once": tools.index_once, "library": tools.library},
     )
