@@ -48,7 +48,7 @@ async def run(top: Path, times: int, seed: int) -> bool:
     )
     async with Client(stdio_client(server), read_timeout_seconds=120) as client:
         for number in range(times):
-            path = wild_path(chance, top)
+            path = wild_path(chance, top).replace("\ud800", "")  # half a character does not go over the wire
             new = f"made/{number}.md"
             tool, arguments = chance.choice(
                 [
@@ -63,11 +63,7 @@ async def run(top: Path, times: int, seed: int) -> bool:
             )
             if chance.random() < 0.7:
                 arguments["root"] = "docs"
-            try:
-                result = await client.call_tool(tool, arguments)
-            except UnicodeEncodeError:  # half a character does not go over the wire
-                said["not sent"] += 1
-                continue
+            result = await client.call_tool(tool, arguments)
             said["refused" if result.is_error else tool] += 1
             text = "".join(getattr(each, "text", "") for each in result.content)
             if mark in text or "root:x:0:0" in text:
