@@ -30,7 +30,7 @@ def keeping(library: Callable[[], Awaitable[Library]]) -> Keeping:
         counts = await opened.index_once()
         return f"the search index was made anew: {counts.files} files"
 
-    return Keeping(check=check, rebuild=rebuild, derived=frozenset({"index"}))
+    return Keeping(check=check, rebuild=rebuild, derived=frozenset({"index", "buckets"}))
 
 
 def _problems(session: Session, read_data: bool) -> list[str]:
