@@ -32,7 +32,7 @@ from usrland import Principal, Unavailable
 from usrland.database import Database
 from usrland.search.fusion import FLOOR
 
-__all__ = ["find"]
+__all__ = ["candidate", "find"]
 
 logger = logging.getLogger(__name__)
 
@@ -89,21 +89,27 @@ def _candidates(
     session: Session, *, view: _View, asked: Asked, measures: Measures, oids: Sequence[str]
 ) -> list[Candidate]:
     return [
-        Candidate(
-            oid=oid,
-            session=item.occasion or oid,
-            order=item.order,
-            speaker=item.said.speaker,
-            text=item.said.findable,
-            date=item.date,
-            asks=item.said.spoken.rstrip().endswith("?"),
-            rule=item.core and item.kind in ("instruction", "transcript"),
-            meaning=measures.items.get(oid),
-            near_meaning=measures.windows.get(oid, None if item.occasion else measures.items.get(oid)),
-        )
+        candidate(item, measures.items.get(oid), measures.windows.get(oid))
         for oid, item in load(session, view.space_id, oids).items()
         if item.said is not None and _fits(item, view.shown, asked)
     ]
+
+
+def candidate(item: Remembrance, meaning: float | None, near_meaning: float | None) -> Candidate:
+    """What the ranking is told of an item. Where there is nothing around it, it is its own window."""
+    assert item.said is not None
+    return Candidate(
+        oid=item.oid,
+        session=item.occasion or item.oid,
+        order=item.order,
+        speaker=item.said.speaker,
+        text=item.said.findable,
+        date=item.date,
+        asks=item.said.spoken.rstrip().endswith("?"),
+        rule=item.core and item.kind in ("instruction", "transcript"),
+        meaning=meaning,
+        near_meaning=near_meaning if item.occasion else meaning,
+    )
 
 
 def _look(
