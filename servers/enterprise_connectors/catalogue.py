@@ -323,6 +323,7 @@ def _reissued(system: System, operation: Operation, upstream: Upstream) -> Opera
         description=_where(system) + operation.description,
         scopes=frozenset(declared | {f"{system.name}:{operation.effect}"}),
         undo=_name(system, operation.undo) if operation.undo else "",
+        quotes=system.name,
         open_world=True,
     )
 

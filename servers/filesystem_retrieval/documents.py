@@ -1,8 +1,8 @@
 """PDF, DOCX and other documents → text, in a process that may be killed.
 
 Parsers of such formats are large and their input is hostile, so each document gets a process with limits on
-memory, processor time and wall time, no environment, and the bytes on standard input: it is never told a path.
-It is not cut off from the network; the parser is configured to need none.
+memory, processor time and wall time, no environment, no network where the system can take it away (Linux), and
+the bytes on standard input: it is never told a path. What would unpack to far more than it is, is not unpacked.
 
 The parser unpacks its PDF library into a folder of a fixed name below the temporary folder and loads it from
 there. Each process is given a temporary folder of its own, so that nobody else can have put a library there.

@@ -28,6 +28,7 @@ from filesystem_retrieval.answers import (
 )
 from filesystem_retrieval.arguments import Path, Root
 from filesystem_retrieval.config import SERVER, Table
+from filesystem_retrieval.keeping import keeping
 from filesystem_retrieval.writing_tools import WritingTools
 from usrland.connector import Call, Operation, Service
 from usrland.settings import Settings
@@ -238,7 +239,7 @@ def service(settings: Settings) -> Service:
         tools.fs_verify,
         tools.fs_status,
     )
-    operations = [Operation(call=function, effect="read", scopes=READ) for function in functions]
+    operations = [Operation(call=function, effect="read", scopes=READ, quotes="files") for function in functions]
     if tools.writable:
         operations += WritingTools(tools.library).operations()
     return Service(
@@ -253,5 +254,6 @@ def service(settings: Settings) -> Service:
         ),
         operations=operations,
         lifespan=tools.lifespan,
+        keeping=keeping(tools.library),
         state={"index_once": tools.index_once, "library": tools.library},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
 
 import anyio
 import anyio.to_thread
@@ -52,6 +52,8 @@ from usrland import Call, Changes, InvalidInput, Page, Preview, Principal, Sugge
 from usrland.database import Database
 
 if TYPE_CHECKING:
+    from sqlmodel import Session
+
     from memory_snapshot.anchors import Anchors
     from memory_snapshot.forget import Wish
     from memory_snapshot.store import Store
@@ -59,6 +61,8 @@ if TYPE_CHECKING:
     from usrland.audit import Checkpoint
 
 __all__ = ["Memory"]
+
+ResultT = TypeVar("ResultT")
 
 MIN_BUDGET, MAX_BUDGET = 100, 20_000
 MAX_LIMIT = 100
@@ -516,6 +520,11 @@ class Memory:
     async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> Verification:
         """Recompute every hash of the principal's space, and compare with heads that were kept from before."""
         return await (await self.store()).verify(principal, heads)
+
+    async def read(self, work: Callable[[Session], ResultT]) -> ResultT:
+        """For looking over all spaces at once."""
+        await self.store()
+        return await self._database.read(work)
 
     async def rebuild_index(self) -> None:
         """Throw the search index away and make it anew; recalls go on meanwhile."""

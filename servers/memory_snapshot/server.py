@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict, Field
 
 from memory_snapshot.hygiene import Policy
+from memory_snapshot.keeping import keeping
 from memory_snapshot.kernels import Kernels, stated
 from memory_snapshot.memory import Memory
 from memory_snapshot.prompts import PROMPTS
@@ -146,13 +147,19 @@ def service(settings: Settings) -> Service:
         description="Working memory that outlives a context window: remember, snapshot, recall, restore.",
         instructions=INSTRUCTIONS,
         operations=[
-            Operation(call=memory.memory_restore, effect="read", scopes=read, max_tokens=MAX_RESTORE_TOKENS),
-            Operation(call=memory.memory_recall, effect="read", scopes=read),
+            Operation(
+                call=memory.memory_restore,
+                effect="read",
+                scopes=read,
+                max_tokens=MAX_RESTORE_TOKENS,
+                quotes="memory",
+            ),
+            Operation(call=memory.memory_recall, effect="read", scopes=read, quotes="memory"),
             Operation(call=memory.memory_remember, effect="write", scopes=write),
             Operation(call=memory.memory_snapshot, effect="write", scopes=write),
-            Operation(call=memory.memory_history, effect="read", scopes=read, cost="low"),
+            Operation(call=memory.memory_history, effect="read", scopes=read, cost="low", quotes="memory"),
             Operation(call=memory.memory_branch, effect="write", scopes=write),
-            Operation(call=memory.memory_diff, effect="read", scopes=read),
+            Operation(call=memory.memory_diff, effect="read", scopes=read, quotes="memory"),
             Operation(call=memory.memory_merge, effect="write", scopes=write, preview=memory.preview_merge),
             Operation(
                 call=memory.memory_rollback,
@@ -194,6 +201,7 @@ def service(settings: Settings) -> Service:
         prompts=PROMPTS,
         changes=changes,
         lifespan=memory.lifespan,
+        keeping=keeping(memory),
         state={"memory": memory, "verify": memory.verify, "rebuild_index": memory.rebuild_index},
     )
 

@@ -30,8 +30,9 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel
 
+from usrland.asking import Asking, ConsentTable
 from usrland.audit.entry import Commitment, Entry, Phase, canonical, commit
-from usrland.connector import Call, Operation
+from usrland.connector import Call, Operation, Service
 from usrland.errors import (
     ConsentNeeded,
     Denied,
@@ -43,9 +44,11 @@ from usrland.errors import (
 )
 from usrland.ledger import Binding, Ledger
 from usrland.parameters import Parameters, closest
+from usrland.quota import Quotas, QuotaTable
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
+from usrland.settings import Settings
 from usrland.shape import Cursor, Shaped, shape
 
 __all__ = ["CallPath", "Channel", "Consent", "NoChannel", "Paused"]
@@ -54,11 +57,10 @@ logger = logging.getLogger(__name__)
 
 Consent = Literal["accepted", "declined", "cannot_ask"]
 
-MAX_IN_FLIGHT = 64
-"""Calls of one principal at the same time, per process."""
 WHOLE_TOKENS = 10_000_000
 """More than any answer has: systems outside are read up to some megabytes."""
 RETRIES = 2
+SHOWN_CHARACTERS = 500
 RETRY_SECONDS = 0.2
 
 
@@ -149,11 +151,28 @@ class CallPath:
     ledger: Ledger
     durable_reads: bool = False
     """Whether a read is answered only after its audit entry has reached the disk."""
+    quotas: Quotas | None = None
+    asking: Asking | None = None
+    max_in_flight: int = 64
+    """Calls of one principal at the same time, per process."""
     _by_name: dict[str, Operation] = field(init=False)
     _parameters: dict[int, Parameters] = field(default_factory=dict)
     _looked_up: set[int] = field(default_factory=set)
     _in_flight: dict[str, int] = field(default_factory=dict)
     _idle: anyio.Event = field(default_factory=anyio.Event)
+
+    @classmethod
+    def of(cls, service: Service, settings: Settings, ledger: Ledger, *, remote: bool = False) -> CallPath:
+        """The path to a service's operations with everything the operator has set."""
+        quotas = settings.section("quotas", QuotaTable)
+        return cls(
+            service.operations,
+            ledger,
+            durable_reads=remote,
+            quotas=Quotas(ledger.database, quotas.limits(remote=remote)),
+            asking=Asking(settings.section("consent", ConsentTable), ledger.database),
+            max_in_flight=quotas.in_flight,
+        )
 
     def __post_init__(self) -> None:
         self._by_name = {}
@@ -170,7 +189,8 @@ class CallPath:
         """The operation's arguments; built once."""
         known = self._parameters.get(id(operation))
         if known is None or known.operation is not operation:
-            known = self._parameters[id(operation)] = Parameters(operation)
+            may_ask = self.asking.may_ask(operation) if self.asking else None
+            known = self._parameters[id(operation)] = Parameters(operation, may_ask=may_ask)
         return known
 
     async def idle(self) -> None:
@@ -217,14 +237,19 @@ class CallPath:
         with self._counted(principal):
             try:
                 request = await self._admit(operation, arguments, principal, channel, call_id, begun, whole=whole)
+                if self.quotas is not None:
+                    await self.quotas.take(principal, request.operation.cost)
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
-            if request.added.get("dry_run"):
-                return await self._dry_run(request)
-            if request.operation.effect == "read":
-                return await self._read(request)
-            return await self._change(request)
+            return replace(await self._made(request), quotes=request.operation.quotes)
+
+    async def _made(self, request: _Request) -> Shaped:
+        if request.added.get("dry_run"):
+            return await self._dry_run(request)
+        if request.operation.effect == "read":
+            return await self._read(request)
+        return await self._change(request)
 
     # -- admit
 
@@ -287,8 +312,8 @@ class CallPath:
     @contextmanager
     def _counted(self, principal: Principal) -> Iterator[None]:
         who = f"{principal.tenant}/{principal.subject}"
-        if self._in_flight.get(who, 0) >= MAX_IN_FLIGHT:
-            raise QuotaExceeded(f"{MAX_IN_FLIGHT} calls of {principal.subject!r} are running already.")
+        if self._in_flight.get(who, 0) >= self.max_in_flight:
+            raise QuotaExceeded(f"{self.max_in_flight} calls of {principal.subject!r} are running already.")
         self._in_flight[who] = self._in_flight.get(who, 0) + 1
         try:
             yield
@@ -307,7 +332,12 @@ class CallPath:
         return await self._observed(request, request.operation.preview, decision="dry_run")
 
     async def _read(self, request: _Request) -> Shaped:
-        return await self._observed(request, request.operation.call, decision="allowed")
+        try:
+            decision = await self._consent(request)
+        except UsrlandError as error:
+            await self._note_refusal(request, error)
+            raise
+        return await self._observed(request, request.operation.call, decision=decision)
 
     async def _observed(
         self, request: _Request, function: Callable[..., Awaitable[BaseModel]], *, decision: str
@@ -334,9 +364,7 @@ class CallPath:
             intent = request.entry("intent", decision=decision)
             done = await self.ledger.begin(intent, request.binding, key)
         except UsrlandError as error:
-            await self.ledger.note(
-                request.entry("refused", decision=error.code, outcome=error.code), durable=self.durable_reads
-            )
+            await self._note_refusal(request, error)
             raise
         if done is not None:
             return _restored(done)
@@ -371,7 +399,10 @@ class CallPath:
             make=partial(self._make, request.principal),
             put_question=request.channel.ask,
         )
-        return shape(await self._within_deadline(request, function, call), cursor=cursor, max_tokens=max_tokens)
+        answer = await self._within_deadline(request, function, call)
+        if self.asking is not None:
+            await self.asking.given(operation, request.principal)
+        return shape(answer, cursor=cursor, max_tokens=max_tokens)
 
     async def _make(
         self, principal: Principal, operation: str, arguments: Mapping[str, Any], /
@@ -398,13 +429,14 @@ class CallPath:
 
     async def _consent(self, request: _Request) -> str:
         """How the call came to be allowed; raises `Denied` or `ConsentNeeded` where it was not."""
-        if not request.operation.consent:
+        reason = await self._reason(request)
+        if reason is None:
             return "allowed"
         given = request.added.get("confirm_token")
         if given is not None:
             await self.ledger.spend(given, request.binding)
             return "confirmed"
-        question = await self._question(request)
+        question = await self._question(request, reason)
         answer, token = await request.channel.confirm(question, self.ledger.confirmation(request.binding))
         match answer:
             case "accepted":
@@ -415,17 +447,28 @@ class CallPath:
             case "cannot_ask":
                 raise ConsentNeeded(f"{question} This needs the user's consent.", token=token)
 
-    async def _question(self, request: _Request) -> str:
+    async def _reason(self, request: _Request) -> str | None:
+        """Why a person is asked; None where nobody is."""
+        if self.asking is not None:
+            return await self.asking.reason(request.operation, request.principal)
+        return "" if request.operation.consent else None
+
+    async def _question(self, request: _Request, reason: str) -> str:
         operation = request.operation
+        why = f" You are asked because {reason}." if reason else ""
         if operation.preview is None:
-            return f"Allow {operation.name}?"
+            return f"Allow {operation.name} with {_shown(request.arguments)}?{why}"
         call = Call(id=request.id, principal=request.principal, operation=operation.name)
         preview = await self._within_deadline(request, operation.preview, call)
         if isinstance(preview, Preview):
-            return f"{operation.name}: {redact(preview.would)}"
-        return f"Allow {operation.name}: {canonical(redact(preview.model_dump(mode='json'))).decode()[:500]}?"
+            return f"{operation.name}: {redact(preview.would)}{why}"
+        return f"Allow {operation.name}: {_shown(redact(preview.model_dump(mode='json')))}?{why}"
 
     # -- record
+
+    async def _note_refusal(self, request: _Request, error: UsrlandError) -> None:
+        entry = request.entry("refused", decision=error.code, outcome=error.code)
+        await self.ledger.note(entry, durable=self.durable_reads)
 
     async def _refused(
         self,
@@ -448,9 +491,7 @@ class CallPath:
             commitment=commit(redact(arguments)),
             begun=begun,
         )
-        await self.ledger.note(
-            request.entry("refused", decision=error.code, outcome=error.code), durable=self.durable_reads
-        )
+        await self._note_refusal(request, error)
 
 
 async def _patient(
@@ -480,6 +521,11 @@ async def _patiently(
         except Unavailable as error:
             await anyio.sleep(error.retry_after_seconds or RETRY_SECONDS * 4**attempt)
     return await function(**values)
+
+
+def _shown(value: Any) -> str:
+    text = canonical(value).decode()
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
 
 
 def _outcome(error: BaseException) -> str:

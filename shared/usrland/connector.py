@@ -34,7 +34,9 @@ if TYPE_CHECKING:
 __all__ = [
     "Call",
     "Connector",
+    "Cost",
     "Effect",
+    "Keeping",
     "Operation",
     "Prompt",
     "PromptArgument",
@@ -46,6 +48,9 @@ __all__ = [
 
 Effect = Literal["read", "write", "destroy"]
 """`read` changes nothing; `write` adds or changes and can be undone or repeated; `destroy` loses something."""
+
+Cost = Literal["low", "normal", "high"]
+"""Quotas count each kind apart."""
 
 MAX_OPERATION_NAME = 56
 """Characters. Hosts put `mcp__<server>__` before a name and some stop at 64 for the whole; the longest of
@@ -176,7 +181,10 @@ class Operation:
     open_world: bool = False
     """Reaches systems outside this server."""
     timeout_seconds: float = 60.0
-    cost: Literal["low", "normal", "high"] = "normal"
+    cost: Cost = "normal"
+    quotes: str = ""
+    """Whose words the answer carries: `files`, `memory`, the name of a system. Default: for what reaches other
+    systems, its name. The host says so beside the answer, and an operator may have what follows it asked for."""
     max_tokens: int = 4_000
     """Default answer budget, in tokens of the o200k vocabulary. The caller may ask for up to 25,000."""
     origin: str = ""
@@ -212,6 +220,7 @@ class Operation:
         if self.effect == "destroy" and self.preview is None and self.delegate is None:
             raise ValueError(f"operation {self.name!r}: what destroys needs a preview, so that it has a dry run")
         set_field(self, "consent", self.effect == "destroy" if self.consent is None else self.consent)
+        set_field(self, "quotes", self.quotes or (self.name if self.open_world else ""))
         set_field(self, "idempotent", self.effect == "read" if self.idempotent is None else self.idempotent)
 
 
@@ -323,6 +332,18 @@ async def _no_lifespan() -> AsyncIterator[None]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Keeping:
+    """How what a server keeps is looked over and made anew; for `usrland check`, `rebuild` and `backup`."""
+
+    check: Callable[[bool], Awaitable[Sequence[str]]]
+    """What is not as it was written, a sentence each. With `True` every stored byte is read."""
+    rebuild: Callable[[], Awaitable[str]]
+    """Make anew what is derived; a sentence on what that was."""
+    derived: frozenset[str] = frozenset()
+    """Names in the server's own folder that hold nothing but what `rebuild` makes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A whole server, before it is put on a transport: what the entry point group `usrland.servers` names.
 
@@ -343,6 +364,7 @@ class Service:
     changes: Changes = field(default_factory=Changes)
     """Where the server says which of its resources has changed; the host tells those who subscribed."""
     lifespan: Callable[[], AbstractAsyncContextManager[None]] = _no_lifespan
+    keeping: Keeping | None = None
     state: Mapping[str, Any] = field(default_factory=dict)
     """Parts that the server's own commands and tests want to reach; never used by the call path."""
 

@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+import socket
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.sse import SseServerTransport
 from mcp.server.streamable_http_manager import StreamableHTTPASGIApp, StreamableHTTPSessionManager
-from mcp.server.transport_security import TransportSecuritySettings
+from mcp.server.transport_security import TransportSecurityMiddleware, TransportSecuritySettings
 from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.requests import Request
@@ -28,12 +30,13 @@ from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from usrland.errors import InvalidInput, UsrlandError
+from usrland.bounds import Bounds, arrived
+from usrland.errors import InvalidInput, QuotaExceeded, Timeout, UsrlandError
 from usrland.host import PRINCIPAL_KEY, Host
-from usrland.identity import OAuth, TokenFile, Verifier, local_principal
+from usrland.identity import GrantFile, OAuth, StartToken, TokenFile, Verifier, local_principal
 from usrland.identity.tokens import PREFIX
 from usrland.schemas.principal import Principal
-from usrland.settings import ServerTable, Settings
+from usrland.settings import LOOPBACK, ServerTable, Settings
 
 __all__ = ["Edge", "mount"]
 
@@ -42,38 +45,64 @@ logger = logging.getLogger(__name__)
 METADATA = "/.well-known/oauth-protected-resource"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """Who may come in: holders of a token, or (on loopback, while there are no tokens) everyone here."""
+    """Who may come in: holders of a token."""
 
     tokens: TokenFile
     verifier: Verifier | None
-    everyone: Principal | None
+    grants: GrantFile
     base: str
     """The address clients use, without a path."""
+    start: StartToken | None = None
+    """What opens a port of loopback while nobody handed out tokens."""
+    owner: Principal | None = None
+    """Who calls with that token, or without any where only the owner can reach the socket."""
 
     @classmethod
-    def of(cls, settings: Settings, *, loopback: bool, address: str) -> Edge:
+    @contextmanager
+    def of(cls, settings: Settings, listener: socket.socket, *, address: str) -> Iterator[Edge]:
         """`address` is the base address where the settings name none. Raises `InvalidInput` where strangers
         could come in."""
+        table = settings.section("server", ServerTable)
         tokens = TokenFile.of(settings.home)
-        base = (settings.section("server", ServerTable).public_url or address).rstrip("/")
         config = settings.section("oauth", OAuth)
-        verifier = Verifier(config) if config.issuer else None
-        if verifier is not None or tokens.tokens():
-            return cls(tokens, verifier, None, base)
-        if not loopback:
+        edge = cls(
+            tokens=tokens,
+            verifier=Verifier(config) if config.issuer else None,
+            grants=GrantFile.of(settings.home),
+            base=(table.public_url or address).rstrip("/"),
+        )
+        edge.grants.roles()  # a damaged file is told now and not at the first call
+        if edge.verifier is not None or tokens.tokens():
+            yield edge
+            return
+        owner = local_principal(settings, "local")
+        if listener.family == socket.AF_UNIX:
+            yield replace(edge, owner=owner)
+            return
+        host, port = listener.getsockname()[:2]
+        if host not in LOOPBACK:
             raise InvalidInput(
                 "this address can be reached from outside, and there are no tokens.",
                 fix="Make one with: usrland token add NAME --scopes …, name an authorization server under [oauth] "
                 "in usrland.toml, or bind 127.0.0.1.",
             )
-        logger.warning("no tokens: every program on this machine may call, as you. See: usrland token add")
-        return cls(tokens, None, local_principal(settings), base)
+        if table.open_loopback:
+            logger.warning("open_loopback: every program on this machine may call, as you")
+            yield replace(edge, owner=owner)
+            return
+        with StartToken.made(settings.home, port) as start:
+            yield replace(edge, start=start, owner=owner)
 
     async def principal(self, token: str, audience: Collection[str]) -> Principal | None:
-        if self.everyone is not None:
-            return self.everyone
+        """Who this is and what it may do; None where nobody is. Raises `InvalidInput` where a file is damaged."""
+        found = await self._proven(token, audience)
+        return None if found is None else self.grants.bounded(found)
+
+    async def _proven(self, token: str, audience: Collection[str]) -> Principal | None:
+        if self.owner is not None:
+            return self.owner if self.start is None or self.start.opens(token) else None
         if self.verifier is None or token.startswith(PREFIX):
             return self.tokens.principal(token)
         return await self.verifier.principal(token, audience=audience)
@@ -87,6 +116,8 @@ class _Resource:
     edge: Edge
     path: str
     """Below the base; empty where it is alone."""
+    security: TransportSecurityMiddleware
+    bounds: Bounds
 
     @property
     def addresses(self) -> Sequence[str]:
@@ -123,7 +154,8 @@ class _Resource:
     def challenge(self, status: int, error: str, scopes: frozenset[str]) -> Response:
         text = {
             400: "[invalid_input] several Authorization headers. Send one.",
-            401: "[denied] no valid token. Send 'Authorization: Bearer …'; make one with: usrland token add.",
+            401: "[denied] no valid token. Send 'Authorization: Bearer …'; its file was named when the server "
+            "started, or make one with: usrland token add.",
             403: f"[denied] missing scope: {', '.join(sorted(scopes))}. Ask the operator to grant it.",
         }[status]
         facts = {"error": error, "scope": " ".join(sorted(scopes))}
@@ -150,9 +182,21 @@ class _Guarded:
     resource: _Resource
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = Headers(scope=scope)
-        answer = await self._refusal(headers, scope)
-        await (answer or self.app)(scope, receive, send)
+        request = Request(scope)
+        answer = await self.resource.security.validate_request(request) or await self._refusal(
+            request.headers, scope
+        )
+        if answer is not None:
+            await answer(scope, receive, send)
+            return
+        bounds = self.resource.bounds
+        try:
+            with bounds.held(scope["user"].access_token.subject, stream=_is_stream(request)):
+                if request.method == "POST":
+                    receive = await arrived(receive, seconds=bounds.body_seconds)
+                await self.app(scope, receive, send)
+        except (QuotaExceeded, Timeout, InvalidInput) as error:
+            await _bounded(error)(scope, receive, send)
 
     async def _refusal(self, headers: Headers, scope: Scope) -> Response | None:
         """What is answered in place of the application; else the caller is in the scope now."""
@@ -165,7 +209,7 @@ class _Guarded:
             principal = await resource.edge.principal(
                 token.strip() if kind.lower() == "bearer" else "", resource.addresses
             )
-        except UsrlandError as error:  # the file of tokens is damaged: nobody comes in until it is mended
+        except UsrlandError as error:  # a file of ours is damaged: nobody comes in until it is mended
             logger.error("nobody can be let in: %s", error)
             return JSONResponse({"error": "temporarily_unavailable"}, status_code=503)
         if principal is None:
@@ -177,6 +221,21 @@ class _Guarded:
         scope[PRINCIPAL_KEY] = principal
         scope["user"] = _user(principal)
         return None
+
+
+def _is_stream(request: Request) -> bool:
+    """Whether it stays open for as long as the caller likes."""
+    return request.method == "GET" or request.headers.get("mcp-method") == "subscriptions/listen"
+
+
+def _bounded(error: UsrlandError) -> Response:
+    status = {QuotaExceeded: 429, Timeout: 408, InvalidInput: 413}[type(error)]
+    headers = {"connection": "close"}
+    if error.retry_after_seconds:
+        headers["retry-after"] = str(round(error.retry_after_seconds))
+    return JSONResponse(
+        {"error": error.code, "error_description": str(error)}, status_code=status, headers=headers
+    )
 
 
 def _user(principal: Principal) -> AuthenticatedUser:
@@ -198,6 +257,7 @@ def mount(
     hosts: Mapping[str, Host],
     edge: Edge,
     security: TransportSecuritySettings,
+    bounds: Bounds,
     *,
     sse_only: bool,
     alone: bool,
@@ -205,8 +265,9 @@ def mount(
     """One application for all hosts, and the session managers that must run while it is used."""
     routes: list[BaseRoute] = [Route("/healthz", _healthz)]
     managers: list[StreamableHTTPSessionManager] = []
+    gate = TransportSecurityMiddleware(security)
     for name, host in hosts.items():
-        resource = _Resource(host, edge, "" if alone else f"/{name}")
+        resource = _Resource(host, edge, "" if alone else f"/{name}", gate, bounds)
         inner = _sse_routes(resource, security)
         if not sse_only:
             manager = StreamableHTTPSessionManager(app=host.server, stateless=True, security_settings=security)

@@ -12,7 +12,6 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import anyio
@@ -20,6 +19,7 @@ from mcp.server import CacheHint, Server, ServerRequestContext
 from mcp.server.request_state import RequestStateBoundary, RequestStateSecurity
 from mcp.shared.exceptions import MCPError, NoBackChannelError
 from mcp.types import (
+    INTERNAL_ERROR,
     INVALID_PARAMS,
     CallToolRequestParams,
     CallToolResult,
@@ -51,11 +51,11 @@ from mcp.types.version import MODERN_PROTOCOL_VERSIONS
 
 import usrland
 from usrland.audit import Signer
-from usrland.audit.exporting import AuditTable, Exporter
+from usrland.audit.exporting import AuditTable, Exporter, places
 from usrland.call import CallPath, Consent, Paused
 from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
-from usrland.identity import local_principal
+from usrland.identity import GrantFile, local_principal
 from usrland.ledger import Ledger
 from usrland.menu import Menu, connection
 from usrland.redact import redact
@@ -76,6 +76,8 @@ PRINCIPAL_KEY = "usrland.principal"
 _LISTS_MS = 60_000
 _WARM_UP_SECONDS = 10.0
 _QUESTION = "consent"
+_QUOTES = "usrland/quotes"
+"""Whose words an answer carries, for hosts that treat such answers apart."""
 _CONSENT_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {"confirm": {"type": "boolean", "title": "Yes, do it"}},
@@ -92,6 +94,7 @@ class Host:
     principal: Principal | None
     """Who calls where the transport proves nobody: the profile's owner on stdio, None behind HTTP tokens."""
     first_contact: anyio.Event
+    grants: GrantFile
     key: bytes = field(repr=False)
     draining: bool = False
     untouched: bool = False
@@ -104,12 +107,17 @@ class Host:
         self.server = _server(self)
 
     def caller(self, context: _Context) -> Principal:
-        """The proven identity behind a request."""
+        """The proven identity behind a request, with what it may do."""
         scope = getattr(context.request, "scope", None) or {}
-        principal: Principal | None = scope.get(PRINCIPAL_KEY) or self.principal
-        if principal is None:
+        proven: Principal | None = scope.get(PRINCIPAL_KEY)
+        if proven is not None:
+            return proven
+        if self.principal is None:
             raise MCPError(code=INVALID_PARAMS, message="not authenticated")
-        return principal
+        try:
+            return self.grants.bounded(self.principal)
+        except UsrlandError as error:
+            raise MCPError(code=INTERNAL_ERROR, message=str(error)) from error
 
 
 @asynccontextmanager
@@ -123,9 +131,14 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
-    ledger = Ledger.open(Ledger.url(settings, service.name), chain=service.name, key=key)
-    path = CallPath(service.operations, ledger, durable_reads=remote)
-    host = Host(service, path, who, anyio.Event(), key)
+    ledger = Ledger.open(
+        Ledger.url(settings, service.name),
+        chain=service.name,
+        key=key,
+        wait_seconds=settings.section("audit", AuditTable).wait_seconds,
+    )
+    path = CallPath.of(service, settings, ledger, remote=remote)
+    host = Host(service, path, who, anyio.Event(), GrantFile.of(settings.home), key)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_exporting(ledger, settings))
         await stack.enter_async_context(ledger.writing())
@@ -145,13 +158,15 @@ async def running(
 @asynccontextmanager
 async def _exporting(ledger: Ledger, settings: Settings) -> AsyncIterator[None]:
     """Checkpoints of the audit log, where the operator wants them; the last one after the last entry."""
-    table = settings.section("audit", AuditTable)
-    if not table.checkpoints:
+    to = places(settings)
+    if not to:
         yield
         return
-    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), Path(table.checkpoints))
+    exporter = Exporter(ledger.audit, Signer(settings.key("audit")), to)
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(exporter.run, table.every_seconds, name="audit checkpoints")
+        tasks.start_soon(
+            exporter.run, settings.section("audit", AuditTable).every_seconds, name="audit checkpoints"
+        )
         try:
             yield
         finally:
@@ -301,6 +316,7 @@ def _success(shaped: Shaped) -> CallToolResult:
         content=[TextContent(type="text", text=shaped.text)],
         structured_content=shaped.structured,
         is_error=False,
+        _meta={_QUOTES: shaped.quotes} if shaped.quotes else None,
     )
 
 

@@ -23,6 +23,7 @@ from usrland.errors import UsrlandError
 from usrland.redact import SecretFilter
 from usrland.settings import DEFAULT_PORT, ServerTable, Settings
 from usrland.transport import bind, serve_http, serve_stdio, take_wire
+from usrland.visible import visible_text
 
 if TYPE_CHECKING:
     from usrland.connector import Service
@@ -76,10 +77,18 @@ def _parser(service: str) -> argparse.ArgumentParser:
     return parser
 
 
+class _OneLineEach(logging.Formatter):
+    """What is logged may hold what a caller sent: it stays on its line and changes no terminal."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        record.message = visible_text(record.message).replace("\r", "\\r").replace("\n", "\\n")
+        return super().formatMessage(record)
+
+
 def _configure_logging(settings: Settings) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.addFilter(SecretFilter())
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(_OneLineEach("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     level = settings.section("server", ServerTable).log.upper()
     logging.basicConfig(level=level, handlers=[handler], force=True)
     # it logs session ids, which are credentials of the older era

@@ -13,17 +13,18 @@ import json
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
 from usrland.audit import AuditLog, Entry, canonical
+from usrland.audit.entry import commit
 from usrland.database import Database
-from usrland.errors import Conflict, Denied, Unavailable
+from usrland.errors import Conflict, Denied, NotFound, Unavailable
 from usrland.schemas.principal import Principal
 from usrland.settings import ServerTable, Settings
 
@@ -40,6 +41,7 @@ _MIGRATIONS = Path(__file__).parent / "audit" / "migrations"
 _MAX_WAITING_READS = 10_000
 GATHER_SECONDS = 0.05
 """How long entries that nobody waits for are gathered: a transaction for each would cost more than the reads."""
+_REDACTED = canonical([{"note": "This answer was redacted."}, '{"note":"This answer was redacted."}'])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +96,9 @@ class Ledger:
         return said or f"sqlite:///{settings.home / server / 'calls.sqlite'}"
 
     @classmethod
-    def open(cls, url: str, *, chain: str, key: bytes) -> Ledger:
-        database = Database(url, [_MIGRATIONS])
+    def open(cls, url: str, *, chain: str, key: bytes, wait_seconds: float = 10.0) -> Ledger:
+        """`wait_seconds`: how long a call waits for the log before it is refused."""
+        database = Database(url, [_MIGRATIONS], wait_seconds=wait_seconds)
         return cls(database, AuditLog(database, chain), key)
 
     # -- writes: intent before, outcome after
@@ -107,6 +110,7 @@ class Ledger:
         """
 
         def work(session: Session) -> bytes | None:
+            self.audit.lock(session)  # of two that claim one key at once, the second must see the first
             if key is not None and (done := _claim(session, binding, key)) is not None:
                 return done
             self.audit.append(session, [intent])
@@ -222,6 +226,41 @@ class Ledger:
             await self.database.write(work)
             await self.database.scrub("audit_argument", "keyed_call")
 
+    async def redact(self, call: str, reason: str, by: Principal) -> int:
+        """Let go of the arguments and of the kept answer of one call; how many values that were.
+
+        It is on record who did it and why, in the same transaction. Raises `NotFound`.
+        """
+
+        def work(session: Session) -> int:
+            from sqlmodel import select
+
+            from usrland.audit.tables import AuditArgument, AuditEntry, KeyedCall
+
+            self.audit.lock(session)
+            mark = f'"call":{json.dumps(call)}'.encode()
+            bodies = session.exec(select(AuditEntry.body).where(AuditEntry.chain == self.audit.chain)).all()
+            entries = [json.loads(body) for body in bodies if mark in bytes(body)]
+            entries = [entry for entry in entries if entry["call"] == call]
+            if not entries:
+                raise NotFound(f"there is no call {call!r} in the log.", fix="See them with: usrland trace --json")
+            entry = entries[0]
+            argument = session.get(AuditArgument, entry["arguments"])
+            if argument is None:
+                raise NotFound(f"the arguments of call {call!r} are erased already.")
+            digest = _digest([_caller_of(entry), json.loads(argument.value)])
+            answers = session.exec(select(KeyedCall).where(KeyedCall.arguments == digest)).all()
+            for answer in answers:  # a retry must not have its effect again, and is told why it gets nothing
+                answer.result = _REDACTED
+                session.add(answer)
+            session.delete(argument)
+            self.audit.append(session, _redaction(entry, reason, by))
+            return 1 + len(answers)
+
+        removed = await self.database.write(work)
+        await self.database.scrub("audit_argument", "keyed_call")
+        return removed
+
     # -- confirmations
 
     def confirmation(self, binding: Binding, *, now: float | None = None) -> str:
@@ -250,6 +289,7 @@ class Ledger:
 
             from usrland.audit.tables import SpentToken
 
+            self.audit.lock(session)
             session.exec(delete(SpentToken).where(col(SpentToken.expires_at) < int(time.time())))
             if session.get(SpentToken, seal.hex()) is not None:
                 return False
@@ -261,6 +301,28 @@ class Ledger:
 
     def _seal(self, binding: Binding, terms: bytes) -> bytes:
         return hmac.digest(self.key, terms + binding.digest.encode(), "sha256")
+
+
+def _caller_of(entry: Mapping[str, Any]) -> str:
+    """`Binding.caller` of the call that an entry is about."""
+    return _digest([entry["tenant"], entry["namespace"], entry["principal"], entry["operation"]])
+
+
+def _redaction(entry: Mapping[str, Any], reason: str, by: Principal) -> list[Entry]:
+    intent = Entry(
+        at_ms=int(time.time() * 1000),
+        call=secrets.token_hex(8),
+        phase="intent",
+        operation="audit_redact",
+        effect="destroy",
+        principal=by.subject,
+        tenant=by.tenant,
+        namespace=by.namespace,
+        source=by.source,
+        arguments=commit({"call": entry["call"], "commitment": entry["arguments"], "reason": reason}),
+        decision="allowed",
+    )
+    return [intent, replace(intent, phase="outcome", outcome="ok")]
 
 
 def _keyed(binding: Binding, key: str) -> str:

@@ -39,11 +39,12 @@ _LARGEST = 2**63
 class Parameters:
     """The arguments of one operation, its own and those that the call path adds."""
 
-    def __init__(self, operation: Operation) -> None:
+    def __init__(self, operation: Operation, *, may_ask: bool | None = None) -> None:
+        """`may_ask`: a call may need a person's consent. Default: as the operation says."""
         self.operation = operation
         self.wants_call = _call_parameter(operation.call)
         self._model = None if operation.parameters is not None else _model_of(operation)
-        self.added = _added(operation)
+        self.added = _added(operation, bool(operation.consent if may_ask is None else may_ask))
 
     @cached_property
     def own(self) -> dict[str, Any]:
@@ -179,14 +180,14 @@ def _model_of(operation: Operation) -> type[BaseModel]:
     return model
 
 
-def _added(operation: Operation) -> dict[str, dict[str, Any]]:
+def _added(operation: Operation, may_ask: bool) -> dict[str, dict[str, Any]]:
     passes_on = operation.delegate is not None
     added: dict[str, dict[str, Any]] = {}
     if operation.effect != "read":
         added["idempotency_key"] = _IDEMPOTENCY_KEY
     if operation.preview is not None or passes_on:
         added["dry_run"] = _DRY_RUN
-    if operation.consent or passes_on:
+    if may_ask or passes_on:
         added["confirm_token"] = _CONFIRM_TOKEN
     if operation.effect == "read" or passes_on or returns_page(operation):
         added["cursor"] = _CURSOR

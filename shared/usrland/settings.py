@@ -27,12 +27,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from usrland.errors import InvalidInput
 from usrland.redact import keep_secret
 
-__all__ = ["DEFAULT_PORT", "ServerTable", "Settings", "explain"]
+__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerTable", "Settings", "explain"]
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
 FILE_NAME = "usrland.toml"
 DEFAULT_PORT = 8417
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 
 class ServerTable(BaseModel):
@@ -48,6 +49,15 @@ class ServerTable(BaseModel):
     """Origins of browsers that may call (`https://app.example.org`)."""
     public_url: str = ""
     """The address clients use, where a proxy stands before the server."""
+    open_loopback: bool = False
+    """Let every program of this machine call over loopback without a token, as the owner of this home: for trying
+    out programs that cannot send one."""
+    max_streams: int = 32
+    """How many streams one caller may hold open over HTTP, per process."""
+    max_requests: int = 256
+    """How many other requests, at the same time."""
+    body_seconds: float = 10.0
+    """How long the body of a request may take to arrive."""
     log: str = "WARNING"
     """What goes to stderr: DEBUG, INFO, WARNING or ERROR."""
     drain_seconds: float = 5.0

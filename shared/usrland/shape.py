@@ -68,6 +68,8 @@ class Shaped:
 
     structured: Mapping[str, Any]
     text: str
+    quotes: str = ""
+    """Whose words it carries, if not only ours."""
 
     @property
     def digest(self) -> str:

@@ -242,3 +242,18 @@ def listening() -> Iterator[tuple[str, list[dict[str, str]]]]:
     server.shutdown()
     server.server_close()
     thread.join()
+
+
+async def test_a_server_of_the_newest_revision_is_spoken_to_in_it(
+    serve: Serve, notes: Notes, tmp_path: Path
+) -> None:
+    command = json.dumps([sys.executable, "-m", "example_connector"])
+    table = f'[tasks]\nkind = "mcp"\nwrite = true\ntrust_hints = true\ncommand = {command}\n'
+    table += f'environment = {{USRLAND_HOME = "{tmp_path / "theirs"}"}}\n'
+    await notes.review("--accept", table=table)
+    async with serve(table) as run:
+        added = await run("tasks_task_add", title="x", idempotency_key="k-1")
+        found = await run("tasks_task_find")
+
+    assert added["structured"]["title"] == "x" and "text" not in added
+    assert found["structured"]["items"][0]["title"] == "x"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import threading
@@ -31,7 +32,9 @@ def command(launch: Sequence[str], home: Path) -> list[str]:
 def serving(launch: Sequence[str], home: Path) -> Iterator[Addresses]:
     """The server on a free port of loopback, ended by SIGTERM when the block is left."""
     arguments = [*command(launch, home), "--transport", "http", "--port", "0"]
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    # not every client can be told a token
+    environment = {**os.environ, "USRLAND_SERVER_OPEN_LOOPBACK": "true"}
+    process = subprocess.Popen(arguments, env=environment, stderr=subprocess.PIPE, text=True, encoding="utf-8")
     guard = threading.Timer(START_SECONDS, process.kill)
     guard.start()
     try:

@@ -137,10 +137,8 @@ async def test_others_are_answered_while_a_delegate_looks_its_operation_up(path:
         looked_up.set()
 
 
-async def test_one_principal_cannot_take_all_the_places(
-    path: CallPath, run: Run, notes: toy.Toy, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("usrland.call.MAX_IN_FLIGHT", 2)
+async def test_one_principal_cannot_take_all_the_places(path: CallPath, run: Run, notes: toy.Toy) -> None:
+    path.max_in_flight = 2
     async with anyio.create_task_group() as tasks:
         for _ in range(2):
             tasks.start_soon(lambda: run("wait", seconds=30.0))

@@ -134,12 +134,9 @@ def test_a_new_database_can_be_opened_by_several_at_once(tmp_path: Path, migrati
             assert list(threads.map(opened, databases)) == [[]] * 4
 
 
-async def test_a_database_that_another_holds_is_unavailable_and_says_so(
-    tmp_path: Path, migrations: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("usrland.database.engine.BUSY_TIMEOUT_SECONDS", 0.1)
+async def test_a_database_that_another_holds_is_unavailable_and_says_so(tmp_path: Path, migrations: Path) -> None:
     file = tmp_path / "held.sqlite"
-    database = Database(f"sqlite:///{file}", [migrations])
+    database = Database(f"sqlite:///{file}", [migrations], wait_seconds=0.1)
     database.open()
     holder = sqlite3.connect(file, isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")

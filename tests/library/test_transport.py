@@ -15,8 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
-from mcp import Client
-from mcp.client.sse import sse_client
+from doors import opened
 
 from usrland.identity import TokenFile
 
@@ -34,6 +33,12 @@ LAUNCH = "import sys; from usrland.launch import launch; launch(sys.argv.pop(1))
 class Servers:
     home: Path
     started: list[subprocess.Popen[str]]
+    token_file: Path = Path()
+
+    @property
+    def token(self) -> str:
+        """Of the last start, where nobody handed out tokens."""
+        return self.token_file.read_text(encoding="ascii")
 
     def start(self, *options: str, service: str = "toy:service") -> subprocess.Popen[str]:
         process = subprocess.Popen(
@@ -52,6 +57,8 @@ class Servers:
         process = self.start("--transport", transport, "--port", "0", *options)
         assert process.stderr is not None
         for line in process.stderr:
+            if "token" in line:
+                self.token_file = Path(line.split(" is in ")[1].strip())
             if "/sse" in line:
                 return process, line.split(" at ")[1].split("/sse")[0]
         raise AssertionError("it did not start")
@@ -192,8 +199,8 @@ def _alive(pid: int) -> bool:
 async def test_both_eras_over_http_and_sse(servers: Servers, era: str) -> None:
     _, url = servers.http()
 
-    for target in (f"{url}/mcp", sse_client(f"{url}/sse")):
-        async with Client(target, mode=era) as client:
+    for door in ("mcp", "sse"):
+        async with opened(f"{url}/{door}", servers.token, mode=era) as client:
             result = await client.call_tool("add", {"left": 1})
             assert result.structured_content == {"value": 3}
 
@@ -203,7 +210,7 @@ async def test_sse_alone_serves_only_sse(servers: Servers) -> None:
 
     async with httpx.AsyncClient() as http:
         assert (await http.post(f"{url}/mcp", json=INITIALIZE)).status_code == 404
-    async with Client(sse_client(f"{url}/sse"), mode="legacy") as client:
+    async with opened(f"{url}/sse", servers.token, mode="legacy") as client:
         assert (await client.call_tool("add", {"left": 1})).structured_content == {"value": 3}
 
 
@@ -265,13 +272,8 @@ def test_with_tokens_only_their_holders_come_in_and_a_missing_scope_is_challenge
 async def test_the_older_era_names_no_tool_in_its_headers_and_is_refused_all_the_same(servers: Servers) -> None:
     token = TokenFile.of(servers.home).add("reader", ["toy:read"])
     _, url = servers.http()
-    from httpx2 import AsyncClient
-    from mcp.client.streamable_http import streamable_http_client
 
-    async with (
-        AsyncClient(headers={"authorization": f"Bearer {token}"}) as http,
-        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode="legacy") as client,
-    ):
+    async with opened(f"{url}/mcp", token, mode="legacy") as client:
         names = [tool.name for tool in (await client.list_tools()).tools]
         result = await client.call_tool("put", {"name": "a", "text": "b"})
 

@@ -5,6 +5,17 @@
 
 from usrland.audit.checkpoint import Checkpoint, Signer, VerifyingKey, opened
 from usrland.audit.entry import Entry, canonical
-from usrland.audit.log import AuditLog, Proof, Verdict
+from usrland.audit.log import AuditLog, Proof, Verdict, verified_file
 
-__all__ = ["AuditLog", "Checkpoint", "Entry", "Proof", "Signer", "Verdict", "VerifyingKey", "canonical", "opened"]
+__all__ = [
+    "AuditLog",
+    "Checkpoint",
+    "Entry",
+    "Proof",
+    "Signer",
+    "Verdict",
+    "VerifyingKey",
+    "canonical",
+    "opened",
+    "verified_file",
+]

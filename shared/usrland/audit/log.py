@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from usrland.audit.checkpoint import Checkpoint
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from usrland.database import Database
 
-__all__ = ["AuditLog", "Proof", "Verdict"]
+__all__ = ["AuditLog", "Proof", "Verdict", "verified_file"]
 
 _GENESIS = bytes(32)
 _BATCH = 1_000
@@ -76,14 +76,9 @@ class AuditLog:
 
     def append(self, session: Session, entries: Sequence[Entry]) -> None:
         """Add entries within the caller's write transaction; they are durable when it commits."""
-        from sqlalchemy import text
-
         from usrland.audit.tables import AuditArgument, AuditEntry
 
-        if not self.database.is_sqlite:
-            session.execute(
-                text("SELECT pg_advisory_xact_lock(hashtext(:chain))"), {"chain": f"audit {self.chain}"}
-            )
+        self.lock(session)
         seq, previous = self._newest(session)
         for entry in entries:
             seq += 1
@@ -93,6 +88,10 @@ class AuditLog:
             if entry.phase != "outcome":  # its intent has stored them
                 argument = entry.arguments
                 session.add(AuditArgument(commitment=argument.digest, salt=argument.salt, value=argument.value))
+
+    def lock(self, session: Session) -> None:
+        """Be the only one who writes beside this chain, until the transaction ends."""
+        self.database.alone(session, f"audit {self.chain}")
 
     async def size(self) -> int:
         """How many entries there are."""
@@ -187,32 +186,33 @@ class AuditLog:
             after = rows[-1][0]
 
     def _verify(self, session: Session, checkpoints: Sequence[Checkpoint]) -> Verdict:
-        problems: list[str] = []
-        previous, expected_seq, count = _GENESIS, 1, 0
-        tree = Frontier()
-        awaited = {(each.size, each.root) for each in checkpoints if each.chain == self.chain and each.size}
-        for seq, body, stored in self._rows(session):
-            count += 1
-            if seq != expected_seq:
-                problems.append(f"entry {expected_seq} is missing (the next one is {seq})")
-            problems += _problems_of(seq, body, self.chain)
-            computed = link(previous, body)
-            if computed != stored:
-                problems.append(f"entry {seq} was changed, or one before it was: its hash does not follow")
-            tree.add(leaf_hash(body))
-            for size, root in [kept for kept in awaited if kept[0] == count]:
-                awaited.discard((size, root))
-                if root != tree.root():
-                    problems.append(f"the first {size} entries are not those of the exported checkpoint")
-            previous, expected_seq = stored, seq + 1
-            if len(problems) >= 20:
-                problems.append("and perhaps more: stopped after 20 problems")
-                break
-        else:
-            problems += [f"the log ends before the exported checkpoint of {size}" for size, _ in sorted(awaited)]
-        problems += self._strayed(session)
-        problems += self._changed_arguments(session)
-        return Verdict(chain=self.chain, entries=count, problems=tuple(problems))
+        found = verified(self.chain, self._rows(session), checkpoints)
+        more = [*self._strayed(session), *self._changed_arguments(session)]
+        return replace(found, problems=(*found.problems, *more))
+
+    async def exported(self, first: int) -> list[dict[str, Any]]:
+        """The entries from that number on as they were hashed, with their arguments where those were not erased:
+        what `verified_file` verifies without this database."""
+        return await self.database.read(lambda session: self._exported(session, first))
+
+    def _exported(self, session: Session, first: int) -> list[dict[str, Any]]:
+        known = self._arguments(session)
+        lines: list[dict[str, Any]] = []
+        for seq, body, stored in self._rows(session, after=first - 1):
+            line: dict[str, Any] = {"seq": seq, "entry": body.decode(), "hash": stored.hex()}
+            salt_and_value = known.get(json.loads(body)["arguments"])
+            if salt_and_value is not None:
+                line |= {"salt": salt_and_value[0].hex(), "call_arguments": salt_and_value[1].decode()}
+            lines.append(line)
+        return lines
+
+    def _arguments(self, session: Session) -> dict[str, tuple[bytes, bytes]]:
+        from sqlmodel import select
+
+        from usrland.audit.tables import AuditArgument
+
+        rows = session.exec(select(AuditArgument.commitment, AuditArgument.salt, AuditArgument.value))
+        return {commitment: (bytes(salt), bytes(value)) for commitment, salt, value in rows}
 
     def _strayed(self, session: Session) -> list[str]:
         """Entries of this chain that somebody filed under another one."""
@@ -225,16 +225,61 @@ class AuditLog:
         return [f"entry {seq} was moved to another chain" for seq, body in rows if mark in bytes(body)]
 
     def _changed_arguments(self, session: Session) -> list[str]:
-        from sqlmodel import select
-
-        from usrland.audit.tables import AuditArgument
-
-        rows = session.exec(select(AuditArgument.commitment, AuditArgument.salt, AuditArgument.value))
         return [
             f"the arguments kept for commitment {commitment[:12]}… were changed"
-            for commitment, salt, value in rows
-            if hashlib.sha256(bytes(salt) + bytes(value)).hexdigest() != commitment
+            for commitment, (salt, value) in self._arguments(session).items()
+            if hashlib.sha256(salt + value).hexdigest() != commitment
         ]
+
+
+def verified(
+    chain: str, rows: Iterable[tuple[int, bytes, bytes]], checkpoints: Sequence[Checkpoint], *, first: int = 1
+) -> Verdict:
+    """Recompute every hash of these entries (number, body, hash).
+
+    Where they do not begin at the first, the hash before them is taken from the first of them, and checkpoints
+    say nothing.
+    """
+    problems: list[str] = []
+    previous, expected_seq, count = _GENESIS, first, 0
+    tree = Frontier()
+    awaited = {(each.size, each.root) for each in checkpoints if each.chain == chain and each.size and first == 1}
+    for seq, body, stored in rows:
+        count += 1
+        if seq != expected_seq:
+            problems.append(f"entry {expected_seq} is missing (the next one is {seq})")
+        problems += _problems_of(seq, body, chain)
+        if link(previous, body) != stored and not (count == 1 and first > 1):
+            problems.append(f"entry {seq} was changed, or one before it was: its hash does not follow")
+        tree.add(leaf_hash(body))
+        for size, root in [kept for kept in awaited if kept[0] == count]:
+            awaited.discard((size, root))
+            if root != tree.root():
+                problems.append(f"the first {size} entries are not those of the exported checkpoint")
+        previous, expected_seq = stored, seq + 1
+        if len(problems) >= 20:
+            problems.append("and perhaps more: stopped after 20 problems")
+            break
+    else:
+        problems += [f"the log ends before the exported checkpoint of {size}" for size, _ in sorted(awaited)]
+    return Verdict(chain=chain, entries=count, problems=tuple(problems))
+
+
+def verified_file(lines: Sequence[Mapping[str, Any]], checkpoints: Sequence[Checkpoint] = ()) -> Verdict:
+    """What `AuditLog.exported` gave, verified by who has nothing else."""
+    if not lines:
+        return Verdict(chain="", entries=0)
+    rows = [(int(line["seq"]), str(line["entry"]).encode(), bytes.fromhex(line["hash"])) for line in lines]
+    chain = str(json.loads(rows[0][1])["chain"])
+    found = verified(chain, rows, checkpoints, first=rows[0][0])
+    changed = tuple(
+        f"the arguments of entry {line['seq']} were changed"
+        for line in lines
+        if "salt" in line
+        and hashlib.sha256(bytes.fromhex(line["salt"]) + line["call_arguments"].encode()).hexdigest()
+        != json.loads(line["entry"])["arguments"]
+    )
+    return replace(found, problems=(*found.problems, *changed))
 
 
 def _problems_of(seq: int, body: bytes, chain: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel
 
-__all__ = ["AuditArgument", "AuditEntry", "KeyedCall", "SpentToken"]
+__all__ = ["AuditArgument", "AuditEntry", "KeyedCall", "QuotaUse", "SpentToken", "Tainted"]
 
 
 class AuditEntry(SQLModel, table=True):
@@ -41,3 +41,23 @@ class SpentToken(SQLModel, table=True):
 
     token: str = Field(primary_key=True)
     expires_at: int = Field(sa_type=BigInteger)
+
+
+class QuotaUse(SQLModel, table=True):
+    """How many calls of one caller and cost were handed out in the minute that began then."""
+
+    __tablename__ = "quota_use"
+
+    who: str = Field(primary_key=True)
+    cost: str = Field(primary_key=True)
+    begun_at: int = Field(sa_type=BigInteger)
+    used: int = Field(sa_type=BigInteger)
+
+
+class Tainted(SQLModel, table=True):
+    """A caller that was given text that others wrote."""
+
+    __tablename__ = "tainted"
+
+    who: str = Field(primary_key=True)
+    until: int = Field(sa_type=BigInteger)

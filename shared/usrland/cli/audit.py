@@ -12,10 +12,11 @@ from typing import Annotated
 import anyio
 import typer
 
-from usrland.audit import Checkpoint, Proof, Signer, Verdict, VerifyingKey, opened
-from usrland.cli.calls import audit_logs
+from usrland.audit import Checkpoint, Proof, Signer, Verdict, VerifyingKey, opened, verified_file
+from usrland.cli.calls import audit_logs, ledgers
 from usrland.cli.console import say
 from usrland.errors import InvalidInput, NotFound
+from usrland.identity import local_principal
 from usrland.settings import Settings
 
 __all__ = ["audit"]
@@ -50,11 +51,18 @@ def verify(
         Path | None,
         typer.Option("--key", metavar="FILE", help="Keys they may be signed with, a line each. Default: ours."),
     ] = None,
+    file: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `usrland audit export` printed, instead of our logs.")
+    ] = None,
 ) -> None:
     """Recompute every hash. With checkpoints kept from before, also notice a log that was cut off or replaced."""
     settings = Settings.load()
     known = opened(_read(heads), _keys(settings, keys)) if heads else []
-    verdicts = anyio.run(_verdicts, settings, server or [], known)
+    if file is not None:
+        verdicts = [_verified(_read(file), known)]
+        known = []
+    else:
+        verdicts = anyio.run(_verdicts, settings, server or [], known)
     if not verdicts:
         say("Nothing was recorded yet.")
     for verdict in verdicts:
@@ -91,6 +99,39 @@ def prove(
     )
 
 
+@audit.command()
+def export(
+    server: Annotated[str, typer.Argument(help="Whose log.")],
+    since: Annotated[int, typer.Option(min=1, help="From this entry on.")] = 1,
+) -> None:
+    """Print a log, an entry a line, as it was hashed: `usrland audit verify --file` verifies it anywhere."""
+    for line in anyio.run(_exported, Settings.load(), server, since):
+        print(json.dumps(line, ensure_ascii=False))
+
+
+@audit.command()
+def redact(
+    server: Annotated[str, typer.Argument(help="Whose log.")],
+    call: Annotated[str, typer.Argument(help="Its id: `call` in `usrland trace --json`.")],
+    reason: Annotated[str, typer.Option(help="Why; it is on record with your name.")],
+) -> None:
+    """Erase what one call was given and answered. That it was made stays on record, and the log verifies."""
+    erased = anyio.run(_redact, Settings.load(), server, call, reason)
+    say(f"Erased {erased} value{'' if erased == 1 else 's'} of call {call}. usrland audit verify", "green")
+
+
+async def _exported(settings: Settings, server: str, since: int) -> list[dict[str, object]]:
+    with audit_logs(settings, [server]) as logs:
+        return await logs[server].exported(since) if server in logs else []
+
+
+async def _redact(settings: Settings, server: str, call: str, reason: str) -> int:
+    with ledgers(settings, [server]) as found:
+        if server not in found:
+            raise NotFound(f"nothing was recorded for {server!r} yet.", fix="Look at: usrland trace.")
+        return await found[server].redact(call, reason, local_principal(settings))
+
+
 async def _notes(settings: Settings, servers: list[str]) -> list[str]:
     signer = _signer(settings)
     with audit_logs(settings, servers) as logs:
@@ -108,6 +149,13 @@ async def _proof(settings: Settings, server: str, entry: int) -> Proof:
         if server not in logs:
             raise NotFound(f"nothing was recorded for {server!r} yet.", fix="Look at: usrland trace.")
         return await logs[server].prove(entry)
+
+
+def _verified(text: str, known: Sequence[Checkpoint]) -> Verdict:
+    try:
+        return verified_file([json.loads(line) for line in text.splitlines() if line.strip()], known)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput("this is not an exported log.", fix="Make one with: usrland audit export.") from error
 
 
 def _signer(settings: Settings) -> Signer:

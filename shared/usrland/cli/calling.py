@@ -10,7 +10,7 @@ from typing import Any
 from usrland.call import CallPath
 from usrland.cli.servers import pick_servers
 from usrland.connector import Service
-from usrland.identity import local_principal
+from usrland.identity import GrantFile, local_principal
 from usrland.ledger import Ledger
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
@@ -44,7 +44,7 @@ async def calling(server: str, settings: Settings) -> AsyncIterator[Caller]:
     ledger = Ledger.open(Ledger.url(settings, server), chain=server, key=settings.key("calls"))
     try:
         async with ledger.writing():
-            path = CallPath(service.operations, ledger)
-            yield Caller(service=service, principal=local_principal(settings), path=path)
+            principal = GrantFile.of(settings.home).bounded(local_principal(settings))
+            yield Caller(service=service, principal=principal, path=CallPath.of(service, settings, ledger))
     except ExceptionGroup as group:  # a task group wraps what left it; a person is told the one thing that failed
         raise group.exceptions[0] from None

@@ -11,20 +11,27 @@ from usrland.cli.servers import pick_servers
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
-__all__ = ["audit_logs"]
+__all__ = ["audit_logs", "ledgers"]
 
 
 @contextmanager
 def audit_logs(settings: Settings, names: Sequence[str]) -> Iterator[dict[str, AuditLog]]:
     """The log of each server that has recorded something, open until the block is left."""
-    ledgers = {}
+    with ledgers(settings, names) as found:
+        yield {name: ledger.audit for name, ledger in found.items()}
+
+
+@contextmanager
+def ledgers(settings: Settings, names: Sequence[str]) -> Iterator[dict[str, Ledger]]:
+    """The ledger of each server that has recorded something, open until the block is left."""
+    found = {}
     for server in pick_servers(names):
         url = Ledger.url(settings, server.name)
         file = url.removeprefix("sqlite:///")
         if file == url or Path(file).exists():  # opening would make it, and looking must not change anything
-            ledgers[server.name] = Ledger.open(url, chain=server.name, key=b"")
+            found[server.name] = Ledger.open(url, chain=server.name, key=b"")
     try:
-        yield {name: ledger.audit for name, ledger in ledgers.items()}
+        yield found
     finally:
-        for ledger in ledgers.values():
+        for ledger in found.values():
             ledger.database.close()

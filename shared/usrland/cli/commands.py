@@ -31,10 +31,18 @@ COMMANDS = {
     "Run and watch": {
         "serve": "usrland.cli.serve:serve",
         "token": "usrland.cli.token:token",
+        "grant": "usrland.cli.grants:grant",
+        "revoke": "usrland.cli.grants:revoke",
+        "whoami": "usrland.cli.grants:whoami",
+        "can": "usrland.cli.grants:can",
         "syscalls": "usrland.cli.syscalls:syscalls",
         "man": "usrland.cli.man:man",
         "trace": "usrland.cli.trace:trace",
         "audit": "usrland.cli.audit:audit",
+        "check": "usrland.cli.keeping:check",
+        "rebuild": "usrland.cli.keeping:rebuild",
+        "backup": "usrland.cli.keeping:backup",
+        "restore": "usrland.cli.keeping:restore",
     },
     "Write and ship": {
         "new": "usrland.cli.new:new",

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from usrland.cli.console import say, say_table
-from usrland.identity import TokenFile
+from usrland.identity import BY_GRANT, GrantFile, TokenFile
 from usrland.settings import Settings
 
 __all__ = ["token"]
@@ -22,16 +22,23 @@ DEFAULT_DAYS = 90.0
 def add(
     name: Annotated[str, typer.Argument(help="Who will hold it; the audit log shows this name.")],
     scopes: Annotated[
-        list[str],
-        typer.Option("--scopes", metavar="SCOPE", help="What it may do; may be repeated. fs:* is all of fs."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--scopes",
+            metavar="SCOPE",
+            help="What it may do; may be repeated. fs:* is all of fs. Default: what grants.toml says of the name.",
+        ),
+    ] = None,
     tenant: Annotated[str, typer.Option(help="Whose data it reaches.")] = "local",
     namespace: Annotated[str, typer.Option(help="Which part of the tenant's data.")] = "main",
     days: Annotated[float, typer.Option(help="How long it is good; 0 is for ever.")] = DEFAULT_DAYS,
 ) -> None:
     """Make a token and print it: the only time it can be seen."""
-    wanted = [scope for given in scopes for scope in given.replace(",", " ").split()]
-    made = _file().add(name, wanted, tenant=tenant, namespace=namespace, days=days or None)
+    settings = Settings.load()
+    wanted = [scope for given in scopes or [] for scope in given.replace(",", " ").split()]
+    if not wanted and name in GrantFile.of(settings.home).subjects():
+        wanted = [BY_GRANT]
+    made = TokenFile.of(settings.home).add(name, wanted, tenant=tenant, namespace=namespace, days=days or None)
     print(made)
 
 

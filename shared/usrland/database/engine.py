@@ -22,7 +22,7 @@ import anyio.to_thread
 from usrland.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Engine
+    from sqlalchemy import URL, Engine
     from sqlmodel import Session
 
 __all__ = ["Database", "DatabaseUrl"]
@@ -44,8 +44,12 @@ class Database:
     without knowing of each other.
     """
 
-    def __init__(self, url: DatabaseUrl, migrations: Sequence[Path]) -> None:
+    def __init__(
+        self, url: DatabaseUrl, migrations: Sequence[Path], *, wait_seconds: float = BUSY_TIMEOUT_SECONDS
+    ) -> None:
+        """`wait_seconds`: how long a write waits for others before it is `Unavailable`."""
         self._url = _with_driver(url)
+        self._wait_seconds = wait_seconds
         self._migrations = list(migrations)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
@@ -64,9 +68,19 @@ class Database:
 
         Once begun it is finished even if the caller is cancelled, so that an answer is never wrong about
         what was stored. Raises `Unavailable` when the disk is full or another process holds the database
-        for longer than 30 seconds.
+        for longer than it waits.
         """
         return await anyio.to_thread.run_sync(self.write_now, work, limiter=self._threads)
+
+    def alone(self, session: Session, name: str) -> None:
+        """Within a write: be the only one who is in here by this name, until the transaction ends.
+
+        SQLite lets one writer in anyway.
+        """
+        from sqlalchemy import text
+
+        if not self.is_sqlite:
+            session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
     async def scrub(self, *tables: str) -> None:
         """Take what was deleted from these tables off the disk, as far as the database's own files go.
@@ -135,7 +149,7 @@ class Database:
         with self._opening:
             if self._engine is None:
                 _import_sqlmodel()
-                engine = _create_engine(self._url)
+                engine = _create_engine(self._url, self._wait_seconds)
                 try:
                     _migrate(engine, self._migrations)
                 except BaseException:
@@ -173,14 +187,21 @@ def _with_driver(url: str) -> str:
     raise InvalidInput(f"database scheme {scheme!r} is not known.", fix="Use sqlite:///… or postgresql://….")
 
 
-def _create_engine(url: str) -> Engine:
+def _create_engine(url: str, wait_seconds: float) -> Engine:
     from sqlalchemy import create_engine, event
     from sqlalchemy.engine import make_url
 
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
         try:
-            return create_engine(url, pool_pre_ping=True, pool_size=MAX_THREADS, max_overflow=2)
+            return create_engine(
+                parsed.update_query_dict(
+                    {"options": f"{_options(parsed)} -c lock_timeout={wait_seconds * 1000:.0f}"}
+                ),
+                pool_pre_ping=True,
+                pool_size=MAX_THREADS,
+                max_overflow=2,
+            )
         except ModuleNotFoundError as error:
             raise Unavailable("PostgreSQL needs: pip install 'usrland[postgres]'.") from error
 
@@ -190,7 +211,7 @@ def _create_engine(url: str) -> Engine:
         url,
         pool_size=MAX_THREADS,
         # isolation_level None: sqlite3 must not begin transactions by itself, `begin` below does
-        connect_args={"timeout": BUSY_TIMEOUT_SECONDS, "isolation_level": None, "check_same_thread": False},
+        connect_args={"timeout": wait_seconds, "isolation_level": None, "check_same_thread": False},
     )
 
     @event.listens_for(engine, "connect")
@@ -208,6 +229,12 @@ def _create_engine(url: str) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
 
     return engine
+
+
+def _options(url: URL) -> str:
+    """What the address asks of each connection already."""
+    given = url.query.get("options", "")
+    return given if isinstance(given, str) else " ".join(given)
 
 
 def _enter_wal(cursor: sqlite3.Cursor) -> None:
@@ -237,6 +264,7 @@ def _unavailable(error: BaseException | None) -> str | None:
     text = str(error).lower()
     for sign, reason in (
         ("database is locked", "another process holds it"),
+        ("lock timeout", "another process holds it"),
         ("disk is full", "the disk is full"),
         ("disk i/o error", "the disk reports an error"),
         ("readonly database", "it cannot be written to"),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from usrland.identity.grants import BY_GRANT
 from usrland.identity.keys import KeySet, is_safe_url
 from usrland.schemas.principal import Principal
 
@@ -42,6 +43,11 @@ class OAuth(BaseModel):
     tenant: str = Field(default="local", description="The tenant of all callers, where there is no such claim.")
     namespace_claim: str = Field(default="", description="The claim that says which part of the tenant's data.")
     namespace: str = "main"
+    groups_claim: str = Field(default="", description="The claim that lists groups, for [groups] of grants.toml.")
+    scopes: Literal["token", "grants"] = Field(
+        default="token",
+        description="Who says what may be done: the token (grants.toml can only narrow it), or grants.toml alone.",
+    )
 
     @field_validator("issuer", "jwks_url")
     @classmethod
@@ -105,8 +111,9 @@ class Verifier:
                 if self.config.namespace_claim
                 else self.config.namespace
             ),
-            scopes=frozenset(_scopes(claims)),
+            scopes=frozenset(_scopes(claims) if self.config.scopes == "token" else [BY_GRANT]),
             source="oauth",
+            groups=frozenset(_groups(claims, self.config.groups_claim)),
             token=token,
         )
 
@@ -128,4 +135,11 @@ def _scopes(claims: Mapping[str, Any]) -> list[str]:
     parts = granted.split() if isinstance(granted, str) else granted
     if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
         raise _Refused("its scopes are not a list of words")
-    return [part for part in parts if part != "*"]
+    return [part for part in parts if part not in ("*", BY_GRANT)]
+
+
+def _groups(claims: Mapping[str, Any], claim: str) -> list[str]:
+    groups = claims.get(claim, []) if claim else []
+    if not isinstance(groups, list) or not all(isinstance(group, str) for group in groups):
+        raise _Refused(f"its claim {claim!r} is not a list of names")
+    return groups

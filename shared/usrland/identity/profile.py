@@ -23,7 +23,7 @@ class Profile(BaseModel):
     scopes: list[str] = Field(default=["*"], description="What the person's own hosts may do.")
 
 
-def local_principal(settings: Settings) -> Principal:
+def local_principal(settings: Settings, source: str = "stdio") -> Principal:
     """The person whose process this is. Never taken from a tool argument."""
     profile = settings.section("identity", Profile)
     return Principal(
@@ -31,7 +31,7 @@ def local_principal(settings: Settings) -> Principal:
         tenant=profile.tenant,
         namespace=profile.namespace,
         scopes=frozenset(profile.scopes),
-        source="stdio",
+        source=source,
     )
 
 

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from usrland.errors import Conflict, InvalidInput, NotFound
+from usrland.identity.grants import BY_GRANT
 from usrland.schemas.principal import Principal
 
 __all__ = ["Token", "TokenFile"]
@@ -95,8 +96,11 @@ class TokenFile:
         namespace: str = "main",
         days: float | None = 90,
     ) -> str:
-        """Make a token and return it: the only time it can be seen."""
-        if not scopes:
+        """Make a token and return it: the only time it can be seen.
+
+        The one scope `BY_GRANT` makes a token that only proves the name: what it may do stands in `grants.toml`.
+        """
+        if not scopes or (BY_GRANT in scopes and len(scopes) > 1):
             raise InvalidInput("a token needs at least one scope.", fix="See them with: usrland syscalls.")
         if any(known.name == name for known in self.tokens()):
             raise Conflict(f"there is a token named {name!r}.", fix="Revoke it first, or choose another name.")

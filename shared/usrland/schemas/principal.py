@@ -23,7 +23,10 @@ class Principal:
     client: str = ""
     """The program that acts for the subject, where an access token names one."""
     source: str = "stdio"
-    """How the identity was proven: `stdio` (the profile), `token` (a static bearer token), `oauth`, `test`."""
+    """How the identity was proven: `stdio` (the profile), `local` (over HTTP, to whom the profile belongs),
+    `token` (a static bearer token), `oauth`, `test`."""
+    groups: frozenset[str] = frozenset()
+    """What an access token says its subject belongs to; grants may be given to a group."""
     token: str = field(default="", repr=False, compare=False)
     """The access token that proved it, for an exchange at an authorization server and nothing else."""
 

@@ -1,0 +1,95 @@
+"""Servers as processes of their own, on one home."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["Served", "serving"]
+
+_LAUNCH = (
+    "import sys; from usrland.launch import start; a = sys.argv; sys.exit(start(a[4:], a[1], a[2], int(a[3])))"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What was started, and what it says of itself."""
+
+    process: subprocess.Popen[str]
+    urls: dict[str, str]
+    """By server and door: `toy/mcp`."""
+    token_file: Path | None
+    said: list[str]
+
+    @property
+    def token(self) -> str:
+        assert self.token_file is not None
+        return self.token_file.read_text(encoding="ascii")
+
+    @property
+    def url(self) -> str:
+        return next(iter(self.urls.values())).removesuffix("/mcp").removesuffix("/sse")
+
+
+@contextmanager
+def serving(
+    home: Path,
+    *services: str,
+    transport: str = "http",
+    host: str = "127.0.0.1",
+    port: int = 0,
+    **environment: str,
+) -> Iterator[Served]:
+    """These `module:function` services behind one port of loopback, killed when the block is left."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", _LAUNCH, transport, host, str(port), *services],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={
+            **os.environ,
+            "USRLAND_HOME": str(home),
+            "PYTHONPATH": str(Path(__file__).parent),
+            **environment,
+        },
+    )
+    try:
+        yield _announced(process, len(services) * (1 if transport == "sse" else 2))
+    finally:
+        process.kill()
+        process.wait()
+        assert process.stderr is not None
+        process.stderr.close()
+
+
+def _announced(process: subprocess.Popen[str], doors: int) -> Served:
+    urls: dict[str, str] = {}
+    token_file, said = None, []
+    assert process.stderr is not None
+    for line in process.stderr:
+        said.append(line)
+        if "the token for programs" in line:
+            token_file = Path(line.split(" is in ")[1].strip())
+        if line.startswith("usrland: ") and " at " in line:
+            name, url = line.removeprefix("usrland: ").split(" at ")
+            url = url.split()[-1] if "(legacy)" not in line else url.split()[-2]
+            urls[f"{name}/{url.rsplit('/', 1)[1]}"] = url
+        if len(urls) == doors:
+            # what it says later must be read, or it would stand still with a full pipe
+            threading.Thread(target=_read, args=(process, said), daemon=True).start()
+            return Served(process, urls, token_file, said)
+    raise AssertionError(f"it did not start:\n{''.join(said)}")
+
+
+def _read(process: subprocess.Popen[str], said: list[str]) -> None:
+    assert process.stderr is not None
+    try:
+        said.extend(process.stderr)
+    except ValueError:  # closed
+        return
