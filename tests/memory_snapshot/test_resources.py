@@ -100,8 +100,8 @@ async def test_who_subscribed_hears_of_a_change_whichever_process_made_it(host: 
     async with Client(host.server) as client, running(service(settings), settings) as other:
         await remember(client, "tea")
         await call(client, "memory_branch", action="create", name="idea")
-        idea = working_set("idea")
-        async with client.listen(resource_subscriptions=[WORKING_SET, LOG, idea]) as stream:
+        idea, strange = working_set("idea"), working_set("strange")
+        async with client.listen(resource_subscriptions=[WORKING_SET, LOG, idea, strange]) as stream:
             heard: list[str] = []
 
             async def until(uri: str) -> None:
@@ -123,8 +123,10 @@ async def test_who_subscribed_hears_of_a_change_whichever_process_made_it(host: 
                 )
                 async with running(service(other_space), other_space) as third, Client(third.server) as stranger:
                     await remember(stranger, "not yours")
-                await remember(client, "milk")
-                await until(WORKING_SET)
+                    await call(stranger, "memory_branch", action="create", name="strange")
+                for text in ("milk", "cream"):  # both looks see what the stranger did, if it is to be seen
+                    await remember(client, text)
+                    await until(WORKING_SET)
     assert set(heard) <= {WORKING_SET, LOG}
 
 
