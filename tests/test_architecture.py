@@ -32,12 +32,14 @@ ONE_HOME = {
     "httpx": {"usrland/http.py"},
     "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
     "h11": {"usrland/exchange.py"},
+    "keyring": {"usrland/settings.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
     "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
+    "gguf": {"usrland/embedding"},
 }
 """Third-party package → the only places that may import it."""
 

@@ -138,6 +138,7 @@ class RecallHit(Answer):
     valid_to: str | None = None
     speaker: str | None = None
     tags: list[str] | None = None
+    why: dict[str, float] | None = None
 
 
 class LeftOut(Answer):
