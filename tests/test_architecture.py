@@ -32,6 +32,7 @@ ONE_HOME = {
     "httpx": {"usrland/http.py"},
     "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
     "h11": {"usrland/exchange.py"},
+    "keyring": {"usrland/settings.py"},
     "opentelemetry": {"usrland/telemetry.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
@@ -39,6 +40,7 @@ ONE_HOME = {
     "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},
     "pytest": {"usrland/testing"},
+    "gguf": {"usrland/embedding"},
 }
 """Third-party package → the only places that may import it."""
 

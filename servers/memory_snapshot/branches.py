@@ -29,10 +29,12 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,99}")
 _ID = re.compile(r"[0-9a-fA-F]{8,64}")
 
 
-def create(session: Session, states: States, principal: Principal, *, name: str, source: str) -> Branches:
+def create(
+    session: Session, states: States, principal: Principal, *, name: str, source: str, expected_head: str | None
+) -> Branches:
     """Begin a branch where `source` stands."""
     _check_name(name)
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     if name == MAIN or session.get(Ref, (writing.space_id, name)) is not None:
         raise Conflict(f"branch {name!r} is there already.", fix="Choose another name, or switch to it.")
     fork(writing, name, find_state(session, states, writing.space_id, principal, source))
@@ -58,19 +60,23 @@ def fork(writing: Writing, name: str, state: State) -> str:
     return line.head
 
 
-def switch(session: Session, states: States, principal: Principal, *, name: str) -> Branches:
+def switch(
+    session: Session, states: States, principal: Principal, *, name: str, expected_head: str | None
+) -> Branches:
     """Have the principal work on a branch from now on, in every session."""
-    writing = begin(session, states, principal, branch=name)
+    writing = begin(session, states, principal, branch=name, expected_head=expected_head)
     session.merge(Seat(space_id=writing.space_id, subject=principal.subject, branch=name))
     session.flush()
     return listed(session, states, principal, only=name)
 
 
-def remove(session: Session, states: States, principal: Principal, *, name: str) -> Branches:
+def remove(
+    session: Session, states: States, principal: Principal, *, name: str, expected_head: str | None
+) -> Branches:
     """Take the name away. Its snapshots stay and are found by their ids; whoever worked on it is on `main`."""
     if name == MAIN:
         raise InvalidInput(f"branch {MAIN!r} cannot be deleted.")
-    writing = begin(session, states, principal, branch=name)
+    writing = begin(session, states, principal, branch=name, expected_head=expected_head)
     writing.record("unbranch", snapshot=writing.head)
     session.delete(writing.ref)
     seats = delete(Seat).where(col(Seat.space_id) == writing.space_id, col(Seat.branch) == name)

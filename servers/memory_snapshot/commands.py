@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import typer
 
 from memory_snapshot.hooks import run, said_to_host
 from usrland.cli.console import say
-from usrland.errors import InvalidInput
+from usrland.errors import Denied, InvalidInput
 from usrland.identity import local_principal
 from usrland.settings import Settings
 
@@ -44,6 +45,39 @@ def _told() -> Mapping[str, Any]:
     except ValueError:
         return {}
     return told if isinstance(told, dict) else {}
+
+
+@memory.command()
+def graph(
+    out: Annotated[Path, typer.Option("--out", metavar="FILE", help="Where the page is written.")] = Path(
+        "memory.html"
+    ),
+    limit: Annotated[int, typer.Option(min=1, max=5_000, help="The newest so many snapshots.")] = 500,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
+) -> None:
+    """Write one HTML page with every snapshot, branch and merge, and what differs between any two. It holds what
+    is remembered in plain text: keep it as you keep the memory."""
+    settings = Settings.load()
+    who = local_principal(settings)
+    if missing := who.missing(frozenset({"memory:read"})):
+        raise Denied("the profile of this home may not read the memory.", missing_scopes=missing)
+
+    async def work() -> str:
+        store = await _service(settings).state["memory"].store()
+        return str(await store.picture(who, limit))
+
+    text = anyio.run(work)
+    try:
+        handle = os.open(out, os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL), 0o600)
+        with os.fdopen(handle, "w", encoding="utf-8") as stream:
+            stream.write(text)
+    except FileExistsError:
+        raise InvalidInput(
+            f"{str(out)!r} is there already.", fix="Give --out another name, or --overwrite."
+        ) from None
+    except OSError as error:
+        raise InvalidInput(f"{str(out)!r} cannot be written: {error.strerror}.") from error
+    say(f"wrote {out}: open it in a browser.", "green")
 
 
 @memory.command()

@@ -36,6 +36,7 @@ class Wish:
     ids: Sequence[str] = ()
     containing: str | None = None
     before: str | None = None
+    expected_head: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +49,7 @@ class Erased:
 
 def preview(session: Session, states: States, principal: Principal, *, wish: Wish, mode: str) -> Preview:
     """What would be forgotten."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=wish.expected_head)
     if mode == "retract":
         items = _standing(writing, wish)
         would = f"take {len(items)} items out of branch {writing.branch!r}; a rollback brings them back"
@@ -65,7 +66,7 @@ def preview(session: Session, states: States, principal: Principal, *, wish: Wis
 
 def retract(session: Session, states: States, principal: Principal, *, wish: Wish) -> Forgotten:
     """Take items out of what stands on the caller's branch."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=wish.expected_head)
     items = _standing(writing, wish)
     writing.record("retract", drop=[item.item_id for item in items])
     return _receipt(writing, "retract", items)
@@ -73,7 +74,7 @@ def retract(session: Session, states: States, principal: Principal, *, wish: Wis
 
 def erase(session: Session, states: States, principal: Principal, *, wish: Wish) -> Erased:
     """Delete what was said."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=wish.expected_head)
     items = _all_versions(writing, wish)
     messages = _messages(writing, wish)
     erased = sorted(item.oid for item in items)

@@ -1,6 +1,6 @@
 """The file that a memory is carried in: one line of canonical JSON for each thing, hashes included.
 
-    {"branch": …, "format": "usrland-memory/1", "head": …}
+    {"format": "usrland-memory/1", "head": …}                           where it stood has a part in no byte
     {"is": "version", "oid": …, …, "body": {"salt": …, "said": {…}}}    as they were recorded; no body if erased
     {"is": "snapshot", "id": …, …, "put": […], "drop": […]}             parents first; changes against the first
     {"is": "end", "sha256": …}                                          of all bytes before this line
@@ -61,20 +61,19 @@ class CarriedSnapshot:
 class Carried:
     """A whole file, checked."""
 
-    branch: str
     head: str
     versions: dict[str, CarriedVersion] = field(default_factory=dict)
     snapshots: list[CarriedSnapshot] = field(default_factory=list)
     """Parents first."""
 
 
-def write(session: Session, states: States, space_id: int, *, branch: str, head: str) -> bytes:
+def write(session: Session, states: States, space_id: int, *, head: str) -> bytes:
     """The snapshot `head`, all that it came from, and every version in their lineage."""
     line = _parents_first(ancestry(session, space_id, head))
     standing = {snapshot.id: states.of_snapshot(session, snapshot).standing for snapshot in line}
     oids = {oid for manifest in standing.values() for oid in manifest.values()}
     related = {relation: _closure(session, space_id, oids, relation) for relation in RELATIONS}
-    lines = [canonical({"format": FORMAT, "branch": branch, "head": head})]
+    lines = [canonical({"format": FORMAT, "head": head})]
     lines += _versions(session, space_id, oids, related)
     bodies = _bodies(session, space_id, [(snapshot.seq, 0) for snapshot in line])
     for snapshot in line:
@@ -171,7 +170,7 @@ def _read(content: bytes) -> Carried:
     first, *lines = [json.loads(line) for line in content[:end].splitlines()]
     if first["format"] != FORMAT:
         raise InvalidInput(f"format {first['format']!r} is not known.", fix=f"This version reads {FORMAT}.")
-    carried = Carried(branch=first["branch"], head=first["head"])
+    carried = Carried(head=first["head"])
     for line in lines:
         if line["is"] == "version":
             carried.versions[line["oid"]] = _version(line)

@@ -81,8 +81,8 @@ async def _ranked(database: Database, query: str, view: _View, asked: Asked, mea
     degraded = measures.degraded or (UNREAD if view.unread else None)
     # thousands of words are counted: not while others wait
     found = await anyio.to_thread.run_sync(partial(rank, query, candidates, complete=degraded is None))
-    hits = [(oid, sure[oid]) for oid in found if sure[oid] >= FLOOR]
-    return Found(hits=dict(hits[:CANDIDATES]), degraded=degraded)
+    hits = dict([(oid, sure[oid]) for oid in found.scores if sure[oid] >= FLOOR][:CANDIDATES])
+    return Found(hits=hits, degraded=degraded, why={oid: found.why(oid) for oid in hits} if asked.explain else {})
 
 
 def _candidates(
@@ -97,6 +97,7 @@ def _candidates(
             text=item.said.findable,
             date=item.date,
             asks=item.said.spoken.rstrip().endswith("?"),
+            rule=item.core and item.kind in ("instruction", "transcript"),
             meaning=measures.items.get(oid),
             near_meaning=measures.windows.get(oid, None if item.occasion else measures.items.get(oid)),
         )

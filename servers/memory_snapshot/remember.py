@@ -70,8 +70,8 @@ def not_new(done: Sequence[RememberedItem]) -> dict[str, Any]:
     }
 
 
-def put(writing: Writing, items: Sequence[Draft]) -> list[RememberedItem]:
-    """Store what is new as one event."""
+def put(writing: Writing, items: Sequence[Draft], *, guarded: bool = True) -> list[RememberedItem]:
+    """Store what is new as one event; `guarded` against what only comes back from here."""
     by_words, by_key = _by_words(writing, items), _by_key(writing, items)
     returned = _Returned(writing)
     seq = writing.next_seq
@@ -86,7 +86,7 @@ def put(writing: Writing, items: Sequence[Draft]) -> list[RememberedItem]:
         if twin is not None and _says_nothing_new(draft, writing.item(twin)):
             done.append(_receipt(twin, writing.standing[twin], why="duplicate"))
             continue
-        source = returned.source_of(draft) if twin is None else None
+        source = returned.source_of(draft) if guarded and twin is None else None
         if source is not None:
             done.append(_receipt(source, writing.standing[source], why="echo"))
             continue

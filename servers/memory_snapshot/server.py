@@ -12,7 +12,8 @@ from memory_snapshot.hygiene import Policy
 from memory_snapshot.keeping import keeping
 from memory_snapshot.kernels import Kernels, stated
 from memory_snapshot.memory import Memory
-from usrland import Operation, Resource, Service
+from memory_snapshot.prompts import PROMPTS
+from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
 from usrland.settings import Settings
 
@@ -69,10 +70,65 @@ class MemorySettings(BaseModel):
     """By the beginning of a model's name; they go before the profiles that are built in."""
 
 
+RESOURCES = (
+    Resource(
+        uri="memory://working-set",
+        name="working-set",
+        description="What memory_restore packs by default: everything remembered, newest first.",
+        operation="memory_restore",
+        show="text",
+    ),
+    Resource(uri="memory://log", name="log", description="The newest snapshots.", operation="memory_history"),
+)
+TEMPLATES = (
+    ResourceTemplate(
+        uri="memory://branches/{ref}/working-set",
+        name="branch",
+        description="What stands on a branch.",
+        operation="memory_restore",
+        show="text",
+        complete={"ref": "memory_branches"},
+    ),
+    ResourceTemplate(
+        uri="memory://snapshots/{ref}",
+        name="snapshot",
+        description="All of one snapshot, in the order of time.",
+        operation="memory_restore",
+        arguments=lambda found: {**found, "mode": "full", "budget_tokens": 20_000},
+        show="text",
+        complete={"ref": "memory_refs"},
+    ),
+    ResourceTemplate(
+        uri="memory://diff/{a}/{b}",
+        name="diff",
+        description="What changed from one ref to another.",
+        operation="memory_diff",
+        arguments=lambda found: {**found, "as_text": True, "max_tokens": MAX_RESTORE_TOKENS},
+        show="text",
+        complete={"a": "memory_refs", "b": "memory_refs"},
+    ),
+    ResourceTemplate(
+        uri="memory://items/{item_id}",
+        name="item",
+        description="All versions of one item: who said what when.",
+        operation="memory_history",
+        complete={"item_id": "memory_items"},
+    ),
+    ResourceTemplate(
+        uri="memory://log/{ref}",
+        name="log-of",
+        description="The snapshots behind a ref, newest first.",
+        operation="memory_history",
+        complete={"ref": "memory_refs"},
+    ),
+)
+
+
 def service(settings: Settings) -> Service:
     """The server, before anything was opened."""
     table = settings.section(NAME, MemorySettings)
     folder = settings.data(NAME)
+    changes = Changes()
     memory = Memory(
         Database(_url(settings, table, folder), [MIGRATIONS]),
         folder / "index",
@@ -82,6 +138,7 @@ def service(settings: Settings) -> Service:
         table.secrets,
         partial(_anchors, settings, Path(table.anchor).expanduser()) if table.anchor else None,
         (table.quota_items, table.quota_tokens),
+        changes,
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(
@@ -127,16 +184,22 @@ def service(settings: Settings) -> Service:
                 timeout_seconds=300,
             ),
             Operation(call=memory.memory_status, effect="read", scopes=read, cost="low"),
+            *(
+                Operation(call=behind, effect="read", scopes=read, cost="low", visible=False)
+                for behind in (
+                    memory.memory_probe,
+                    memory.memory_conflicts,
+                    memory.memory_refs,
+                    memory.memory_branches,
+                    memory.memory_items,
+                    memory.memory_kernels,
+                )
+            ),
         ],
-        resources=[
-            Resource(
-                uri="memory://working-set",
-                name="working-set",
-                description="What memory_restore packs by default: everything remembered, newest first.",
-                operation="memory_restore",
-                show="text",
-            )
-        ],
+        resources=RESOURCES,
+        resource_templates=TEMPLATES,
+        prompts=PROMPTS,
+        changes=changes,
         lifespan=memory.lifespan,
         keeping=keeping(memory),
         state={"memory": memory, "verify": memory.verify, "rebuild_index": memory.rebuild_index},

@@ -14,9 +14,11 @@ from sqlmodel import Session
 
 from memory_snapshot import (
     branches,
+    calibration,
     compact,
     diff,
     forget,
+    graph,
     history,
     journal,
     merge,
@@ -26,6 +28,7 @@ from memory_snapshot import (
     rollback,
     snapshots,
     status,
+    suggest,
     transfer,
     usage,
     verify,
@@ -38,16 +41,19 @@ from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.kernels import KernelProfile
 from memory_snapshot.questions import Asked, Found, Wanted
+from memory_snapshot.resources import Watch
 from memory_snapshot.said import Said
 from memory_snapshot.state import States
 from memory_snapshot.tables import Event, Space
 from memory_snapshot.wire import (
     Branches,
+    Calibration,
     Compacted,
     Diff,
     Forgotten,
     HistoryEntry,
     Merged,
+    Probe,
     RecallHit,
     Remembered,
     Restored,
@@ -56,7 +62,7 @@ from memory_snapshot.wire import (
     Status,
     Transferred,
 )
-from usrland import Page, Preview, Principal, Unavailable
+from usrland import Changes, Page, Preview, Principal, Suggestions, Unavailable
 from usrland.audit import Checkpoint
 from usrland.database import Database
 from usrland.embedding import embedder
@@ -80,10 +86,12 @@ class Store:
         embedding: str,
         anchors: Anchors | None = None,
         quota: usage.Quota | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self._database = database
         self._anchors = anchors
         self._states = States(quota)
+        self.watch = Watch(database, changes or Changes())
         self.index = Index(index_folder, database, embedder(embedding))
 
     async def remember(
@@ -125,7 +133,9 @@ class Store:
         chosen = list(found.hits)[:limit]
         items = await self._read(_load, principal, oids=chosen[offset:])
         return Page(
-            items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
+            items=[
+                _hit(items[oid], found.hits[oid], found.why.get(oid)) for oid in chosen[offset:] if oid in items
+            ],
             total=len(chosen),
             note=None if chosen else NOTHING,
             degraded=found.degraded,
@@ -142,14 +152,17 @@ class Store:
     ) -> Page[HistoryEntry]:
         return await self._read(history.lineage, principal, item_id=item_id, key=key, offset=offset, limit=limit)
 
-    async def branches(self, principal: Principal, action: str, name: str, source: str) -> Branches:
+    async def branches(
+        self, principal: Principal, action: str, *, name: str, source: str, expected_head: str | None
+    ) -> Branches:
+        named: dict[str, Any] = {"name": name, "expected_head": expected_head}
         match action:
             case "create":
-                return await self._write(branches.create, principal, name=name, source=source)
+                return await self._write(branches.create, principal, source=source, **named)
             case "switch":
-                return await self._write(branches.switch, principal, name=name)
+                return await self._write(branches.switch, principal, **named)
             case "delete":
-                return await self._write(branches.remove, principal, name=name)
+                return await self._write(branches.remove, principal, **named)
             case _:
                 return await self._read(branches.listed, principal)
 
@@ -200,9 +213,11 @@ class Store:
     ) -> Compacted:
         return await self._write(compact.fold, principal, summaries=summaries, expected_head=expected_head)
 
-    async def export(self, principal: Principal, folder: Path, *, format: str, ref: str, name: str) -> Transferred:
+    async def export(
+        self, principal: Principal, folder: Path, *, format: str, ref: str, name: str, expected_head: str | None
+    ) -> Transferred:
         path = transfer.checked_path(folder, name)
-        files = await self._write(transfer.export, principal, format=format, ref=ref)
+        files = await self._write(transfer.export, principal, format=format, ref=ref, expected_head=expected_head)
         await anyio.to_thread.run_sync(_write_files, path, files)
         whole = files.get("")
         return Transferred(
@@ -213,15 +228,26 @@ class Store:
         )
 
     async def import_(
-        self, principal: Principal, folder: Path, *, name: str, policy: Policy, dry_run: bool
+        self,
+        principal: Principal,
+        folder: Path,
+        *,
+        name: str,
+        policy: Policy,
+        expected_head: str | None,
+        dry_run: bool,
     ) -> Transferred:
         found = await anyio.to_thread.run_sync(transfer.read_items, transfer.checked_path(folder, name))
         if isinstance(found, list):
             items = [draft(item, f"{name} item {place + 1}", policy) for place, item in enumerate(found)]
             if dry_run:
                 return Transferred(format="items", path=name, items=len(items), note="Nothing was written.")
-            return await self._write(transfer.import_items, principal, items=items, path=name)
-        return await self._write(transfer.carry_in, principal, carried=found, path=name, dry_run=dry_run)
+            return await self._write(
+                transfer.import_items, principal, items=items, path=name, expected_head=expected_head
+            )
+        return await self._write(
+            transfer.carry_in, principal, carried=found, path=name, expected_head=expected_head, dry_run=dry_run
+        )
 
     async def status(self, principal: Principal, kernel: KernelProfile) -> Status:
         return await self._read(
@@ -233,6 +259,19 @@ class Store:
         return await self._database.read(
             partial(verify.verify, principal=principal, anchors=self._anchors, heads=heads)
         )
+
+    async def probe(self, principal: Principal, **asked: Any) -> Probe:
+        return await self._read(calibration.probe, principal, **asked)
+
+    async def score(self, principal: Principal, answers: str) -> Calibration:
+        return await self._read(calibration.score, principal, answers=answers)
+
+    async def picture(self, principal: Principal, limit: int) -> str:
+        """The page of `graph`."""
+        return await self._read(graph.page, principal, limit=limit)
+
+    async def suggest(self, principal: Principal, what: str, prefix: str) -> Suggestions:
+        return await self._read(suggest.suggest, principal, what=what, prefix=prefix)
 
     async def count(self, principal: Principal, name: str) -> None:
         """Add to a tally of the principal's space."""
@@ -259,6 +298,7 @@ class Store:
             if last is not None:
                 await anyio.to_thread.run_sync(self._anchors.keep, space, last)
         self.index.wake()
+        self.watch.wake()
         return done
 
 
@@ -306,7 +346,7 @@ def _write_files(path: Path, files: Mapping[str, bytes]) -> None:
         transfer.write_file(Path(f"{path}{suffix}"), content)
 
 
-def _hit(item: Remembrance, confidence: float) -> RecallHit:
+def _hit(item: Remembrance, confidence: float, why: Mapping[str, float] | None) -> RecallHit:
     return RecallHit(
         id=short(item.item_id),
         kind=item.kind,
@@ -321,4 +361,5 @@ def _hit(item: Remembrance, confidence: float) -> RecallHit:
         valid_to=item.valid_to,
         speaker=item.said.speaker if item.said else None,
         tags=list(item.said.tags) or None if item.said else None,
+        why=None if why is None else dict(why),
     )

@@ -54,17 +54,19 @@ def write_file(path: Path, content: bytes) -> None:
     draft.replace(path)
 
 
-def export(session: Session, states: States, principal: Principal, *, format: str, ref: str) -> dict[str, bytes]:
+def export(
+    session: Session, states: States, principal: Principal, *, format: str, ref: str, expected_head: str | None
+) -> dict[str, bytes]:
     """File name suffix → content. What is in no snapshot yet becomes one first: a file holds a committed state."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     if ref == HEAD and (writing.state.newer or writing.head is None):
         writing.commit(drafts.message("before an export"), "export")
-        state, branch = writing.after, writing.branch
+        state = writing.after
     else:
-        state, branch = find_state(session, states, writing.space_id, principal, ref), writing.branch
+        state = find_state(session, states, writing.space_id, principal, ref)
     if format == "native":
         assert state.snapshot is not None
-        return {"": native.write(session, states, writing.space_id, branch=branch, head=state.snapshot)}
+        return {"": native.write(session, states, writing.space_id, head=state.snapshot)}
     items = [item for item in _items(writing, state) if item.said is not None]
     if format == "jsonl":
         return {"": foreign.to_jsonl(items).encode()}
@@ -79,16 +81,12 @@ def _items(writing: Writing, state: State) -> Sequence[Remembrance]:
 def read_items(path: Path) -> list[Item] | Carried:
     """A file or a folder of notes. Raises `InvalidInput` where it is damaged or of no known format."""
     if path.is_dir():
-        notes = sorted(path.rglob("*.md"))
-        return [foreign.from_markdown(note.read_text(encoding="utf-8"), note.name) for note in notes]
+        return [item for note in _notes(path) for item in _note(note, note.relative_to(path).as_posix())]
     try:
         if path.stat().st_size > MAX_BYTES:
             raise InvalidInput(f"{path.name!r} has more than {MAX_BYTES} bytes.")
         content = path.read_bytes()
-        if (
-            content.lstrip().startswith(b'{"branch":')
-            and f'"{native.FORMAT.split("/")[0]}'.encode() in content[:400]
-        ):
+        if f'"format":"{native.FORMAT.partition("/")[0]}/'.encode() in content[:400].partition(b"\n")[0]:
             return native.read(content)
         text = content.decode("utf-8-sig")
     except FileNotFoundError:
@@ -96,27 +94,60 @@ def read_items(path: Path) -> list[Item] | Carried:
     except UnicodeDecodeError:
         raise InvalidInput(f"{path.name!r} is no UTF-8 text.") from None
     if path.suffix == ".md":
-        return [foreign.from_markdown(text, path.name)]
+        return foreign.from_markdown(text, path.name)
     return foreign.items_in(text, path.name)
 
 
+def _notes(folder: Path) -> list[Path]:
+    """The notes below a folder, without what programs keep there (`.obsidian`); a link does not lead out of it."""
+    return [
+        note
+        for note in sorted(folder.rglob("*.md"))
+        if not any(part.startswith(".") for part in note.relative_to(folder).parts)
+        and folder in note.resolve().parents
+        and note.is_file()
+    ]
+
+
+def _note(path: Path, name: str) -> list[Item]:
+    if path.stat().st_size > MAX_BYTES:
+        raise InvalidInput(f"{name!r} has more than {MAX_BYTES} bytes.")
+    try:
+        return foreign.from_markdown(path.read_text(encoding="utf-8"), name)
+    except UnicodeDecodeError:
+        raise InvalidInput(f"{name!r} is no UTF-8 text.") from None
+
+
 def import_items(
-    session: Session, states: States, principal: Principal, *, items: Sequence[Draft], path: str
+    session: Session,
+    states: States,
+    principal: Principal,
+    *,
+    items: Sequence[Draft],
+    path: str,
+    expected_head: str | None,
 ) -> Transferred:
     """Remember them on the caller's branch; what is there already, word for word, is skipped."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     done = []
     for start in range(0, len(items), ITEMS_AT_ONCE):
-        done += put(writing, items[start : start + ITEMS_AT_ONCE])
+        done += put(writing, items[start : start + ITEMS_AT_ONCE], guarded=False)
     new = sum(item.new for item in done)
     return Transferred(format="items", path=path, items=len(items), new=new, branch=writing.branch)
 
 
 def carry_in(
-    session: Session, states: States, principal: Principal, *, carried: Carried, path: str, dry_run: bool
+    session: Session,
+    states: States,
+    principal: Principal,
+    *,
+    carried: Carried,
+    path: str,
+    expected_head: str | None,
+    dry_run: bool,
 ) -> Transferred:
     """Take a checked file in: onto `main` where the memory is empty, else as a branch that can be merged."""
-    writing = begin(session, states, principal)
+    writing = begin(session, states, principal, expected_head=expected_head)
     space_id = writing.space_id
     known = set(session.exec(select(Snapshot.id).where(Snapshot.space_id == space_id)))
     new = [snapshot for snapshot in carried.snapshots if snapshot.id not in known]

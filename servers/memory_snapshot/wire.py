@@ -15,6 +15,7 @@ from usrland import Answer, Page
 __all__ = [
     "Branch",
     "Branches",
+    "Calibration",
     "Change",
     "Clash",
     "Compacted",
@@ -30,6 +31,7 @@ __all__ = [
     "NotNew",
     "Note",
     "Origin",
+    "Probe",
     "Reason",
     "RecallHit",
     "Remembered",
@@ -136,6 +138,7 @@ class RecallHit(Answer):
     valid_to: str | None = None
     speaker: str | None = None
     tags: list[str] | None = None
+    why: dict[str, float] | None = None
 
 
 class LeftOut(Answer):
@@ -304,6 +307,28 @@ class Rot(Answer):
     never_returned: int = Field(description="Stand, and no recall or restore gave them.")
 
 
+class Probe(Answer):
+    """A part of what a kernel is tested with."""
+
+    text: str
+    parts: int
+    tokens: int = Field(description="Of all parts together.")
+    name: str = Field(description="What the answers are sent back under.")
+    questions: list[str] = Field(default=[], description="After the last part.")
+
+
+class Calibration(Answer):
+    """How a kernel did, counted."""
+
+    tokens: int = Field(description="That it had before it.")
+    asked: int
+    right: int
+    right_lookup: int = Field(description="Of the half that looks something up.")
+    right_reasoning: int = Field(description="Of the half that goes by places.")
+    reliable: bool
+    next: str
+
+
 class Status(Answer):
     branch: str
     head: str | None = None
@@ -322,4 +347,5 @@ class Status(Answer):
     basis: str = Field(description="Where the figures of the window come from.")
     rot: Rot | None = None
     quota: str | None = Field(default=None, description="What may be held, and how much of it is.")
+    calibration: Calibration | None = None
     problems: list[str] | None = Field(default=None, description="Of a verification; empty: all is well.")

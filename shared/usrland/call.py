@@ -36,6 +36,7 @@ from usrland.connector import Call, Operation, Service
 from usrland.errors import (
     ConsentNeeded,
     Denied,
+    Failed,
     InvalidInput,
     QuotaExceeded,
     Timeout,
@@ -546,7 +547,8 @@ def _without_effect(error: BaseException) -> bool:
     """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
     if isinstance(error, Unavailable):
         return error.unsent
-    return isinstance(error, Paused) or (isinstance(error, UsrlandError) and not isinstance(error, Timeout))
+    foreseen = isinstance(error, UsrlandError) and not isinstance(error, Timeout | Failed)
+    return isinstance(error, Paused) or foreseen
 
 
 def _stored(shaped: Shaped) -> bytes:

@@ -261,6 +261,7 @@ def mount(
     *,
     sse_only: bool,
     alone: bool,
+    sessions: bool,
 ) -> tuple[ASGIApp, Sequence[StreamableHTTPSessionManager]]:
     """One application for all hosts, and the session managers that must run while it is used."""
     routes: list[BaseRoute] = [Route("/healthz", _healthz)]
@@ -270,7 +271,9 @@ def mount(
         resource = _Resource(host, edge, "" if alone else f"/{name}", gate, bounds)
         inner = _sse_routes(resource, security)
         if not sse_only:
-            manager = StreamableHTTPSessionManager(app=host.server, stateless=True, security_settings=security)
+            manager = StreamableHTTPSessionManager(
+                app=host.server, stateless=not sessions, security_settings=security
+            )
             managers.append(manager)
             inner.insert(0, Route("/mcp", _Guarded(StreamableHTTPASGIApp(manager), resource)))
         if edge.verifier is not None:

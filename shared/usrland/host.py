@@ -57,6 +57,7 @@ from usrland.connector import Operation, Service
 from usrland.errors import UsrlandError
 from usrland.identity import GrantFile, local_principal
 from usrland.ledger import Ledger
+from usrland.manual import with_manual
 from usrland.menu import Menu, connection
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
@@ -131,6 +132,7 @@ async def running(
     """
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
+    service = with_manual(service)
     ledger = Ledger.open(
         Ledger.url(settings, service.name),
         chain=service.name,

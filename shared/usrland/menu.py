@@ -3,8 +3,9 @@
 Each of them stands for calls of read operations and goes through the call path like a tool: whoever may not call
 the operation does not see what stands for it, and cannot complete its blanks or hear of its changes either.
 
-A subscription of the older eras lives as long as its connection. Over HTTP those eras have no connection here
-(see `transport`), so subscribing is refused there; `subscriptions/listen` of 2026-07-28 works on every transport.
+A subscription of the older eras lives as long as its connection. Over HTTP those eras have none, unless sessions
+are kept (`[server] sessions`), so subscribing is refused there; `subscriptions/listen` of 2026-07-28 works on
+every transport.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ class Menu:
 
     async def unsubscribe(self, context: _Context, params: UnsubscribeRequestParams) -> EmptyResult:
         if isinstance(context.lifespan_context, Connection):
-            context.lifespan_context.unsubscribe(str(params.uri))
+            context.lifespan_context.unsubscribe(_session(context), str(params.uri))
         return EmptyResult()
 
     async def listen(
@@ -272,35 +273,51 @@ class _Heard:
         return self.changes.listen(self.caller, lambda uri: listener(ResourceUpdated(uri=uri)))
 
 
+_Key = tuple[str, str]
+"""A session, empty where the connection is the session, and a URI."""
+
+
 @dataclass(slots=True)
 class Connection:
-    """One connection of the older eras, and what it subscribed to."""
+    """Connections of the older eras, and what they subscribed to."""
 
     tasks: Any
-    _stops: dict[str, Callable[[], None]] = field(default_factory=dict)
-    _waiting: set[str] = field(default_factory=set)
+    _stops: dict[_Key, Callable[[], None]] = field(default_factory=dict)
+    _waiting: set[_Key] = field(default_factory=set)
 
     def subscribe(self, changes: Changes, caller: Principal, uri: str, context: _Context) -> None:
+        session = _session(context)
+        key = (session, uri)
+
         async def tell() -> None:
-            self._waiting.discard(uri)
+            self._waiting.discard(key)
             notification = ResourceUpdatedNotification(params=ResourceUpdatedNotificationParams(uri=uri))
-            await context.session.send_notification(notification)
+            try:
+                await context.session.send_notification(notification)
+            except (anyio.BrokenResourceError, anyio.ClosedResourceError):  # the session has ended
+                self.unsubscribe(session, uri)
 
         def changed(other: str) -> None:
-            if other == uri and uri not in self._waiting:  # a second change before the first was told is the same
-                self._waiting.add(uri)
+            if other == uri and key not in self._waiting:  # a second change before the first was told is the same
+                self._waiting.add(key)
                 self.tasks.start_soon(tell, name=f"tell of {uri}")
 
-        self.unsubscribe(uri)
-        self._stops[uri] = changes.listen(caller, changed)
+        self.unsubscribe(session, uri)
+        self._stops[key] = changes.listen(caller, changed)
 
-    def unsubscribe(self, uri: str) -> None:
-        if stop := self._stops.pop(uri, None):
+    def unsubscribe(self, session: str, uri: str) -> None:
+        if stop := self._stops.pop((session, uri), None):
             stop()
 
     def close(self) -> None:
-        for uri in list(self._stops):
-            self.unsubscribe(uri)
+        for session, uri in list(self._stops):
+            self.unsubscribe(session, uri)
+
+
+def _session(context: _Context) -> str:
+    """Which of several sessions over HTTP this is; there is one on any other connection."""
+    headers = getattr(context.request, "headers", None) or {}
+    return str(headers.get("mcp-session-id", ""))
 
 
 @asynccontextmanager

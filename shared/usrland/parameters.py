@@ -25,7 +25,7 @@ from usrland.settings import explain
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
-__all__ = ["Parameters", "closest", "portable"]
+__all__ = ["Parameters", "call_parameter", "closest", "portable"]
 
 _IDEMPOTENCY_KEY = {"type": "string", "description": "Makes a retry safe."}
 _DRY_RUN = {"type": "boolean", "description": "Only say what would happen."}
@@ -42,7 +42,7 @@ class Parameters:
     def __init__(self, operation: Operation, *, may_ask: bool | None = None) -> None:
         """`may_ask`: a call may need a person's consent. Default: as the operation says."""
         self.operation = operation
-        self.wants_call = _call_parameter(operation.call)
+        self.wants_call = call_parameter(operation.call)
         self._model = None if operation.parameters is not None else _model_of(operation)
         self.added = _added(operation, bool(operation.consent if may_ask is None else may_ask))
 
@@ -88,8 +88,8 @@ class Parameters:
                 fix=_did_you_mean(unknown[0], [*known, *self.added]),
             )
         for name, value in arguments.items():
-            if _too_large(value):
-                raise InvalidInput(f"{self.operation.name}: {name}: a whole number that does not fit 64 bits.")
+            if wrong := _unusable(value):
+                raise InvalidInput(f"{self.operation.name}: {name}: {wrong}.")
         if self._model is None:
             return self._check_schema(arguments)
         try:
@@ -129,16 +129,19 @@ def _plain(problem: Any) -> str:
             return f"does not fit {problem.validator} {problem.validator_value!r}"
 
 
-def _too_large(value: Any) -> bool:
+def _unusable(value: Any) -> str:
+    """Why no system could take this value, of whatever type it is meant to be; empty where it can be used."""
     match value:
-        case int():
-            return not -_LARGEST <= value < _LARGEST
+        case int() if not -_LARGEST <= value < _LARGEST:
+            return "a whole number that does not fit 64 bits"
+        case str() if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
+            return "half of a surrogate pair, which is no text"
         case dict():
-            return any(map(_too_large, value.values()))
+            return next(filter(None, map(_unusable, [*value, *value.values()])), "")
         case list():
-            return any(map(_too_large, value))
+            return next(filter(None, map(_unusable, value)), "")
         case _:
-            return False
+            return ""
 
 
 def closest(name: str, known: Iterable[str]) -> list[str]:
@@ -151,7 +154,8 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
 
 
-def _call_parameter(function: Callable[..., Any]) -> str | None:
+def call_parameter(function: Callable[..., Any]) -> str | None:
+    """The parameter in which a function wants the call it runs in; None where it wants none."""
     for name, hint in _hints(function).items():
         if hint is Call:
             return name

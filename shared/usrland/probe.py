@@ -16,7 +16,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Literal
@@ -71,6 +71,8 @@ class Probe:
     server: str = ""
     version: str = ""
     tools: tuple[Mapping[str, Any], ...] = ()
+    answers: tuple[Mapping[str, Any], ...] = ()
+    """What the calls that were asked for were answered with."""
     wall_seconds: float | None = None
     """From the start of the process to the answer of `tools/list`."""
     cpu_seconds: float | None = None
@@ -161,6 +163,8 @@ class ServerProcess:
 
     def close(self, timeout_seconds: float = EXIT_SECONDS) -> int | None:
         """Close stdin, as a host does when it quits. The exit code; `None` where it had to be killed."""
+        if self._stdin.closed:
+            return self.exit_code
         with contextlib.suppress(OSError):  # it died with our last line still in the pipe
             self._stdin.close()
         try:
@@ -194,8 +198,15 @@ class ServerProcess:
             self._errors.append(line.decode(errors="replace").rstrip())
 
 
-def probe(launch: Launch, era: Era = "2025-06-18", *, timeout_seconds: float = 60.0) -> Probe:
-    """Start, list the tools, close. Never raises: what went wrong is in the answer."""
+def probe(
+    launch: Launch,
+    era: Era = "2025-06-18",
+    *,
+    calls: Sequence[tuple[str, Mapping[str, Any]]] = (),
+    timeout_seconds: float = 60.0,
+    exit_seconds: float = EXIT_SECONDS,
+) -> Probe:
+    """Start, list the tools, make the calls, close. Never raises: what went wrong is in the answer."""
     process = ServerProcess(launch)
     started = time.monotonic()
     seen: dict[str, Any] = {}
@@ -204,20 +215,36 @@ def probe(launch: Launch, era: Era = "2025-06-18", *, timeout_seconds: float = 6
             hello, listing = _begin(process, era, timeout_seconds)
             seen |= {"wall_seconds": time.monotonic() - started, "cpu_seconds": process.cpu_seconds()}
             seen |= _facts(era, hello, listing)
+            seen["answers"] = tuple(_call(process, era, *call, timeout_seconds) for call in calls)
+            process.close(exit_seconds)
     except (Timeout, Unavailable) as error:
         seen["failure"] = error.fact
     return Probe(era=era, **seen, noise=tuple(process.noise), stderr=process.stderr, exit_code=process.exit_code)
 
 
-def _begin(process: ServerProcess, era: Era, timeout_seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
-    if era == "2026-07-28":
-        meta = {
-            "_meta": {
-                "io.modelcontextprotocol/protocolVersion": era,
-                "io.modelcontextprotocol/clientCapabilities": {},
-                "io.modelcontextprotocol/clientInfo": _CLIENT,
-            }
+def _meta(era: Era) -> dict[str, Any]:
+    """What every request says of its sender, in the era that has no session."""
+    if era != "2026-07-28":
+        return {}
+    return {
+        "_meta": {
+            "io.modelcontextprotocol/protocolVersion": era,
+            "io.modelcontextprotocol/clientCapabilities": {},
+            "io.modelcontextprotocol/clientInfo": _CLIENT,
         }
+    }
+
+
+def _call(
+    process: ServerProcess, era: Era, name: str, arguments: Mapping[str, Any], timeout_seconds: float
+) -> dict[str, Any]:
+    parameters = {"name": name, "arguments": dict(arguments), **_meta(era)}
+    answer = process.request("tools/call", parameters, timeout_seconds=timeout_seconds)
+    return dict(answer.get("result", {"isError": True, **answer}))
+
+
+def _begin(process: ServerProcess, era: Era, timeout_seconds: float) -> tuple[dict[str, Any], dict[str, Any]]:
+    if meta := _meta(era):
         hello = process.request("server/discover", meta, timeout_seconds=timeout_seconds)
         return hello, process.request("tools/list", meta, timeout_seconds=timeout_seconds)
     hello = process.request(

@@ -268,7 +268,9 @@ async def application(
         for service in services:
             hosts[service.name] = await stack.enter_async_context(running(service, settings, remote=True))
         bounds = Bounds(table.max_requests, table.max_streams, table.body_seconds)
-        app, managers = mount(hosts, edge, security, bounds, sse_only=sse_only, alone=len(services) == 1)
+        app, managers = mount(
+            hosts, edge, security, bounds, sse_only=sse_only, alone=len(services) == 1, sessions=table.sessions
+        )
         for manager in managers:
             await stack.enter_async_context(manager.run())
         if edge.start is not None:

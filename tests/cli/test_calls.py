@@ -114,6 +114,7 @@ def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
     assert facts["task_remove"] == {
         "name": "task_remove",
         "server": TASKS,
+        "system": None,
         "effect": "destroy",
         "scopes": ["example:write"],
         "hints": ["destructive"],
@@ -125,6 +126,30 @@ def test_syscalls_tell_the_risk_of_every_operation(called: Any) -> None:
         "listed": True,
     }
     assert "task_remove" in called.run("syscalls", "--server", TASKS)
+
+
+@pytest.mark.parametrize(
+    ("filters", "names"),
+    [
+        (["--effect", "read"], ["task_find"]),
+        (["--effect", "write", "--effect", "destroy"], ["task_add", "task_remove"]),
+        (["--scope", "example:read"], ["task_find"]),
+        (["--scope", "example:*", "--effect", "destroy"], ["task_remove"]),
+        (["--system", "fleet"], []),
+    ],
+)
+def test_syscalls_can_be_filtered(called: Any, filters: list[str], names: list[str]) -> None:
+    found = called.run_json("syscalls", "--server", TASKS, "--json", *filters)
+
+    assert [each["name"] for each in found] == names
+
+
+def test_syscalls_are_a_table_for_a_document(called: Any) -> None:
+    lines = called.run("syscalls", "--server", TASKS, "--markdown").splitlines()
+
+    assert lines[0].startswith("| name | effect | scopes |") and len(lines) == 5
+    assert lines[2].startswith("| task_find | read | example:read |") and "Find tasks" in lines[2]
+    assert "there is no effect 'erase'" in called.run("syscalls", "--effect", "erase", exit_code=1)
 
 
 def test_man_is_the_page_of_one_operation(called: Any) -> None:
@@ -166,3 +191,15 @@ def test_a_review_of_generated_operations_is_shown_and_taken(installation: Any) 
     after = installation.run("syscalls", "--diff")
     assert "crm_execute" in after and "destroy" in after and "1 differences" in after
     assert "\ncrm_execute" not in installation.run("syscalls")
+
+
+def test_the_top_tells_for_each_operation_how_often_it_was_called_and_failed(called: Any) -> None:
+    rows = {row["operation"]: row for row in called.run_json("top", "--server", TASKS, "--json")}
+
+    assert [(name, rows[name]["calls"], rows[name]["errors"]) for name in ("task_add", "task_find")] == [
+        ("task_add", 1, 0),
+        ("task_find", 2, 1),
+    ]
+    assert rows["task_find"]["worst"] == "invalid_input"
+    assert "task_find" in called.run("top", "--server", TASKS) and "50.0%" in called.run("top", "--server", TASKS)
+    assert called.run("top", "--server", TASKS, "--minutes", "0.000001") == "Nothing was called in that time.\n"

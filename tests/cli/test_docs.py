@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
+import subprocess
+import sys
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -17,6 +20,7 @@ from usrland.cli.hosts import HOSTS
 DOCS = Path(__file__).parents[2] / "docs"
 TUTORIAL = DOCS / "tutorial" / "first-ten-minutes.md"
 HOSTS_PAGE = DOCS / "reference" / "hosts.md"
+TEAM = DOCS / "how-to" / "serve-a-team.md"
 HOW_TO = DOCS / "how-to" / "write-a-connector.md"
 
 
@@ -44,6 +48,38 @@ def test_every_command_of_the_tutorial_runs_in_its_order(installation: Any) -> N
 
     assert ran == ["init", "connect", "connect", "doctor", "doctor", "trace", "audit", "connect"]
     assert not installation.desktop_file.exists()
+
+
+@pytest.mark.timeout(300)
+def test_every_command_of_the_platform_engineer_runs_over_two_hundred_endpoints(installation: Any) -> None:
+    path = {"parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "integer"}}]}
+    paths = {
+        f"/orders{at}/{{id}}": {**path, "get": {"operationId": f"get_order_{at}", "summary": f"Read order {at}"}}
+        for at in range(200)
+    }
+    description = {"openapi": "3.1.0", "info": {"title": "Shop", "version": "1"}, "paths": paths}
+    (installation.user / "shop.json").write_text(json.dumps(description), encoding="utf-8")
+    (table,) = blocks(TEAM, "toml")
+
+    for program, *arguments in commands(TEAM):
+        assert program == "usrland"
+        said = installation.run(*arguments)
+        if arguments == ["init"]:
+            (installation.home / "connectors.toml").write_text(table, encoding="utf-8")
+            (installation.home / "shop.token").write_text("hunter2-token", encoding="utf-8")
+        if arguments[:2] == ["syscalls", "--accept"]:
+            assert "200 operations are reviewed" in said
+        if arguments[:2] == ["lock", "--check"]:
+            assert "all as they were" in said
+        assert "hunter2-token" not in said
+
+
+def test_the_reference_is_what_the_code_says() -> None:
+    done = subprocess.run(
+        [sys.executable, DOCS / "generate.py", "--check"], capture_output=True, text=True, timeout=100
+    )
+
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_commands_of_the_how_to_are_the_ones_that_new_names(installation: Any) -> None:

@@ -190,13 +190,15 @@ def test_the_tutorial_makes_a_database_a_connector_and_writes_no_password(instal
 def follow(page: Path, installation: Any, before: Mapping[str, Callable[[], None]]) -> dict[str, str]:
     """Type every command of the page, in its order; what was said, by program (and sub-command).
 
-    `before` holds what the text tells a person to do by hand, by the sub-command that comes next.
+    `before` holds what the text tells a person to do by hand, by the sub-command that comes next, or by the number
+    of the block of commands.
     """
     folder = installation.project
     waiting = dict(before)
     said: dict[str, str] = {}
     text = page.read_text(encoding="utf-8")
-    for block in re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL):
+    for number, block in enumerate(re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL), 1):
+        waiting.pop(str(number), lambda: None)()
         for program, *arguments in map(shlex.split, block.splitlines()):
             if program == "usrland":
                 waiting.pop(arguments[0], lambda: None)()
@@ -253,3 +255,30 @@ def _run(installation: Any, module: str, *arguments: str, folder: Path) -> str:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
+
+
+@pytest.mark.timeout(400)
+def test_the_tutorial_by_hand_ends_in_an_operation_that_a_client_calls(installation: Any) -> None:
+    page = (DOCS / "tutorial" / "hand-written.md").read_text(encoding="utf-8")
+    method, answer, imports, declared, samples = re.findall(
+        r"^```python\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL
+    )
+    folder = installation.project / "harbour-connector"
+
+    def write() -> None:
+        file = folder / "harbour_connector" / "connector.py"
+        text = file.read_text(encoding="utf-8")
+        text = text.replace("class HarbourConnector(", f"{answer}\n\nclass HarbourConnector(")
+        text = text.replace(
+            "from collections.abc import Sequence\n", f"{imports}from collections.abc import Sequence\n"
+        )
+        text = text.replace("        return [\n", f"        return [\n{declared}", 1)
+        file.write_text(text + "\n" + method, encoding="utf-8")
+        test = folder / "tests" / "test_contract.py"
+        kept = test.read_text(encoding="utf-8").partition("    samples: ClassVar")[0]
+        test.write_text(kept + samples, encoding="utf-8")
+
+    said = follow(DOCS / "tutorial" / "hand-written.md", installation, {"2": write})
+
+    assert " passed" in said["pytest"] and "no issues" in said["mypy"]
+    assert "4 tools in " in said["usrland doctor"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 import time
@@ -17,7 +16,7 @@ from usrland.errors import Conflict, Denied, InvalidInput, NotFound
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
-SLAPD = shutil.which("slapd", path="/usr/sbin:/usr/local/sbin:/usr/local/libexec")
+SLAPD = "/usr/sbin/slapd"
 BASE = "dc=example,dc=org"
 PASSWORD = "dir-word-1"
 CONFIG = """
@@ -86,7 +85,7 @@ sn: Eve
 def directory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     """A directory of our own on a free port."""
     pytest.importorskip("ldap3")
-    if SLAPD is None or not Path("/etc/ldap/schema/core.schema").exists():
+    if not Path(SLAPD).exists() or not Path("/etc/ldap/schema/core.schema").exists():
         pytest.skip("slapd is not installed here")
     folder = tmp_path_factory.mktemp("slapd")
     (folder / "data").mkdir()

@@ -8,4 +8,5 @@ from usrland.testing import ServerContract
 
 class TestContract(ServerContract):
     service = staticmethod(service)
+    private = True
     samples: ClassVar = {"task_add": {"title": "Write the offer"}, "task_find": {"text": "offer"}}

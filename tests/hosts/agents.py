@@ -31,6 +31,8 @@ from kit import DRIVERS, Kit, Missing
 from scripted_model import Script, Step, playing
 
 SECONDS = 300
+HEARD = "heard.txt"
+"""Where `listening` notes what it hears, in the prefix of the Python that it is put into."""
 TOKEN = "USRLAND_TOKEN"
 SERVERS = ("enterprise-connectors", "filesystem-retrieval", "memory-snapshot")
 SHIPS = (
@@ -73,11 +75,19 @@ class Result:
     """ok, failed or n-a."""
     steps: int = 0
     offered: int = 0
+    eras: tuple[str, ...] = ()
+    """The protocol versions that our servers were spoken to in."""
     told: str = ""
 
 
 def _nothing(home: Path, url: str) -> None:
     """This host starts without a file."""
+
+
+def _claude_code(kit: Kit) -> list[str]:
+    """By the wrapper it brings for those who let no install script run."""
+    (program,) = kit.host("@anthropic-ai/claude-code", "2.1.328", "claude")
+    return [str(kit.node), str(Path(program).resolve().parents[1] / "cli-wrapper.cjs")]
 
 
 def _gemini(home: Path, url: str) -> None:
@@ -126,13 +136,14 @@ def _codex_arguments() -> list[str]:
 
 
 def _library(name: str, version: str, driver: str, *requirements: str) -> Agent:
+    """A library in the shortest program its documentation shows; the file is one that several of them read."""
     return Agent(
         name=name,
         version=version,
         install=lambda kit: [*kit.library(name, *requirements), str(DRIVERS / driver)],
         configure=_nothing,
-        arguments=["{home}/.config/Claude/claude_desktop_config.json", "{url}"],
-        connect="claude-desktop",
+        arguments=["{home}/.claude.json", "{url}"],
+        connect="claude-code",
     )
 
 
@@ -140,7 +151,7 @@ AGENTS = (
     Agent(
         name="claude-code",
         version="2.1.328",
-        install=lambda kit: kit.host("@anthropic-ai/claude-code", "2.1.328", "claude"),
+        install=_claude_code,
         configure=_nothing,
         arguments=[
             "-p",
@@ -196,7 +207,6 @@ AGENTS = (
         arguments=["--config", "{home}/.continue/config.yaml", "--auto", "-p", "go"],
         environment=lambda home, url: {"CONTINUE_TELEMETRY_ENABLED": "0"},
     ),
-    # libraries, each in the shortest program its documentation shows; the file is the one most of them read
     _library("openai-agents", "0.24.0", "agent_openai.py", "openai-agents==0.24.0"),
     _library("pydantic-ai", "2.68.0", "agent_pydantic.py", "pydantic-ai-slim[openai,mcp]==2.68.0"),
     _library(
@@ -207,23 +217,31 @@ AGENTS = (
         "langchain==1.*",
         "langchain-openai==1.*",
     ),
+    _library("strands-agents", "1.62.0", "agent_strands.py", "strands-agents[openai]==1.62.0"),
+    Agent(
+        name="mcporter",
+        version="0.12.3",
+        install=lambda kit: kit.host_driver("mcporter", "0.12.3", "mcporter.mjs"),
+        configure=_nothing,
+        arguments=["{home}/.claude.json", "{url}"],
+        connect="claude-code",
+    ),
 )
 
 
 def tried(agent: Agent, kit: Kit, folder: Path, transport: str) -> Result:
     """Install, configure, connect, run, compare."""
-    if transport == "http" and agent.connect:
-        return Result(agent, "n-a", told=f"its file, that of {agent.connect}, holds no address")
     try:
         command = agent.install(kit)
     except Missing as reason:
         return Result(agent, "n-a", told=str(reason))
     home = folder / agent.name
     home.mkdir()
-    prepare(home)
-    with playing(Script(STEPS)) as script, reached(home, transport) as (told_by, variables):
+    python = _listening_python(home)
+    prepare(home, python)
+    with playing(Script(STEPS)) as script, reached(home, python, transport) as (told_by, variables):
         agent.configure(home, script.url)
-        _usrland(home, "connect", agent.connect or agent.name, *told_by)
+        _usrland(home, python, "connect", agent.connect or agent.name, *told_by)
         environment = {**_bare(home), **variables, **agent.environment(home, script.url)}
         # what a host is started with in a terminal: its own node, and a home
         environment["PATH"] = f"{kit.node.parent}{os.pathsep}{environment['PATH']}"
@@ -233,7 +251,24 @@ def tried(agent: Agent, kit: Kit, folder: Path, transport: str) -> Result:
     (home / "requests.json").write_text(json.dumps(script.requests, indent=1), encoding="utf-8")
     told = difference(script) or ("" if script.answers else said[-600:])
     offered = len([name for name in script.offered if any(part in name for part in ("fs_", "sys_", "memory_"))])
-    return Result(agent, "failed" if told else "ok", len(script.answers), offered, told)
+    return Result(agent, "failed" if told else "ok", len(script.answers), offered, _eras(python), told)
+
+
+def _listening_python(home: Path) -> Path:
+    """An interpreter that has our servers, and notes in which protocol version each request comes."""
+    folder = home / "python"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True, timeout=SECONDS)
+    (packages,) = folder.glob("lib/python*/site-packages")
+    shutil.copyfile(Path(__file__).with_name("listening.py"), packages / "listening.py")
+    outer = [path for path in sys.path if path and path != str(Path(__file__).parent)]
+    (packages / "outer.pth").write_text("\n".join([*outer, "import listening"]), encoding="utf-8")
+    return folder / "bin" / "python"
+
+
+def _eras(python: Path) -> tuple[str, ...]:
+    heard = python.parent.parent / HEARD
+    lines = heard.read_text(encoding="utf-8").splitlines() if heard.exists() else []
+    return tuple(sorted({line.split()[0] for line in lines if line.split()[1] == "tools/call"}))
 
 
 def difference(script: Script) -> str:
@@ -248,27 +283,27 @@ def difference(script: Script) -> str:
     return ""
 
 
-def prepare(home: Path) -> None:
+def prepare(home: Path, python: Path) -> None:
     """A folder to read and a database to ask, made known by our own command."""
     (home / "harbour").mkdir()
     (home / "harbour" / "README.md").write_text("# Harbour\n\nA crane costs 40 euros.\n", encoding="utf-8")
     with closing(sqlite3.connect(home / "fleet.sqlite")) as connection:
         connection.executescript(SHIPS)
-    _usrland(home, "init", str(home / "harbour"))
+    _usrland(home, python, "init", str(home / "harbour"))
     with (home / ".usrland" / "connectors.toml").open("a", encoding="utf-8") as file:
         file.write(f'[fleet]\nkind = "sql"\nabout = "Ships"\nurl = "sqlite:///{home / "fleet.sqlite"}"\n')
 
 
 @contextmanager
-def reached(home: Path, transport: str) -> Iterator[tuple[list[str], dict[str, str]]]:
+def reached(home: Path, python: Path, transport: str) -> Iterator[tuple[list[str], dict[str, str]]]:
     """How `connect` is told of the servers, and what the host then needs. Over HTTP they run meanwhile."""
     if transport == "stdio":
         yield [], {}
         return
-    token = _usrland(home, "token", "add", "tester", "--scopes", "fs:*,memory:*,sys:*,fleet:*").strip()
+    token = _usrland(home, python, "token", "add", "tester", "--scopes", "fs:*,memory:*,sys:*,fleet:*").strip()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "usrland.cli", "serve", "--all", "--transport", "http", "--port", str(port)]
+    command = [str(python), "-m", "usrland.cli", "serve", "--all", "--transport", "http", "--port", str(port)]
     with (home / "serve.txt").open("w") as log, subprocess.Popen(command, env=_bare(home), stderr=log) as process:
         try:
             _wait(f"http://127.0.0.1:{port}/healthz")
@@ -290,8 +325,8 @@ def _wait(url: str) -> None:
             return
 
 
-def _usrland(home: Path, *arguments: str) -> str:
-    command = [sys.executable, "-m", "usrland.cli", *arguments]
+def _usrland(home: Path, python: Path, *arguments: str) -> str:
+    command = [str(python), "-m", "usrland.cli", *arguments]
     done = subprocess.run(command, cwd=home, env=_bare(home), capture_output=True, text=True, timeout=SECONDS)
     if done.returncode:
         raise RuntimeError(f"usrland {' '.join(arguments)}: {done.stdout}{done.stderr}")
@@ -320,11 +355,12 @@ def _run(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> 
 
 
 def table(results: Sequence[Result]) -> str:
-    lines = ["| host | version | tools offered | steps | outcome |", "|---|---|---|---|---|"]
+    lines = ["| host | version | protocol | tools offered | steps | outcome |", "|---|---|---|---|---|---|"]
     for each in results:
         steps = f"{each.steps} of {len(STEPS)}"
         outcome = each.outcome + (f": {each.told[:300]}" if each.told else "")
-        lines.append(f"| {each.agent.name} | {each.agent.version} | {each.offered} | {steps} | {outcome} |")
+        who = f"{each.agent.name} | {each.agent.version} | {', '.join(each.eras)}"
+        lines.append(f"| {who} | {each.offered} | {steps} | {outcome} |")
     return "\n".join(lines) + "\n"
 
 

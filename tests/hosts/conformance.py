@@ -1,17 +1,24 @@
 """The official conformance suite against the servers as they are.
 
     python tests/hosts/conformance.py [--only TEXT ...] [--json FILE] [--markdown FILE]
+    python tests/hosts/conformance.py --required [--markdown FILE]
 
-Most scenarios of the suite call tools that only a test server has; run against a real one they fail, or pass
-without having tested anything. So only those are run that mean something for any server, each at every
-revision of the protocol it belongs to. What they cannot test without a fixture the suite calls a failure too;
-here it is "part": it says so itself, or stands in `FIXTURES`. Ends with 1 where anything else failed.
+With `--required`: every server scenario that the suite requires of either revision, against the server in
+`fixtures`, which has what they ask for and is served by the real host with `[server] sessions`. Ends with 1 where
+the suite does.
+
+Without it: the servers as they are. Most scenarios of the suite call tools that only a test server has; run
+against a real one they fail, or pass without having tested anything. So only those are run that mean something
+for any server, each at every revision of the protocol it belongs to. What they cannot test without a fixture the
+suite calls a failure too; here it is "part": it says so itself, or stands in `FIXTURES`.
+Ends with 1 where anything else failed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -44,6 +51,7 @@ SCENARIOS = (
 FIXTURES = {"sep-2575-server-rejects-undeclared-capability": "asks for the tool test_missing_capability"}
 """Checks that fail for want of a fixture, where the suite does not say so itself ("Not testable: …")."""
 SCENARIO_SECONDS = 90
+REQUIRED_SECONDS = 400
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,38 @@ def table(results: Sequence[Result]) -> str:
     return "\n".join([rows(lines), "", *notes]) + "\n"
 
 
+def required(program: Sequence[str], markdown: Path | None) -> int:
+    """The suite's own verdict on each revision's required set."""
+    lines, code = [["revision", "required scenarios", "passed", "checks passed", "verdict"]], 0
+    fixtures = [sys.executable, str(Path(__file__).with_name("fixtures.py"))]
+    with folder() as home, folder() as out:
+        (home / "usrland.toml").write_text("[server]\nsessions = true\n", encoding="utf-8")
+        with serving(fixtures, home) as addresses:
+            for revision in REVISIONS:
+                asked = ["server", "--url", addresses.http, "--requirements", revision, "-o", str(out)]
+                done = subprocess.run(
+                    [*program, *asked], capture_output=True, text=True, timeout=REQUIRED_SECONDS, check=False
+                )
+                summary, _, unscored = done.stdout.partition("=== SUMMARY ===")[2].partition("Not scored for")
+                apart = set(re.findall(r"^\s+\S (\S+) \(", unscored, re.MULTILINE))
+                scored = [
+                    found
+                    for found in re.findall(r"^(\S) (\S+): (\d+) passed, (\d+) failed", summary, re.MULTILINE)
+                    if found[1] not in apart
+                ]
+                passed = [found for found in scored if found[3] == "0"]
+                told = [f"{found[1]}: {found[3]} failed" for found in scored if found not in passed]
+                sys.stderr.write("\n".join([*told, ""]) if scored else done.stdout + done.stderr)
+                verdict = "pass" if done.returncode == 0 and scored else "fail"
+                checks = sum(int(found[2]) for found in scored)
+                lines.append([revision, str(len(scored)), str(len(passed)), str(checks), verdict])
+                code = code or (verdict == "fail")
+    sys.stdout.write(rows(lines) + "\n")
+    if markdown:
+        markdown.write_text(rows(lines) + "\n", encoding="utf-8")
+    return int(code)
+
+
 def _mark(result: Result) -> str:
     return result.outcome if result.outcome == "n-a" else f"{result.outcome} ({result.passed})"
 
@@ -131,6 +171,7 @@ def _mark(result: Result) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", action="append", default=[], help="scenarios or servers that name this")
+    parser.add_argument("--required", action="store_true", help="the full required sets, against the fixtures")
     parser.add_argument("--cases", type=Path, help="a Python file with other CASES")
     parser.add_argument("--json", type=Path, help="write the results here")
     parser.add_argument("--markdown", type=Path, help="write the table here")
@@ -141,6 +182,8 @@ def main() -> int:
     except Missing as reason:
         sys.stderr.write(f"n-a: {reason}\n")
         return 0
+    if options.required:
+        return required(program, options.markdown)
     results = []
     for result in _results(kit, program, options.cases, options.only):
         results.append(result)

@@ -236,6 +236,7 @@ async def test_two_operations_of_one_name_are_refused(settings: Settings) -> Non
 async def test_empty_lists_and_unknown_prompts_are_answered(host: Host, connect: Connect) -> None:
     async with connect(host) as client:
         assert (await client.list_prompts()).prompts == []
-        assert (await client.list_resource_templates()).resource_templates == []
+        (manual,) = (await client.list_resource_templates()).resource_templates
+        assert manual.uri_template == "usrland://man/{name}"
         with pytest.raises(MCPError, match="there is no prompt 'x'"):
             await client.get_prompt("x")

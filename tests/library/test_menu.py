@@ -134,7 +134,7 @@ async def host(settings: Settings) -> Any:
 
 async def test_a_template_stands_for_a_call_with_the_variables_of_its_uri(host: Host, connect: Connect) -> None:
     async with connect(host) as client:
-        (template,) = (await client.list_resource_templates()).resource_templates
+        template, *_ = (await client.list_resource_templates()).resource_templates
         plain = await client.read_resource("shelf://books/alan")
         second = await client.read_resource("shelf://books/ada?edition=2")
         with pytest.raises(MCPError, match=r"there is no book 'eve'"):

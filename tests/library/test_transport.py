@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from doors import opened
+from mcp.types import ElicitRequestParams, ElicitResult
 
 from usrland.identity import TokenFile
 
@@ -203,6 +204,24 @@ async def test_both_eras_over_http_and_sse(servers: Servers, era: str) -> None:
         async with opened(f"{url}/{door}", servers.token, mode=era) as client:
             result = await client.call_tool("add", {"left": 1})
             assert result.structured_content == {"value": 3}
+
+
+@pytest.mark.parametrize("sessions", [True, False])
+async def test_a_client_of_the_older_eras_can_be_asked_over_http_where_sessions_are_kept(
+    servers: Servers, sessions: bool
+) -> None:
+    async def agree(context: Any, params: ElicitRequestParams) -> ElicitResult:
+        return ElicitResult(action="accept", content={"confirm": True})
+
+    servers.home.mkdir(mode=0o700)
+    (servers.home / "usrland.toml").write_text(f"[server]\nsessions = {str(sessions).lower()}\n", encoding="utf-8")
+    _, url = servers.http()
+
+    async with opened(f"{url}/mcp", servers.token, mode="legacy", elicitation_callback=agree) as client:
+        await client.call_tool("put", {"name": "a", "text": "b"})
+        dropped = await client.call_tool("drop", {"name": "a"})
+    assert dropped.is_error is not sessions
+    assert sessions or "confirm_token" in dropped.content[0].text  # type: ignore[union-attr]
 
 
 async def test_sse_alone_serves_only_sse(servers: Servers) -> None:

@@ -13,6 +13,7 @@ from mcp import Client
 from typer.testing import CliRunner, Result
 
 from memory_snapshot.server import service
+from usrland import InvalidInput
 from usrland.cli import application
 from usrland.host import running
 from usrland.settings import Settings
@@ -140,3 +141,16 @@ def test_the_search_index_is_made_anew_by_one_command(run: Run, home: Path) -> N
 
     assert done.exit_code == 0, done.output
     assert {file.name for file in (home / "memory-snapshot" / "index").rglob("*")} != before
+
+
+def test_the_picture_is_a_file_for_its_owner_and_replaces_nothing(run: Run, home: Path, tmp_path: Path) -> None:
+    out = tmp_path / "memory.html"
+    call(home, "memory_snapshot", message="made tea", items=[{"text": "tea"}])
+    first = run("graph", "--out", str(out))
+    second = run("graph", "--out", str(out))
+    third = run("graph", "--out", str(out), "--overwrite")
+
+    assert (first.exit_code, second.exit_code, third.exit_code) == (0, 1, 0)
+    assert "made tea" in out.read_text(encoding="utf-8")
+    assert out.stat().st_mode & 0o077 == 0
+    assert isinstance(second.exception, InvalidInput)

@@ -14,7 +14,7 @@ def candidate(name: str, place: int, text: str = "", meaning: float = 0.3, **mor
 
 
 def order(query: str, *candidates: Candidate) -> list[str]:
-    return list(rank(query, candidates))
+    return list(rank(query, candidates).scores)
 
 
 def test_words_and_meaning_are_added_each_on_the_scale_of_the_query() -> None:
@@ -94,11 +94,25 @@ def test_what_waits_for_its_vector_is_ranked_by_its_words() -> None:
         Candidate(oid="new", session="two", order=(2, 0), text="zebra"),
     ]
 
-    assert next(iter(rank("zebra", found, complete=False))) == "new"
+    assert next(iter(rank("zebra", found, complete=False).scores)) == "new"
 
 
 def test_nothing_to_rank_is_no_error() -> None:
-    assert rank("x", []) == {}
+    assert order("x") == []
+
+
+def test_a_score_is_the_sum_of_what_explains_it() -> None:
+    found = [
+        candidate("a", 0, "which zebra?", speaker="Ann", asks=True),
+        candidate("b", 1, "last week", speaker="user", session="two", rule=True),
+        candidate("c", 3, "a zebra", 0.5, speaker="user"),
+    ]
+    ranked = rank("When did my zebra and Ann meet?", found)
+
+    for oid, score in ranked.scores.items():
+        assert sum(ranked.why(oid).values()) == pytest.approx(score, abs=0.005)
+    assert {"words", "question", "speaker"} <= ranked.why("a").keys()
+    assert {"rule", "time"} <= ranked.why("b").keys()
 
 
 def turn(text: str, speaker: str = "Ann", session: str = "talk 1", **more: Any) -> Item:

@@ -175,6 +175,7 @@ def test_the_settings_have_the_defaults_that_are_documented() -> None:
         "kernel": "",
         "window_tokens": 200_000,
         "reliable": 0.65,
+        "kernels": {},
     }
 
 

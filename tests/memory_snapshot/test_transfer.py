@@ -243,3 +243,183 @@ async def test_what_is_of_no_known_format_is_refused(desk: Any, content: str) ->
         await desk.transfer("import", "x")
     with pytest.raises(NotFound):
         await desk.transfer("import", "y")
+
+
+LONG = "a long word " * 4_000
+ODD: dict[str, tuple[str, list[str], int]] = {
+    "a graph as read_graph returns it": (
+        json.dumps({
+            "entities": [
+                {"name": "Bob", "entityType": "person", "observations": ["likes tea", "", {"content": "is tall"}]},
+                {"name": "Acme", "entityType": "company", "observations": []},
+                {"name": "Eve", "observations": None},
+            ],
+            "relations": [{"from": "Bob", "to": "Acme", "relationType": "works at"}],
+        }),
+        ["Bob: likes tea", "Bob: is tall", "Acme is of type company", "Bob works at Acme"],
+        4,
+    ),
+    "blank lines, a byte order mark and a long observation": (
+        "\ufeff\n" + json.dumps({"type": "entity", "name": "B", "entityType": "", "observations": [LONG]}) + "\n",
+        ["B: a long word"],
+        3,
+    ),
+    "mem0 with nulls, empty memories and twenty categories": (
+        json.dumps([
+            {"id": 1, "memory": "Likes tea", "user_id": None, "agent_id": "a" * 300, "categories": None},
+            {"id": 2, "memory": "  ", "created_at": "yesterday"},
+            {"id": 3, "memory": None},
+            {"id": 4, "memory": "Likes \ud83d milk \u0000", "categories": [f"c{n}" for n in range(20)],
+             "created_at": "2025-01-02T03:04:05.123456-07:00", "expiration_date": "2999-12-31"},
+        ]),
+        ["Likes tea", "Likes \ufffd milk"],
+        2,
+    ),
+    "claude with tools, attachments and an untitled conversation": (
+        json.dumps([
+            {"uuid": "u", "name": "", "chat_messages": []},
+            {"uuid": "v", "name": None, "chat_messages": [
+                {"sender": "human", "text": "See this", "content": None, "created_at": None,
+                 "attachments": [{"file_name": "a.txt", "extracted_content": "forty two"}]},
+                {"sender": "assistant", "text": "", "content": [
+                    {"type": "thinking", "thinking": "hm", "text": "secret thought"},
+                    {"type": "tool_use", "name": "x", "input": {}}, {"type": "tool_result", "text": "noise"},
+                    {"type": "text", "text": "It says forty two."}]},
+                None,
+            ]},
+            {"conversations_memory": "Bob likes tea", "project_memories": {"p": "The pump is old"}},
+        ]),
+        ["[a.txt]", "forty two", "assistant: It says forty two.", "Bob likes tea", "The pump is old"],
+        4,
+    ),
+    "chatgpt with answers asked for anew, pictures and hidden turns": (
+        json.dumps([{
+            "title": None, "current_node": "d", "mapping": {
+                "root": {"parent": None, "message": None},
+                "a": {"parent": "root", "message": {"author": {"role": "user"}, "create_time": None, "content": {
+                    "content_type": "multimodal_text", "parts": [{"asset_pointer": "x"}, "What is this?"]}}},
+                "b": {"parent": "a", "message": {"author": {"role": "assistant"}, "create_time": 5,
+                                                 "content": {"parts": ["A wrong answer"]}}},
+                "c": {"parent": "a", "message": {"author": {"role": "user"}, "create_time": 1e18, "metadata": {
+                    "is_visually_hidden_from_conversation": True}, "content": {"parts": ["hidden"]}}},
+                "d": {"parent": "c", "message": {"author": {"role": "assistant"}, "create_time": True,
+                                                 "content": {"content_type": "code", "text": "print(1)"}}},
+                "e": {"parent": "gone", "message": "odd"},
+            }}]),
+        ["user: What is this?", "assistant: print(1)"],
+        2,
+    ),
+    "claude code as it is being written": (
+        "\n".join(map(json.dumps, [
+            {"type": "file-history-snapshot", "messageId": "m", "snapshot": {}},
+            {"type": "user", "sessionId": "s", "uuid": "1", "isMeta": True, "message": {"content": "meta"}},
+            {"type": "user", "sessionId": "s", "uuid": "2", "timestamp": "2026-01-01T00:00:00.000Z",
+             "message": {"role": "user", "content": [{"type": "tool_result", "content": "noise"}]}},
+            {"type": "user", "sessionId": "s", "uuid": "3", "isCompactSummary": True,
+             "message": {"role": "user", "content": "We fixed the pump"}},
+            {"type": "assistant", "sessionId": "s", "uuid": "4", "isSidechain": True,
+             "message": {"content": [{"type": "text", "text": "a helper"}]}},
+            {"type": "assistant", "sessionId": "s", "uuid": "5", "timestamp": "not a time",
+             "message": {"content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "Done."}]}},
+        ])) + '\n{"type": "user", "sess',
+        ["We fixed the pump", "assistant: Done."],
+        2,
+    ),
+    "a rollout of codex": (
+        "\n".join(map(json.dumps, [
+            {"timestamp": "2026-01-01T00:00:00Z", "type": "session_meta", "payload": {"id": "r1"}},
+            {"type": "response_item", "payload": {"type": "message", "role": "developer", "content": []}},
+            {"type": "response_item", "payload": {"type": "message", "role": "user", "content": [
+                {"type": "input_text", "text": "<environment_context>\n</environment_context>"}]}},
+            {"timestamp": "2026-01-01T00:00:01Z", "type": "response_item", "payload": {
+                "type": "message", "role": "user", "content": [{"type": "input_text", "text": "Fix the pump"}]}},
+            {"type": "event_msg", "payload": {"type": "user_message", "message": "Fix the pump"}},
+            {"type": "response_item", "payload": {"type": "function_call", "name": "shell"}},
+            {"type": "response_item", "payload": {"type": "message", "role": "assistant", "content": [
+                {"type": "output_text", "text": "Fixed."}]}},
+        ])),
+        ["user: Fix the pump", "assistant: Fixed."],
+        2,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD)
+async def test_files_of_others_are_taken_as_they_are_found(sit: Callable[..., Any], name: str) -> None:
+    desk = sit()
+    content, expected, count = ODD[name]
+    desk.transfers.mkdir(parents=True)
+    (desk.transfers / "file").write_text(content, encoding="utf-8")
+    dry = await desk.memory.preview_transfer("import", "file", desk.call())
+    assert (dry.items, (await desk.status()).events) == (count, 0)
+    done = await desk.transfer("import", "file")
+    text = (await desk.restore(mode="full", budget_tokens=20_000)).text
+
+    assert (done.items, done.new) == (count, count)
+    assert [line for line in expected if line not in text] == []
+    for noise in (
+        "secret thought",
+        "noise",
+        "A wrong answer",
+        "hidden",
+        "a helper",
+        "meta",
+        "environment_context",
+    ):
+        assert noise not in text
+    assert (await desk.transfer("import", "file")).new == 0
+    assert (await desk.verify()).problems == []
+
+
+async def test_notes_of_others_are_taken_as_they_are_found(sit: Callable[..., Any], tmp_path: Path) -> None:
+    desk = sit()
+    folder = desk.transfers / "vault"
+    (folder / ".obsidian").mkdir(parents=True)
+    (folder / "deep").mkdir()
+    for name, text in {
+        "plain.md": "Just a text.\n",
+        "empty.md": "---\ntags: [a]\n---\n",
+        "yaml.md": "---\r\ntitle: 'A: b'\r\nkind: note\r\ntags:\r\n  - '#pumps'\r\n  - two words\r\n"
+        "valid_from: 2026-05-08\r\npin: yes\r\n---\r\nThe pump is old.\r\n",
+        "deep/rule.md": "\ufeff---\ntype: memory\nkind: instruction\nkey: rule\n---\n---\nKeep the line above.",
+        "long.md": "# Title\n\n" + "A paragraph of some length.\n\n" * 1_500,
+        ".obsidian/app.md": "not a note",
+    }.items():
+        (folder / name).write_bytes(text.encode())
+    (tmp_path / "outside.md").write_text("outside", encoding="utf-8")
+    (folder / "link.md").symlink_to(tmp_path / "outside.md")
+    done = await desk.transfer("import", "vault")
+    items = {entry.text: entry for entry in (await desk.recall("pump")).items}
+    text = (await desk.restore(mode="full", budget_tokens=20_000)).text
+
+    assert (done.items, done.new) == (6, 6)  # the long one in three
+    assert "outside" not in text and "not a note" not in text
+    assert (items["The pump is old."].kind, items["The pump is old."].tags) == ("fact", ["pumps", "two words"])
+    assert items["The pump is old."].valid_from == "2026-05-08T00:00:00.000000Z"
+    assert "instruction rule" in text and "Keep the line above." in text
+    (folder / "broken.md").write_text("---\nkind: [\n---\nx", encoding="utf-8")
+    with pytest.raises(InvalidInput, match=r"broken\.md.*no YAML"):
+        await desk.transfer("import", "vault")
+    (folder / "broken.md").write_bytes(b"\xff\xfe")
+    with pytest.raises(InvalidInput, match="no UTF-8"):
+        await desk.transfer("import", "vault")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"type": "relation", "from": "Bob"}', "x:1: it has no 'relationType'"),
+        ('{"type": "entity", "observations": ["a"]}', "x:1: it has no 'name'"),
+        ('{"text": "a"}\n{"text": \n{"text": "b"}\n', "x:2 is no JSON"),
+        ('{"text": "a", "colour": "red"}', "colour"),
+        ("[" * 100_000, "x:1 is no JSON"),
+        ("3", "neither an object nor a list"),
+    ],
+)
+async def test_what_is_broken_is_refused_by_its_place(sit: Callable[..., Any], content: str, said: str) -> None:
+    desk = sit()
+    desk.transfers.mkdir(parents=True)
+    (desk.transfers / "x").write_text(content, encoding="utf-8")
+    with pytest.raises(InvalidInput, match=said):
+        await desk.transfer("import", "x")
+    assert (await desk.status()).events == 0

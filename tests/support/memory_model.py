@@ -18,12 +18,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from memory_snapshot.memory import Memory
 from memory_snapshot.server import service
-from memory_snapshot.wire import Item
+from memory_snapshot.wire import Item, Summary
 from usrland import Call, Conflict, NotFound, Principal
 from usrland.settings import Settings
 
 TEXTS = [f"word{letter * 3}" for letter in "abcdefgh"]
 KEYS = [None, "one", "two", "three"]
+SAID = st.lists(st.tuples(st.sampled_from(TEXTS), st.sampled_from(KEYS)), min_size=1, max_size=4)
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,17 @@ class Version:
     item: int
     text: str
     key: str | None
+    sources: frozenset[int] = frozenset()
+    """Of a summary: the items that it stands for."""
+
+    @property
+    def kind(self) -> str:
+        return "summary" if self.sources else "fact"
+
+    @property
+    def line(self) -> str:
+        """As a restore shows it, behind its id."""
+        return f"{self.kind}{f' {self.key}' if self.key else ''}: {self.text}"
 
 
 Standing = dict[int, Version]
@@ -87,15 +99,49 @@ class MemoryMachine(RuleBasedStateMachine):
 
     # -- operations
 
-    @rule(said=st.lists(st.tuples(st.sampled_from(TEXTS), st.sampled_from(KEYS)), min_size=1, max_size=4))
+    @rule(said=SAID)
     def remember(self, said: list[tuple[str, str | None]]) -> None:
         self.do(self.memory.memory_remember, [Item(text=text, key=key) for text, key in said])
         for text, key in said:
-            self._remember(text, key)
+            self._remember(self.here, text, key)
 
-    def _remember(self, text: str, key: str | None) -> None:
-        standing = self.here.standing
-        same = [v for v in standing.values() if v.text == text and (key is None or v.key in (None, key))]
+    @rule(said=SAID, name=st.sampled_from(["main", "left", "right"]))
+    def remember_elsewhere(self, said: list[tuple[str, str | None]], name: str) -> None:
+        items = [Item(text=text, key=key) for text, key in said]
+        try:
+            self.do(self.memory.memory_remember, items, branch=name)
+        except NotFound:
+            assert name not in self.branches
+            return
+        for text, key in said:
+            self._remember(self.branches[name], text, key)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), key=st.sampled_from(KEYS[1:]))
+    def write_upon_a_head_that_may_be_stale(self, data: st.DataObject, key: str) -> None:
+        seen = data.draw(st.sampled_from(self.taken))
+        stale = self.here.head is not seen
+        for write, named in (
+            (self.memory.memory_remember, {"items": [Item(text="wordzzz", key=key)]}),
+            (self.memory.memory_forget, {"containing": "wordzzz"}),
+        ):
+            try:
+                self.do(write, expected_head=seen.id, **named)
+            except Conflict as error:
+                assert stale
+                assert (
+                    self.here.head is None or error.details["head"] == self.here.head.id or not self.here.head.id
+                )
+                return
+            assert not stale
+        self._remember(self.here, "wordzzz", key)
+        self.here.standing = {i: v for i, v in self.here.standing.items() if v.text != "wordzzz"}
+        self.here.dirty = True
+
+    def _remember(self, branch: Branch, text: str, key: str | None) -> None:
+        standing = branch.standing
+        facts = [v for v in standing.values() if v.kind == "fact"]
+        same = [v for v in facts if v.text == text and (key is None or v.key in (None, key))]
         twin = min(same, key=lambda version: version.number, default=None)
         if twin is not None and key in (None, twin.key):
             return
@@ -105,10 +151,10 @@ class MemoryMachine(RuleBasedStateMachine):
         for version in replaced:
             del standing[version.item]
         standing[item] = self._version(item, text, key or (replaced[0].key if replaced else None))
-        self.here.dirty = True
+        branch.dirty = True
 
-    def _version(self, item: int, text: str, key: str | None) -> Version:
-        version = Version(next(self.numbers), item, text, key)
+    def _version(self, item: int, text: str, key: str | None, sources: frozenset[int] = frozenset()) -> Version:
+        version = Version(next(self.numbers), item, text, key, sources)
         self.versions.append(version)
         return version
 
@@ -139,6 +185,54 @@ class MemoryMachine(RuleBasedStateMachine):
         if name in self.branches:
             self.do(self.memory.memory_branch, action="switch", name=name)
             self.current = name
+
+    @rule(name=st.sampled_from(["left", "right"]))
+    def delete(self, name: str) -> None:
+        if name not in self.branches:
+            return
+        self.do(self.memory.memory_branch, action="delete", name=name)
+        del self.branches[name]
+        self.current = "main" if self.current == name else self.current
+
+    @precondition(lambda self: len(self.here.standing) > 1)
+    @rule(data=st.data())
+    def compact(self, data: st.DataObject) -> None:
+        standing = sorted(self.here.standing.values(), key=lambda version: version.number)
+        told = data.draw(st.lists(st.sampled_from(standing), min_size=1, max_size=3, unique=True))
+        ids = self._ids()
+        text = f"summary {next(self.numbers)}"
+        summary = Summary(text=text, derived_from=[ids[version.line].pop() for version in told])
+        self.do(self.memory.memory_compact, summaries=[summary])
+        if self.here.dirty:
+            self._commit(self.here)
+        for version in told:
+            self.here.standing = {i: v for i, v in self.here.standing.items() if i != version.item}
+        item = next(self.numbers)
+        sources = frozenset(version.item for version in told)
+        self.here.standing[item] = self._version(item, text, None, sources)
+        self._commit(self.here)
+
+    @precondition(lambda self: self.taken)
+    @rule(data=st.data(), key=st.sampled_from(KEYS[1:]))
+    def rollback_of_a_key(self, data: st.DataObject, key: str) -> None:
+        to = data.draw(st.sampled_from(self.taken))
+        items = {v.item for v in self.versions if v.key == key and v.number not in self.erased}
+        try:
+            self.do(self.memory.memory_rollback, to.id, key=key)
+        except NotFound:
+            assert not items
+            return
+        assert items
+        target = {item: version for item, version in self.here.standing.items() if item not in items}
+        for item in items:
+            then = to.standing.get(item)
+            if then is not None and then.number in self.erased:
+                then = self.here.standing.get(item)
+            if then is not None:
+                target[item] = then
+        if target != self.here.standing:
+            self.here.standing = target
+            self._commit(self.here)
 
     @precondition(lambda self: self.taken)
     @rule(data=st.data())
@@ -172,7 +266,7 @@ class MemoryMachine(RuleBasedStateMachine):
         for item in [item for item in merged if item < 0]:  # once more, as an item of its own
             version = merged.pop(item)
             again = next(self.numbers)
-            merged[again] = self._version(again, version.text, None)
+            merged[again] = self._version(again, version.text, None, version.sources)
         self.here.standing = merged
         assert theirs.head is not None
         self._commit(self.here, theirs.head)
@@ -191,13 +285,13 @@ class MemoryMachine(RuleBasedStateMachine):
             old = here.get(item)
             rival = next((v for v in here.values() if v and new and v.key is not None and v.key == new.key), None)
             if item in here:
-                if old == new or (old and new and old.text == new.text):
+                if old == new or (old and new and _same(old, new)):
                     continue
                 take = strategy
                 if strategy == "newest" and old and new:
                     take = "theirs" if new.number > old.number else "ours"
             elif rival is not None and new is not None:
-                if rival.text == new.text:
+                if _same(rival, new):
                     continue
                 take = strategy
                 if strategy == "newest":
@@ -205,7 +299,7 @@ class MemoryMachine(RuleBasedStateMachine):
                 old = rival
                 if take == "theirs":
                     merged.pop(rival.item, None)
-            elif new is None or item in base or all(v is None or v.text != new.text for v in here.values()):
+            elif new is None or item in base or all(v is None or not _same(v, new) for v in here.values()):
                 take = "theirs"
             else:
                 continue
@@ -232,7 +326,12 @@ class MemoryMachine(RuleBasedStateMachine):
         if mode == "retract":
             gone = [v for v in self.here.standing.values() if v in there]
         else:
+            before = 0
+            while before != len(items):  # and what was made from it, and so on
+                before = len(items)
+                items |= {v.item for v in self.versions if v.sources & items}
             gone = [v for v in self.versions if v.item in items and v.number not in self.erased]
+            gone = gone if there else []
         try:
             self.do(self.memory.memory_forget, containing=text, mode=mode)
         except NotFound:
@@ -266,14 +365,40 @@ class MemoryMachine(RuleBasedStateMachine):
         status = self.do(self.memory.memory_status, verify=True)
         assert status.problems == []
         assert status.erased == len(self.erased)
+        self._carried_there_and_back()
+
+    def _carried_there_and_back(self) -> None:
+        """What was exported and imported elsewhere says the same, and exports the same bytes."""
+        first = self.do(self.memory.memory_transfer, action="export", path="first")
+        there, self.who = self.who, replace(self.who, namespace=f"{self.who.namespace}, carried")
+        self.do(self.memory.memory_transfer, action="import", path="first")
+        second = self.do(self.memory.memory_transfer, action="export", path="second")
+        assert first.sha256 == second.sha256
+        assert self._shown("HEAD") == self._expected(self.branches[self.current].standing)
+        assert self.do(self.memory.memory_status, verify=True).problems == []
+        self.who = there
 
     def _shown(self, ref: str) -> list[str]:
+        return sorted(line for _, line in self._lines(ref))
+
+    def _ids(self) -> dict[str, list[str]]:
+        """Line → the ids of the items that are shown so."""
+        found: dict[str, list[str]] = {}
+        for item_id, line in self._lines("HEAD"):
+            found.setdefault(line, []).append(item_id)
+        return found
+
+    def _lines(self, ref: str) -> list[tuple[str, str]]:
         text = self.do(self.memory.memory_restore, ref=ref, mode="full", budget_tokens=20_000).text
-        return sorted(re.findall(r"^\[\w+\] fact(.*)$", text, re.MULTILINE))
+        return re.findall(r"^\[(\w+)\] ((?:fact|summary).*)$", text, re.MULTILINE)
 
     def _expected(self, standing: Standing) -> list[str]:
         left = [version for version in standing.values() if version.number not in self.erased]
-        return sorted(f"{f' {v.key}' if v.key else ''}: {v.text}" for v in left)
+        return sorted(version.line for version in left)
+
+
+def _same(one: Version, other: Version) -> bool:
+    return (one.kind, one.text) == (other.kind, other.text)
 
 
 def machine(portal: BlockingPortal, home: Path) -> type[MemoryMachine]:

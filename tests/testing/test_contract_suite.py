@@ -16,6 +16,7 @@ from usrland.settings import Settings
 from usrland.testing import ServerContract
 
 PURITY = "test_a_host_gets_the_tools_and_nothing_else_on_standard_output"
+QUIET = "test_it_says_nothing_where_nothing_is_wrong"
 END = "test_it_ends_when_its_input_ends"
 READ = frozenset({"test:read"})
 
@@ -115,6 +116,12 @@ async def test_pages_join_and_pages_that_do_not_fail(settings: Settings) -> None
     await broken(getattr(repeating, name), settings)
 
 
+async def test_a_sample_of_another_server_fails(settings: Settings) -> None:
+    suite = contract(*reading(line_find), samples={"line_fund": {}})
+
+    assert "line_fund" in await broken(suite.test_the_samples_are_calls_of_this_server, settings)
+
+
 async def test_a_sample_that_cannot_be_called_fails(settings: Settings) -> None:
     suite = contract(*reading(line_break), samples={"line_break": {}})
 
@@ -136,14 +143,20 @@ async def test_a_sample_that_cannot_be_called_fails(settings: Settings) -> None:
             END,
             "",
         ),
+        (
+            "import sys; print('careful', file=sys.stderr); import example_connector.__main__ as m; m.main()",
+            QUIET,
+            "careful",
+        ),
     ],
 )
 async def test_a_process_that_misbehaves_fails(settings: Settings, code: str, name: str, said: str) -> None:
     environment = {"USRLAND_HOME": str(settings.home), "PYTHONPATH": ":".join(sys.path)}
     launch = Launch(command=sys.executable, arguments=("-c", code), environment=environment)
     suite = contract(launch=lambda self, settings: launch)
+    lives = {"2025-06-18": suite.start(settings, "2025-06-18")}
 
-    assert said in await broken(getattr(suite, name), settings, *(["2025-06-18"] if said else []))
+    assert said in await broken(getattr(suite, name), lives, *(["2025-06-18"] if name == PURITY else []))
 
 
 def test_the_settings_file_that_a_server_needs_is_there(tmp_path: Path) -> None:
@@ -156,8 +169,9 @@ def test_the_settings_file_that_a_server_needs_is_there(tmp_path: Path) -> None:
 
 async def test_a_start_that_takes_too_long_fails(settings: Settings) -> None:
     suite = contract(module="example_connector", cold_start_cpu_seconds=0.01)
+    lives = {"2025-06-18": suite.start(settings, "2025-06-18")}
 
-    await broken(suite.test_it_starts_before_a_host_gives_up, settings)
+    await broken(suite.test_it_starts_before_a_host_gives_up, lives)
 
 
 async def test_a_service_whose_module_cannot_be_run_is_told_what_to_set(settings: Settings) -> None:

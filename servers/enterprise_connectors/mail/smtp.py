@@ -68,7 +68,8 @@ class SmtpServer:
             if not self.implicit_tls and not self.plain:
                 server.starttls(context=context)
             server.ehlo_or_helo_if_needed()
-            if self.username:
+            # a relay that knows nobody takes letters without; one that wants a name will say so
+            if self.username and server.has_extn("auth"):
                 server.login(self.username, self.password)
             yield server
         finally:

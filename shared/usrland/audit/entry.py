@@ -21,7 +21,9 @@ Phase = Literal["intent", "outcome", "read", "refused"]
 
 def canonical(value: Any) -> bytes:
     """The one spelling of a JSON value (RFC 8785 for values without fractions): sorted keys, no blanks."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+        errors="backslashreplace"  # half of a surrogate pair has no UTF-8, and JSON writes it so
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,9 @@ COMMANDS = {
         "can": "usrland.cli.grants:can",
         "syscalls": "usrland.cli.syscalls:syscalls",
         "man": "usrland.cli.man:man",
+        "lock": "usrland.cli.lock:lock",
         "trace": "usrland.cli.trace:trace",
+        "top": "usrland.cli.top:top",
         "audit": "usrland.cli.audit:audit",
         "check": "usrland.cli.keeping:check",
         "rebuild": "usrland.cli.keeping:rebuild",
@@ -46,6 +48,7 @@ COMMANDS = {
     },
     "Write and ship": {
         "new": "usrland.cli.new:new",
+        "route-test": "usrland.cli.route_test:route_test",
         "manifests": "usrland.cli.manifests:manifests",
     },
 }

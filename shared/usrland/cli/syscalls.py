@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any
+from fnmatch import fnmatchcase
+from typing import Annotated, Any, get_args
 
 import anyio
 import typer
@@ -12,13 +13,16 @@ import typer
 from usrland.audit.entry import canonical
 from usrland.cli.console import fail, say, say_json, say_table
 from usrland.cli.servers import pick_servers
-from usrland.connector import Operation, Service
-from usrland.errors import UsrlandError
+from usrland.connector import Effect, Operation, Service
+from usrland.errors import InvalidInput, UsrlandError
+from usrland.manual import operations_of
 from usrland.parameters import Parameters
 from usrland.pins import Pin, changes, read_pins, write_pins
 from usrland.settings import Settings
 
 __all__ = ["Syscall", "all_syscalls", "syscalls"]
+
+COLUMNS = ("name", "effect", "scopes", "hints", "timeout", "cost", "server")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +31,8 @@ class Syscall:
 
     server: str
     operation: Operation
+    system: str
+    """Whose operation it is, where the server stands before several systems."""
     listed: bool
     """A tool of its own. Others are reached through a delegate such as `sys_call`."""
 
@@ -35,6 +41,7 @@ class Syscall:
         return {
             "name": operation.name,
             "server": self.server,
+            "system": self.system or None,
             "effect": operation.effect,
             "scopes": sorted(operation.scopes),
             "hints": self.hints,
@@ -63,7 +70,19 @@ def syscalls(
     server: Annotated[
         list[str] | None, typer.Option("--server", metavar="NAME", help="Only this server; may be repeated.")
     ] = None,
+    system: Annotated[
+        list[str] | None,
+        typer.Option("--system", metavar="NAME", help="Only this table of connectors.toml; may be repeated."),
+    ] = None,
+    effect: Annotated[
+        list[str] | None,
+        typer.Option("--effect", metavar="EFFECT", help="Only read, write or destroy; may be repeated."),
+    ] = None,
+    scope: Annotated[
+        str, typer.Option(metavar="SCOPE", help="Only what needs this scope; `fs:*` means all of a kind.")
+    ] = "",
     as_json: Annotated[bool, typer.Option("--json", help="For another program.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="For a document.")] = False,
     diff: Annotated[bool, typer.Option("--diff", help="What is different from the last review.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Take what there is now as reviewed.")] = False,
 ) -> None:
@@ -72,26 +91,47 @@ def syscalls(
     if diff or accept:
         _review(settings, accept=accept)
         return
-    found = all_syscalls(settings, server or [])
+    found = [
+        each
+        for each in all_syscalls(settings, server or [])
+        if (not system or each.system in system)
+        and (not effect or each.operation.effect in _effects(effect))
+        and (not scope or any(fnmatchcase(needed, scope) for needed in each.operation.scopes))
+    ]
     if as_json:
         say_json([each.facts() for each in found])
-        return
-    say_table(
-        ["name", "effect", "scopes", "hints", "timeout", "cost", "server"],
-        [
-            [
-                each.operation.name,
-                each.operation.effect,
-                " ".join(sorted(each.operation.scopes)),
-                " ".join(each.hints),
-                f"{each.operation.timeout_seconds:g} s",
-                each.operation.cost,
-                each.server if each.listed else f"{each.server} (sys_call)",
-            ]
-            for each in found
-        ],
-    )
-    say("\nOne of them: usrland man NAME")
+    elif as_markdown:
+        say(_markdown(found))
+    else:
+        say_table(list(COLUMNS), map(_row, found))
+        say("\nOne of them: usrland man NAME")
+
+
+def _effects(asked: Sequence[str]) -> Sequence[str]:
+    unknown = [each for each in asked if each not in get_args(Effect)]
+    if unknown:
+        raise InvalidInput(f"there is no effect {unknown[0]!r}.", fix=f"Known: {', '.join(get_args(Effect))}.")
+    return asked
+
+
+def _row(each: Syscall) -> list[str]:
+    through = "" if each.listed else " (sys_call)" if each.system else " (no tool)"
+    return [
+        each.operation.name,
+        each.operation.effect,
+        " ".join(sorted(each.operation.scopes)),
+        " ".join(each.hints),
+        f"{each.operation.timeout_seconds:g} s",
+        each.operation.cost,
+        each.server + through,
+    ]
+
+
+def _markdown(found: Sequence[Syscall]) -> str:
+    """A table with what each is for, in its first line."""
+    rows = [[*_row(each), each.operation.description.partition("\n")[0]] for each in found]
+    lines = [[*COLUMNS, "for"], ["---"] * (len(COLUMNS) + 1), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
 
 def _review(settings: Settings, *, accept: bool) -> None:
@@ -154,11 +194,7 @@ def all_syscalls(settings: Settings, servers: Sequence[str]) -> list[Syscall]:
 
 
 def _of(service: Service) -> list[Syscall]:
-    tools = [Syscall(server=service.name, operation=each, listed=each.visible) for each in service.operations]
-    names = {each.operation.name for each in tools}
-    # what stands behind a delegate: a server with a catalogue shows it under this name
-    catalogue = service.state.get("catalogue")
-    behind = [entry.operation for entry in catalogue.entries().values()] if catalogue is not None else []
-    return tools + [
-        Syscall(server=service.name, operation=each, listed=False) for each in behind if each.name not in names
+    return [
+        Syscall(server=service.name, operation=operation, system=system, listed=listed)
+        for operation, system, listed in operations_of(service)
     ]

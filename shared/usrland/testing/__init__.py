@@ -14,7 +14,9 @@ try:
 except ImportError as error:  # pragma: no cover - the suite itself runs under pytest
     raise ImportError("usrland.testing needs: pip install 'usrland[testing]'") from error
 
-pytest.register_assert_rewrite("usrland.testing.contract", "usrland.testing.start")
+pytest.register_assert_rewrite(
+    *(f"usrland.testing.{name}" for name in ("calls", "client", "effects", "hostile", "start"))
+)
 
 from usrland.testing.contract import ServerContract  # noqa: E402 - rewriting must be asked for first
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import sys
-from pathlib import Path
 from typing import Any
 
+from entries import entries
 from langchain.agents import create_agent
 from langchain_mcp_adapters.client import MultiServerMCPClient
 from langchain_openai import ChatOpenAI
 
 
-async def main(entries: dict[str, dict[str, Any]], url: str) -> None:
-    client = MultiServerMCPClient({name: {**entry, "transport": "stdio"} for name, entry in entries.items()})
+def connection(entry: dict[str, Any]) -> dict[str, Any]:
+    if "url" in entry:
+        return {"transport": "streamable_http", "url": entry["url"], "headers": entry.get("headers", {})}
+    return {"transport": "stdio", **{key: entry[key] for key in ("command", "args", "env") if key in entry}}
+
+
+async def main(file: str, url: str) -> None:
+    client = MultiServerMCPClient({name: connection(entry) for name, entry in entries(file).items()})
     agent = create_agent(
         ChatOpenAI(model="scripted", base_url=f"{url}/v1", api_key="none"), await client.get_tools()
     )
@@ -22,4 +27,4 @@ async def main(entries: dict[str, dict[str, Any]], url: str) -> None:
     sys.stdout.write(str(result["messages"][-1].content))
 
 
-asyncio.run(main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))["mcpServers"], sys.argv[2]))
+asyncio.run(main(*sys.argv[1:]))
