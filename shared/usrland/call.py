@@ -51,6 +51,7 @@ from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
 from usrland.settings import Settings
 from usrland.shape import Cursor, Shaped, shape
+from usrland.telemetry import measured
 
 __all__ = ["CallPath", "Channel", "Consent", "NoChannel", "Paused"]
 
@@ -243,7 +244,12 @@ class CallPath:
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
-            return replace(await self._made(request), quotes=request.operation.quotes)
+            with measured(request.operation.name) as facts:
+                try:
+                    return replace(await self._made(request), quotes=request.operation.quotes)
+                except BaseException as error:
+                    facts["error.type"] = _outcome(error)
+                    raise
 
     async def _made(self, request: _Request) -> Shaped:
         if request.added.get("dry_run"):
