@@ -120,7 +120,9 @@ class Catalogue:
         operations: list[Operation] = []
         for system in self.systems:
             operations += self._operations(system)
-        few = len(operations) <= MAX_LISTED and all(len(op.name) <= MAX_LISTED_NAME for op in operations)
+        few = len(operations) <= MAX_LISTED and all(
+            len(op.name) <= MAX_LISTED_NAME and _is_typed(Parameters(op).own) for op in operations
+        )
         return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else []
 
     def entries(self) -> Mapping[str, Entry]:
@@ -367,6 +369,13 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
 
 def _size(operation: Operation) -> int:
     return len(operation.name + operation.description) + len(json.dumps(Parameters(operation).schema))
+
+
+def _is_typed(schema: Mapping[str, Any]) -> bool:
+    """Whether every argument has a type: a host that cannot take one without may refuse the whole list."""
+    if "type" not in schema and "enum" not in schema:
+        return False
+    return all(map(_is_typed, schema.get("properties", {}).values()))
 
 
 def _names_a_large_file(value: Any) -> bool:

@@ -21,7 +21,7 @@ import re2
 
 from filesystem_retrieval.answers import Line, Lines
 from filesystem_retrieval.archives import is_archive
-from filesystem_retrieval.catalogue import File
+from filesystem_retrieval.catalogue import Known
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import SNIFF_BYTES, decode, kind_of, read_all
@@ -74,7 +74,7 @@ async def grep(
 class _Documents:
     """The texts of documents, from the catalogue."""
 
-    def __init__(self, library: Library, files: dict[str, dict[str, File]]) -> None:
+    def __init__(self, library: Library, files: dict[str, dict[str, Known]]) -> None:
         self._library = library
         self._files = files
 
@@ -96,11 +96,11 @@ class _Documents:
             if text is not None:
                 yield row.path, text
 
-    def _parsed(self, file: File) -> str | None:
+    def _parsed(self, file: Known) -> str | None:
         content = anyio.from_thread.run(self._library.catalogue.content, file.root, file.content)
         return content.text if content else None
 
-    def _kept(self, file: File) -> str | None:
+    def _kept(self, file: Known) -> str | None:
         content = anyio.from_thread.run(self._library.versions.content, file.root, file.sha256)
         return decode(content) if content else None
 

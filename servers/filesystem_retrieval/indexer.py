@@ -31,7 +31,7 @@ from filelock import Timeout as LockTimeout
 from filesystem_retrieval.answers import How
 from filesystem_retrieval.archives import is_archive, listing, members, read_members
 from filesystem_retrieval.beneath import Opened
-from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
+from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File, Known
 from filesystem_retrieval.chunking import embedded, passages
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.reading import (
@@ -233,7 +233,7 @@ class Indexer:
         root: Root,
         key: str,
         found: Sequence[Found],
-        known: Mapping[str, File],
+        known: Mapping[str, Known],
         scan: Scan,
         progress: Progress | None,
         begun_ns: int,
@@ -256,7 +256,7 @@ class Indexer:
             await self._settle(key)
             await self._index.tidy()
 
-    async def _renamed(self, key: str, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+    async def _renamed(self, key: str, gone: Sequence[Known], known: Mapping[str, Known]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
         files = await self._catalogue.files(key)
         new = [file for path, file in files.items() if path not in known and file.sha256]
@@ -269,7 +269,7 @@ class Indexer:
             found.update(await anyio.to_thread.run_sync(renames, before, after))
         return found
 
-    async def _contents(self, key: str, files: Sequence[File]) -> Mapping[str, bytes]:
+    async def _contents(self, key: str, files: Sequence[Known]) -> Mapping[str, bytes]:
         found = {file.path: await self._versions.content(key, file.sha256) for file in files}
         return {path: content for path, content in found.items() if content is not None}
 
@@ -464,7 +464,7 @@ def _seen(file: File) -> Cut:
     )
 
 
-def _gone(file: File, at_ns: int, to: str | None = None) -> Cut:
+def _gone(file: Known, at_ns: int, to: str | None = None) -> Cut:
     how: How = "left" if to is not None else "gone"
     return Cut(path=file.path, sha256="", kind=file.kind, size=0, at_ns=at_ns, how=how, other_path=to)
 
@@ -516,11 +516,11 @@ async def _parsed(reading: _Reading) -> _Reading:
 
 
 def _files_of(
-    root: Root, known: Mapping[str, Mapping[str, File]], *, retry: bool
+    root: Root, known: Mapping[str, Mapping[str, Known]], *, retry: bool
 ) -> Mapping[str, Sequence[Found]]:
     """The files of a root and those in its archives, by the key that each is kept under."""
     files: dict[str, list[Found]] = {key: [] for key in root.keys}
-    inside: dict[str, list[File]] = {}
+    inside: dict[str, list[Known]] = {}
     for row in (row for rows in known.values() for row in rows.values()):
         for end, letter in enumerate(row.path):
             if letter == "/" and is_archive(row.path[:end]):
@@ -567,7 +567,7 @@ def _unpacked(root: Root, files: Sequence[Found]) -> dict[str, bytes]:
     return {}
 
 
-def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
+def _differs(found: Found, known: Known | None, *, retry: bool) -> bool:
     if known is None or known.state == "pending" or not known.is_like(found.signature):
         return True
     if not is_current(known.content):
