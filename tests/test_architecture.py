@@ -32,6 +32,8 @@ ONE_HOME = {
     "httpx": {"usrland/http.py"},
     "httpx2": {"usrland/foreign.py"},  # what `mcp` speaks HTTP with: only to hand it our own client
     "h11": {"usrland/exchange.py"},
+    "keyring": {"usrland/settings.py"},
+    "opentelemetry": {"usrland/telemetry.py"},
     "uvicorn": {"usrland/transport.py"},
     "tree_sitter": {"filesystem_retrieval/symbols.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},

@@ -8,7 +8,8 @@ A connector knows neither its system's name nor who calls. The rule that makes i
   replaced by the system: `sys:read` becomes `crm:read`, `sys:admin` becomes `crm:admin`;
 * without `write = true` only what reads exists at all;
 * everything is `open_world`: it reaches a system that is not ours;
-* the calls of one system take turns, and are refused while it is down (see `upstream`).
+* the calls of one system take turns, and are refused while it is down (see `upstream`);
+* answers lose what is personal where the system says so (`personal`), and may be kept (`reads`).
 
 A connector that had to leave something out may say so in an attribute `problems`, a list of sentences; one that
 takes or gives files has an attribute `files` that is set here.
@@ -36,8 +37,9 @@ import anyio
 from pydantic import ValidationError
 
 from enterprise_connectors.files import Files
+from enterprise_connectors.reads import Reads
 from enterprise_connectors.systems import Configured, System
-from enterprise_connectors.upstream import Upstream
+from enterprise_connectors.upstream import Function, Upstream
 from usrland.connector import MAX_OPERATION_NAME, Connector, Operation
 from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.outgoing import outgoing
@@ -118,7 +120,9 @@ class Catalogue:
         operations: list[Operation] = []
         for system in self.systems:
             operations += self._operations(system)
-        few = len(operations) <= MAX_LISTED and all(len(op.name) <= MAX_LISTED_NAME for op in operations)
+        few = len(operations) <= MAX_LISTED and all(
+            len(op.name) <= MAX_LISTED_NAME and _is_typed(Parameters(op).own) for op in operations
+        )
         return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else []
 
     def entries(self) -> Mapping[str, Entry]:
@@ -273,12 +277,12 @@ class Catalogue:
         for problem in getattr(connector, "problems", ()):
             self._problem(system, problem)
         withheld: list[str] = []
-        upstream = Upstream(system.name, at_once=system.at_once)
+        upstream, reads = Upstream(system.name, at_once=system.at_once), Reads()
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
             try:
-                issued = _reissued(system, operation, upstream)
+                issued = _reissued(system, operation, upstream, reads)
             except ValueError as error:
                 self._problem(system, f"{error}.")
                 continue
@@ -312,12 +316,16 @@ def _kinds() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _reissued(system: System, operation: Operation, upstream: Upstream) -> Operation:
+def _reissued(system: System, operation: Operation, upstream: Upstream, reads: Reads) -> Operation:
+    def shown(function: Function) -> Function:
+        guarded = upstream.guarded(function)
+        return system.redact.around(guarded) if system.redact.asked_for else guarded
+
     declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
     return replace(
         operation,
-        call=upstream.guarded(operation.call),
-        preview=upstream.guarded(operation.preview) if operation.preview else None,
+        call=reads.around(operation, shown(operation.call)),
+        preview=shown(operation.preview) if operation.preview else None,
         name=_name(system, operation.name),
         title=f"{system.name}: {operation.title}",
         description=_where(system) + operation.description,
@@ -355,11 +363,19 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
         "place": place,
         "arguments": " ".join([*properties, *map(str, values)]),
         "effect": entry.operation.effect,
+        "called": entry.system.name,
     }
 
 
 def _size(operation: Operation) -> int:
     return len(operation.name + operation.description) + len(json.dumps(Parameters(operation).schema))
+
+
+def _is_typed(schema: Mapping[str, Any]) -> bool:
+    """Whether every argument has a type: a host that cannot take one without may refuse the whole list."""
+    if "type" not in schema and "enum" not in schema:
+        return False
+    return all(map(_is_typed, schema.get("properties", {}).values()))
 
 
 def _names_a_large_file(value: Any) -> bool:

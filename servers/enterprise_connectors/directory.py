@@ -290,12 +290,14 @@ class LdapConnector(Connector[LdapConfig]):
             auto_referrals=False,
             receive_timeout=SECONDS,
         )
+        begun = False
         try:
             link.open(read_server_info=False)
             if not self._tls and not self.config.plain:
                 link.start_tls(read_server_info=False)
             if not link.bind():
                 raise Denied("the directory refuses the credentials.", fix="The operator has to check them.")
+            begun = True
             yield link
         except UsrlandError:
             raise
@@ -308,7 +310,7 @@ class LdapConnector(Connector[LdapConfig]):
         except (exceptions.LDAPResponseTimeoutError, TimeoutError) as error:
             raise Timeout("the directory did not answer in time.") from error
         except (exceptions.LDAPCommunicationError, exceptions.LDAPStartTLSError, OSError) as error:
-            raise Unavailable("the directory cannot be connected to.") from error
+            raise Unavailable("the directory cannot be connected to.", unsent=not begun) from error
         except exceptions.LDAPExceptionError as error:
             raise InvalidInput(f"the directory says: {str(error)[:200]}.") from error
         finally:

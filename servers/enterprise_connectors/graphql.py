@@ -33,7 +33,7 @@ from enterprise_connectors.openapi.auth import Auth, Credentials, Shown
 from enterprise_connectors.openapi.overlay import Correction, corrected
 from usrland.audit.entry import canonical
 from usrland.connector import Call, Connector, Effect, Operation
-from usrland.errors import Denied, InvalidInput, Unavailable
+from usrland.errors import Denied, Failed, InvalidInput, Unavailable
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer, Preview
@@ -336,7 +336,9 @@ class GraphqlConnector(Connector[GraphqlConfig]):
             raise Unavailable(f"the API answered {response.status_code} and no GraphQL.") from None
         data = body.get("data")
         if errors and not any((data or {}).values() if isinstance(data, dict) else ()):
-            raise InvalidInput(f"the API says: {'; '.join(errors)[:300]}.")
+            said = f"the API says: {'; '.join(errors)[:300]}."
+            # without `data` it was never begun
+            raise Failed(said) if "data" in body and query.startswith("mutation") else InvalidInput(said)
         if response.status_code >= 500:
             raise Unavailable(f"the API answered {response.status_code}.")
         return Result(data=data, errors=errors or None)

@@ -46,7 +46,7 @@ from enterprise_connectors.files import Download, File, Files
 from enterprise_connectors.openapi.auth import Auth, Credentials
 from enterprise_connectors.openapi.overlay import Correction, corrected
 from usrland.connector import Call, Connector, Effect, Operation
-from usrland.errors import Denied, InvalidInput, Timeout, Unavailable, UsrlandError
+from usrland.errors import Denied, Failed, InvalidInput, Timeout, Unavailable, UsrlandError
 from usrland.foreign import CONNECT_SECONDS, Address, Definition, ForeignServer, Program, Reply, connected
 from usrland.schemas.wire import Answer, Preview
 
@@ -190,7 +190,9 @@ class McpConnector(Connector[McpConfig]):
         parameters, keys = _parameters(definition.parameters)
 
         async def run(_call: Call, **arguments: Any) -> ToolAnswer:
-            return await self._run(definition, {keys.get(key, key): v for key, v in arguments.items()}, _call)
+            return await self._run(
+                effect, definition, {keys.get(key, key): v for key, v in arguments.items()}, _call
+            )
 
         async def preview(_call: Call, **arguments: Any) -> Preview:
             shown = json.dumps(arguments, ensure_ascii=False)
@@ -220,7 +222,9 @@ class McpConnector(Connector[McpConfig]):
             return "destroy"
         return "read" if hints.get("readOnlyHint") else "write"
 
-    async def _run(self, definition: Definition, arguments: dict[str, Any], call: Call) -> ToolAnswer:
+    async def _run(
+        self, effect: Effect, definition: Definition, arguments: dict[str, Any], call: Call
+    ) -> ToolAnswer:
         server = await self._connection.server()
         await self._connection.prove(definition.name, self._reviewed[definition.name])
         meta: dict[str, Any] = {}
@@ -235,7 +239,8 @@ class McpConnector(Connector[McpConfig]):
             raise
         if reply.failed:
             said = " ".join(" ".join(reply.texts).split())[:300]
-            raise InvalidInput(f"the tool reports a failure: {said or 'it says no more'}.")
+            fact = f"the tool reports a failure: {said or 'it says no more'}."
+            raise Failed(fact, fix="Correct the call and try again." if effect == "read" else "")
         return await anyio.to_thread.run_sync(self._answer, reply, call)
 
     def _answer(self, reply: Reply, call: Call) -> ToolAnswer:
@@ -293,7 +298,7 @@ class _Connection:
             with anyio.move_on_after(CONNECT_SECONDS + 5):
                 await ready.wait()
         if self._server is None:
-            raise self._failure or Unavailable("the MCP server cannot be reached.")
+            raise self._failure or Unavailable("the MCP server cannot be reached.", unsent=True)
         return self._server
 
     def drop(self) -> None:

@@ -199,6 +199,7 @@ class MqttConnector(Connector[MqttConfig]):
             from aiomqtt import Client, MqttCodeError, MqttError, ProtocolVersion
         except ModuleNotFoundError as error:
             raise Unavailable("MQTT needs: pip install 'usrland[mqtt]'.") from error
+        begun = False
         try:
             async with Client(
                 self._host,
@@ -209,6 +210,7 @@ class MqttConnector(Connector[MqttConfig]):
                 timeout=SECONDS,
                 tls_context=ssl.create_default_context() if self._tls else None,
             ) as client:
+                begun = True
                 yield client
         except MqttCodeError as error:
             code = getattr(error.rc, "value", error.rc)
@@ -226,7 +228,7 @@ class MqttConnector(Connector[MqttConfig]):
                 raise Timeout(
                     "the MQTT broker did not answer in time.", fix="Look before you repeat a message."
                 ) from error
-            raise Unavailable("the MQTT broker cannot be connected to.") from error
+            raise Unavailable("the MQTT broker cannot be connected to.", unsent=not begun) from error
 
 
 def _covers(allowed: Sequence[str], asked: Sequence[str]) -> bool:

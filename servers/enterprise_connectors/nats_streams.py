@@ -297,7 +297,7 @@ class NatsConnector(Connector[NatsConfig]):
                 "NATS did not answer in time.", fix="Look before you repeat what changes something."
             ) from error
         except Exception as error:
-            raise _failure(error, what) from error
+            raise _failure(error, what, unsent=self._client is None) from error
 
     async def _connected(self) -> Client:
         async with self._opening:
@@ -306,6 +306,7 @@ class NatsConnector(Connector[NatsConfig]):
                     import nats
                 except ModuleNotFoundError as error:
                     raise Unavailable("NATS needs: pip install 'usrland[nats]'.") from error
+                self._client = None
                 self._client = await nats.connect(
                     self.config.url,
                     user=self.config.username or None,
@@ -325,7 +326,7 @@ async def _said(error: Exception) -> None:
     """The driver tells failures twice; the call hears of them."""
 
 
-def _failure(error: Exception, what: str) -> Exception:
+def _failure(error: Exception, what: str, *, unsent: bool) -> Exception:
     from nats import errors
     from nats.js import errors as stream_errors
 
@@ -342,7 +343,7 @@ def _failure(error: Exception, what: str) -> Exception:
     if isinstance(error, errors.Error | ConnectionError | OSError):
         if "authorization" in str(error).lower():
             return Denied("NATS refuses the credentials.", fix="The operator has to check them.")
-        return Unavailable("NATS cannot be connected to.")
+        return Unavailable("NATS cannot be connected to.", unsent=unsent)
     return error
 
 

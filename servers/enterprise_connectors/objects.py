@@ -25,10 +25,10 @@ import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
 from enterprise_connectors.files import Download, File, Files
-from enterprise_connectors.s3 import Store, Tree, read_tree
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from usrland.redact import keep_secret
+from usrland.s3 import Store, Tree, read_tree
 from usrland.schemas.wire import Answer, Page, Preview
 
 if TYPE_CHECKING:

@@ -41,6 +41,9 @@ class Step(BaseModel):
     each: Annotated[str, Field(description="${id.path} of a list: call once per ${item}.")] = ""
     where: Annotated[dict[str, Any], Field(description="With each: only items with these values, by path.")] = {}
     pick: Annotated[list[str], Field(description="Keep only these paths of the answer.")] = []
+    go_on: Annotated[
+        bool, Field(description="With each: a call that fails gives {error} and the rest are made.")
+    ] = False
     hide: Annotated[bool, Field(description="For later steps only; not in the answer.")] = False
     confirm_token: str = ""
 
@@ -86,10 +89,17 @@ async def _step(step: Step, make: Make, done: Done, key: str | None, dry_run: bo
         raise InvalidInput(
             f"each: {len(items)} items; at most {MAX_EACH} calls.", fix="Narrow the list with where."
         )
-    return [
-        _picked(step, await _call(step, make, done, {**known, "item": item}, key, dry_run, number))
-        for number, item in enumerate(items)
-    ]
+    answers: list[Any] = []
+    done.answers[step.id] = answers  # what was done before one fails is told as well
+    for number, item in enumerate(items):
+        try:
+            answer = await _call(step, make, done, {**known, "item": item}, key, dry_run, number)
+            answers.append(_picked(step, answer))
+        except UsrlandError as error:
+            answers.append({"error": str(error)})
+            if not step.go_on:
+                raise
+    return answers
 
 
 async def _call(
@@ -123,8 +133,8 @@ def _check(steps: Sequence[Step]) -> None:
                 f"step {step.id!r}: nothing before it is called {sorted(missing)[0]!r}.",
                 fix=f"Earlier steps: {', '.join(sorted(known)) or 'none'}.",
             )
-        if step.where and not step.each:
-            raise InvalidInput(f"step {step.id!r}: where goes with each.")
+        if (step.where or step.go_on) and not step.each:
+            raise InvalidInput(f"step {step.id!r}: where and go_on go with each.")
         known.add(step.id)
 
 

@@ -305,6 +305,7 @@ class RabbitConnector(Connector[RabbitConfig]):
     async def _channel(self) -> AbstractChannel:
         async with self._opening:
             if self._connection is None or self._connection.is_closed:
+                self._connection = None
                 self._connection = await self._connect()
         return await self._connection.channel(publisher_confirms=True, on_return_raises=True)
 
@@ -333,10 +334,10 @@ class RabbitConnector(Connector[RabbitConfig]):
                 "RabbitMQ did not answer in time.", fix="Look before you repeat what changes something."
             ) from error
         except Exception as error:
-            raise _failure(error, what) from error
+            raise _failure(error, what, unsent=self._connection is None) from error
 
 
-def _failure(error: Exception, what: str) -> Exception:
+def _failure(error: Exception, what: str, *, unsent: bool) -> Exception:
     from aio_pika import exceptions
 
     if isinstance(error, exceptions.ChannelNotFoundEntity):
@@ -348,9 +349,8 @@ def _failure(error: Exception, what: str) -> Exception:
     if isinstance(error, exceptions.PublishError | exceptions.DeliveryError):
         return NotFound(f"nobody is bound to {what!r} for this key: the message was not kept.")
     if isinstance(error, exceptions.ChannelInvalidStateError | exceptions.AMQPError | ConnectionError | OSError):
-        return Unavailable(
-            "RabbitMQ cannot be connected to.", fix="Look before you repeat what changes something."
-        )
+        doubt = "" if unsent else "Look before you repeat what changes something."
+        return Unavailable("RabbitMQ cannot be connected to.", fix=doubt, unsent=unsent)
     return error
 
 

@@ -8,12 +8,13 @@ Each table is one system, and its name is how people and kernels call it:
     write = true                          # also what writes and destroys; otherwise only what reads
     allow_private = true                  # its HTTP may reach loopback and private addresses
     at_once = 8                           # calls it gets at the same time, from this process
-    tls = {certificate = "/etc/…/us.pem"} # mutual TLS: our certificate, its key; authority: who vouches for it
+    tls = {certificate = "/etc/us.pem"}   # mutual TLS: certificate, key; authority: who vouches for the system
+    redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
-A value `env:NAME` or `file:/path` anywhere in a table stands for the secret it names; a key called `secret`,
-`password` or `token` takes nothing else. One wrong table never costs the others: it becomes a problem that
-sys_find reports, and so does a file that cannot be read at all.
+A value `env:NAME`, `file:/path`, `command:PROGRAM …` or `keyring:SERVICE/NAME` anywhere in a table stands for
+the secret it names; a key called `secret`, `password` or `token` takes nothing else. One wrong table never
+costs the others: it becomes a problem that sys_find reports, and so does a file that cannot be read at all.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
 
+from enterprise_connectors.personal import Personal
 from usrland.errors import InvalidInput
 from usrland.settings import Settings, explain
 
@@ -37,7 +39,7 @@ MAX_SYSTEM_NAME = 16
 
 _NAME = re.compile(rf"[a-z][a-z0-9_]{{0,{MAX_SYSTEM_NAME - 1}}}")
 _RESERVED = frozenset({"sys", "fs", "memory", "audit", "usrland"})
-_REFERENCE = re.compile(r"env:\w+|file:(?:~|/(?!/)).*")
+_REFERENCE = re.compile(r"env:\w+|(?:file:(?:~|/(?!/))|command:(?=\S)|keyring:(?!//)).*")
 _SECRET_KEYS = frozenset({"secret", "password", "token"})
 
 
@@ -52,6 +54,7 @@ class System:
     allow_private: bool = False
     at_once: int = 8
     tls: Mapping[str, str] = field(default_factory=dict)
+    redact: Personal = field(default_factory=Personal)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
 
@@ -74,6 +77,7 @@ class _HostKeys(BaseModel):
     allow_private: bool = False
     at_once: int = Field(default=8, ge=1, le=100)
     tls: dict[Literal["certificate", "key", "authority"], str] = {}
+    redact: Annotated[Personal, Strict(False)] = Personal()
 
 
 def systems(settings: Settings) -> Configured:
@@ -114,7 +118,7 @@ def _system(settings: Settings, name: str, table: Any) -> System:
     except ValidationError as error:
         raise InvalidInput(f"[{name}]: {explain(error)}.", fix=f"Correct {FILE_NAME}.") from None
     options = {key: value for key, value in table.items() if key not in _HostKeys.model_fields}
-    return System(name=name, options=_resolved(settings, "", options), **keys.model_dump())
+    return System(name=name, options=_resolved(settings, "", options), **dict(keys))
 
 
 def _resolved(settings: Settings, key: str, value: Any) -> Any:

@@ -19,7 +19,7 @@ from pydantic import BaseModel
 
 from usrland.errors import Timeout, Unavailable
 
-__all__ = ["Upstream"]
+__all__ = ["Function", "Upstream"]
 
 FAILURES = 5
 """In a row, before calls are refused."""

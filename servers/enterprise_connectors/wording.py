@@ -17,7 +17,7 @@ import snowballstemmer
 
 from usrland.connector import Effect
 
-__all__ = ["asked", "spaced", "synonyms", "words"]
+__all__ = ["asked", "plain", "spaced", "synonyms", "words"]
 
 _BOUNDARY = re.compile(
     r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])|(?<=[A-Za-z])(?=[0-9])|(?<=[0-9])(?=[A-Za-z])"
@@ -86,6 +86,41 @@ sale order
 comment note remark
 worklog hours
 text transcription
+refund back repay reimburse
+transition status state stage workflow
+share collaboration invite
+meeting agenda calendar
+password credential secret key token
+vendor supplier
+deal opportunity lead
+pipeline workflow build job
+alert alarm monitor notification
+server instance machine node host
+domain dns zone
+deploy deployment release rollout
+label tag
+team group
+organization company workspace
+subscription plan
+coupon discount promotion
+payout transfer withdraw
+shipment delivery fulfillment
+free busy availability slot
+form survey questionnaire
+recipient receiver subscriber audience
+campaign newsletter mailing
+signature sign
+quota limit
+usage consumption metrics
+report statistics analytics
+webhook hook callback
+duplicate copy clone
+lock suspend disable deactivate block ban
+unlock enable activate resume
+approve accept confirm
+reject decline deny
+due deadline
+remind notify
 """
 """One line is one meaning; a word may stand in several."""
 
@@ -113,6 +148,11 @@ def words(text: str) -> list[str]:
     """Stems in the order they stand, without the words that say nothing."""
     found = (word.lower() for word in _WORD.findall(_BOUNDARY.sub(" ", text)))
     return [_stem(_SAME.get(word, word)) for word in found if word not in _STOP]
+
+
+def plain(text: str) -> list[str]:
+    """Stems of the words as people write them, names left whole: GitHub is not a hub."""
+    return [_stem(word) for word in _WORD.findall(text.lower()) if word not in _STOP]
 
 
 def synonyms(word: str) -> frozenset[str]:

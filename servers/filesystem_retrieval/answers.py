@@ -194,6 +194,7 @@ class RootStatus(BaseModel):
     failed: int
     passages: int
     failures: list[Failure] = Field(description="The first ten.")
+    note: str | None = None
 
 
 class Status(Answer):

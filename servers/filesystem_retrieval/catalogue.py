@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, or_, update
+from sqlalchemy import select as columns_of
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import Signature
@@ -24,7 +25,7 @@ from usrland.database import Database
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "File", "Summary"]
+__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "File", "Known", "Summary"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -35,6 +36,31 @@ CLOCK_TICK_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again without its times telling."""
 
 ItemT = TypeVar("ItemT")
+
+
+class Known(NamedTuple):
+    """What the catalogue says of a file. Every scan reads all of them, and whole rows cost eight times as much."""
+
+    root: str
+    path: str
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    read_ns: int
+    state: str
+    kind: str
+    sha256: str
+    content: str
+
+    @property
+    def signature(self) -> Signature:
+        return Signature(size=self.size, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns)
+
+    def is_like(self, now: Signature) -> bool:
+        """Whether the file still holds what was read, as far as its size and times can tell."""
+        if self.ctime_ns > self.read_ns - CLOCK_TICK_NS:
+            return False
+        return (self.size, self.mtime_ns, self.ctime_ns) == (now.size, now.mtime_ns, now.ctime_ns)
 
 
 class File(SQLModel, table=True):
@@ -56,12 +82,11 @@ class File(SQLModel, table=True):
     content: str = ""
 
     @property
-    def signature(self) -> Signature:
-        return Signature(size=self.size, mtime_ns=self.mtime_ns, ctime_ns=self.ctime_ns)
+    def known(self) -> Known:
+        return Known(*(getattr(self, name) for name in Known._fields))
 
     def is_like(self, now: Signature) -> bool:
-        """Whether the file still holds what was read, as far as its size and times can tell."""
-        return now == self.signature and self.ctime_ns <= self.read_ns - CLOCK_TICK_NS
+        return self.known.is_like(now)
 
 
 class Content(SQLModel, table=True):
@@ -127,11 +152,13 @@ class Catalogue:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def files(self, root: str) -> dict[str, File]:
+    async def files(self, root: str) -> dict[str, Known]:
         """All files of a root, by path."""
 
-        def work(session: Session) -> dict[str, File]:
-            return {file.path: file for file in session.exec(select(File).where(File.root == root))}
+        def work(session: Session) -> dict[str, Known]:
+            columns = [getattr(File, name) for name in Known._fields]
+            rows = session.execute(columns_of(*columns).where(col(File.root) == root))
+            return {row[1]: Known(*row) for row in rows}
 
         return await self._database.read(work)
 
@@ -163,10 +190,27 @@ class Catalogue:
     async def chunks(self, keys: Collection[tuple[str, str, int]]) -> Mapping[tuple[str, str, int], Chunk]:
         """Passages by (root, content, ordinal); those that are gone are left out."""
 
+        ordinals: dict[tuple[str, str], list[int]] = {}
+        for root, content, ordinal in keys:
+            ordinals.setdefault((root, content), []).append(ordinal)
+
         def work(session: Session) -> Mapping[tuple[str, str, int], Chunk]:
-            wanted = tuple_(col(Chunk.root), col(Chunk.content), col(Chunk.ordinal))
-            found = session.exec(select(Chunk).where(wanted.in_(list(keys))))
-            return {(chunk.root, chunk.content, chunk.ordinal): chunk for chunk in found}
+            found = {}
+            # by content and not by whole keys: SQLite looks through the whole table for a list of tuples
+            for part in _parts(ordinals.items()):
+                wanted = or_(
+                    *(
+                        and_(_of(Chunk, root, [content]), col(Chunk.ordinal).in_(of))
+                        for (root, content), of in part
+                    )
+                )
+                found.update(
+                    {
+                        (chunk.root, chunk.content, chunk.ordinal): chunk
+                        for chunk in session.exec(select(Chunk).where(wanted))
+                    }
+                )
+            return found
 
         return await self._database.read(work) if keys else {}
 

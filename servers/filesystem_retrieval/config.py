@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 __all__ = ["SERVER", "RootTable", "Table"]
 
@@ -19,15 +19,44 @@ _LABEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
 
+class BucketTable(BaseModel):
+    """A bucket of an S3-compatible store, to be read."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")
+    endpoint: str = Field(pattern=r"^https?://[^/\s]+(/.*)?$")
+    region: str = "us-east-1"
+    access_key: str
+    secret: str
+    """`env:NAME` or `file:/path`."""
+    prefix: str = ""
+    """Only what is under it, and paths begin behind it."""
+    allow_private: bool = False
+    """Whether the store may be on this machine or in a private network."""
+
+
 class RootTable(BaseModel):
     """One root. Only callers of its tenant see it; a person's own stdio process is of tenant `local`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    folder: str
+    folder: str = ""
+    bucket: BucketTable | None = None
+    """Instead of a folder."""
     tenant: str = "local"
     writable: bool = False
     """Whether callers with the scope `fs:write` may change files in it."""
+    include: list[str] = []
+    """Patterns; where there are any, nothing else is there."""
+    ignore: list[str] = []
+    """Patterns besides those for all roots."""
+    kinds: list[str] = []
+    """Where there are any, only these are read for searching: markdown, html, text, table, document, archive, code
+    or a language. Others are listed, and can be read."""
+    max_file_bytes: int | None = Field(default=None, gt=0)
+    max_document_bytes: int | None = Field(default=None, gt=0)
+    """Default: as for all roots."""
     label: str | None = None
     """Only callers with the scope `fs:label:NAME` know of the root at all."""
     labels: dict[str, list[str]] = {}
@@ -58,9 +87,17 @@ class RootTable(BaseModel):
     @field_validator("folder")
     @classmethod
     def _absolute(cls, folder: str) -> str:
-        if not Path(folder).expanduser().is_absolute():
+        if folder and not Path(folder).expanduser().is_absolute():
             raise ValueError("must be an absolute path")
         return folder
+
+    @model_validator(mode="after")
+    def _is_one(self) -> RootTable:
+        if bool(self.folder) == (self.bucket is not None):
+            raise ValueError("a root is a folder or a bucket")
+        if self.bucket is not None and self.writable:
+            raise ValueError("a bucket can only be read")
+        return self
 
 
 class Table(BaseModel):
@@ -75,6 +112,11 @@ class Table(BaseModel):
     """Of PDF, DOCX and other formats that need a parser."""
     keep_days: float = Field(default=30, gt=0)
     """How long a version is kept after another has taken its place."""
+    chatgpt: bool = False
+    """Offer `search` and `fetch` in the shapes that ChatGPT asks for, and no other tools."""
+    watch: bool = True
+    """Learn of changes from the operating system. Network drives do not tell; what is new there is then found
+    within a minute."""
     embedding: str = "minilm"
     database: str = ""
     """Default: a SQLite file in the server's own folder."""

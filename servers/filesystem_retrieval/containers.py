@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO
 
-__all__ = ["Refused", "answer_about", "look_over"]
+__all__ = ["Refused", "answer_about", "look_over", "problem_of_name"]
 
 MAX_MEMBERS = 10_000
 MAX_BYTES = 200 << 20
@@ -100,7 +100,7 @@ def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str]]:
     members: dict[str, _Member] = {}
     problems: list[str] = []
     for name, size, handle, problem in handles:
-        problem = problem or _problem_of(name)
+        problem = problem or problem_of_name(name)
         if problem:
             problems.append(problem)
         elif handle is not None:
@@ -159,7 +159,7 @@ def _require_ratio(unpacked: int, packed: int) -> None:
         raise Refused(f"it would unpack to more than {MAX_RATIO} times its size")
 
 
-def _problem_of(name: str) -> str:
+def problem_of_name(name: str) -> str:
     """Why a member of this name has no path here, or nothing."""
     parts = name.removeprefix("./").split("/")
     if name.startswith("/") or "\\" in name or ".." in parts or parts[0].endswith(":"):

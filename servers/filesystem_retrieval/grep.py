@@ -6,9 +6,11 @@ text, whatever the pattern. It has no look-around and no back-references, and sa
 
 from __future__ import annotations
 
+import codecs
 import os
+import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -19,13 +21,13 @@ import re2
 
 from filesystem_retrieval.answers import Line, Lines
 from filesystem_retrieval.archives import is_archive
-from filesystem_retrieval.catalogue import File
+from filesystem_retrieval.catalogue import Known
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import SNIFF_BYTES, decode, kind_of, read_all
 from filesystem_retrieval.roots import Found, Root
 from usrland.connector import Call
-from usrland.errors import InvalidInput, NotFound
+from usrland.errors import InvalidInput
 
 __all__ = ["grep"]
 
@@ -35,6 +37,8 @@ MAX_LINE_CHARS = 300
 MAX_BYTES = 64 << 20
 """Of one file; larger ones are passed over."""
 DEADLINE_SECONDS = 30.0
+LOOK_UP_EVERY = 64
+"""Files between two looks at the clock."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,7 @@ async def grep(
     library: Library, call: Call, pattern: str, *, regex: bool, root: str | None, glob: str | None, context: int
 ) -> Lines:
     """Matching lines of all text files and of the documents whose text is known."""
-    matcher = _matcher(pattern, regex=regex)
+    matcher = _Matcher.of(pattern, regex=regex)
     selected = Glob(glob) if glob else None
     roots = library.visible(call.principal, root)
     documents = {key: await library.catalogue.files(key) for root in roots for key in root.keys}
@@ -70,7 +74,7 @@ async def grep(
 class _Documents:
     """The texts of documents, from the catalogue."""
 
-    def __init__(self, library: Library, files: dict[str, dict[str, File]]) -> None:
+    def __init__(self, library: Library, files: dict[str, dict[str, Known]]) -> None:
         self._library = library
         self._files = files
 
@@ -92,34 +96,64 @@ class _Documents:
             if text is not None:
                 yield row.path, text
 
-    def _parsed(self, file: File) -> str | None:
+    def _parsed(self, file: Known) -> str | None:
         content = anyio.from_thread.run(self._library.catalogue.content, file.root, file.content)
         return content.text if content else None
 
-    def _kept(self, file: File) -> str | None:
+    def _kept(self, file: Known) -> str | None:
         content = anyio.from_thread.run(self._library.versions.content, file.root, file.sha256)
         return decode(content) if content else None
 
 
-def _matcher(pattern: str, *, regex: bool) -> Any:
-    if not pattern or len(pattern) > MAX_PATTERN_CHARS:
-        raise InvalidInput(f"pattern: must have 1 to {MAX_PATTERN_CHARS} characters.")
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(f"(?m:{pattern if regex else re2.escape(pattern)})", options=options)
-    except re2.error as error:
-        raise InvalidInput(
-            f"pattern: {pattern[:80]!r} is not a pattern of RE2.",
-            fix="RE2 has no look-around and no back-references. For plain text leave out regex.",
-        ) from error
+@dataclass(frozen=True, slots=True)
+class _Matcher:
+    """One pattern, for text and for the bytes of text in UTF-8."""
+
+    text: Any
+    raw: Any
+
+    @classmethod
+    def of(cls, pattern: str, *, regex: bool) -> _Matcher:
+        if not pattern or len(pattern) > MAX_PATTERN_CHARS:
+            raise InvalidInput(f"pattern: must have 1 to {MAX_PATTERN_CHARS} characters.")
+        options = re2.Options()
+        options.log_errors = False
+        try:
+            whole = f"(?m:{pattern if regex else re2.escape(pattern)})"
+            return cls(re2.compile(whole, options=options), re2.compile(whole.encode(), options=options))
+        except re2.error as error:
+            raise InvalidInput(
+                f"pattern: {pattern[:80]!r} is not a pattern of RE2.",
+                fix="RE2 has no look-around and no back-references. For plain text leave out regex.",
+            ) from error
+        except UnicodeEncodeError as error:
+            raise InvalidInput("pattern: it holds half a character.") from error
+
+    def surely_misses(self, content: bytes) -> bool:
+        """Whether no line can match: told without decoding, which takes longer than looking."""
+        if content.startswith(codecs.BOM_UTF8) or b"\0" in content[:SNIFF_BYTES] or b"\x1b$" in content:
+            return False
+        if self.raw.search(content):
+            return False
+        if content.isascii():
+            return True
+        try:
+            content.decode()
+        except UnicodeDecodeError:
+            return False
+        return True
 
 
 def _lines(
-    roots: Sequence[Root], documents: _Documents, matcher: Any, glob: Glob | None, context: int, deadline: float
+    roots: Sequence[Root],
+    documents: _Documents,
+    matcher: _Matcher,
+    glob: Glob | None,
+    context: int,
+    deadline: float,
 ) -> Iterator[Line]:
-    for source in _sources(roots, documents, glob, deadline):
-        starts = _matching_lines(source.text, matcher)
+    for source in _sources(roots, documents, matcher, glob, deadline):
+        starts = _matching_lines(source.text, matcher.text)
         first = next(starts, None)
         if first is None:
             continue
@@ -129,42 +163,54 @@ def _lines(
                 root=source.root.name,
                 path=source.path,
                 line=number,
-                text=_short(lines[number - 1], matcher),
+                text=_short(lines[number - 1], matcher.text),
                 before=[_short(line) for line in lines[max(number - 1 - context, 0) : number - 1]] or None,
                 after=[_short(line) for line in lines[number : number + context]] or None,
             )
 
 
 def _sources(
-    roots: Sequence[Root], documents: _Documents, glob: Glob | None, deadline: float
+    roots: Sequence[Root], documents: _Documents, matcher: _Matcher, glob: Glob | None, deadline: float
 ) -> Iterator[_Source]:
     for root in roots:
-        for found in root.walk():
-            anyio.from_thread.check_cancelled()
-            if time.monotonic() > deadline:
-                return
-            if found.folder:
-                continue
+        for count, (found, open_file) in enumerate(root.files()):
+            if not count % LOOK_UP_EVERY:
+                anyio.from_thread.check_cancelled()
+                if time.monotonic() > deadline:
+                    return
             if is_archive(found.path):
                 for path, text in documents.members(root, found):
                     if glob is None or glob.selects(path):
                         yield _Source(root=root, path=path, text=text)
             elif glob is None or glob.selects(found.path):
-                content = _text(root, found, documents)
+                content = _text(root, found, open_file, matcher, documents)
                 if content is not None:
                     yield _Source(root=root, path=found.path, text=content)
 
 
-def _text(root: Root, found: Found, documents: _Documents) -> str | None:
+def _text(
+    root: Root, found: Found, open_file: Callable[[], int], matcher: _Matcher, documents: _Documents
+) -> str | None:
+    """What a file says, unless no line of it can match."""
     try:
-        with root.open_found(found) as file:
-            kind = kind_of(found.path, os.pread(file.fd, SNIFF_BYTES, 0))
-            if kind == "document":
-                return documents.text(root, found)
-            content = None if kind == "binary" else read_all(file.fd, MAX_BYTES)
-    except NotFound:  # gone since the walk met it
+        fd = open_file()
+    except OSError:  # gone since the walk met it
         return None
-    return None if content is None else decode(content)
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            return None
+        head = os.pread(fd, SNIFF_BYTES, 0)
+        kind = kind_of(found.path, head)
+        if kind == "document":
+            return documents.text(root, found)
+        if kind == "binary":
+            return None
+        content = head if len(head) < SNIFF_BYTES else read_all(fd, MAX_BYTES)
+    finally:
+        os.close(fd)
+    if content is None or matcher.surely_misses(content):
+        return None
+    return decode(content)
 
 
 def _matching_lines(text: str, matcher: Any) -> Iterator[int]:

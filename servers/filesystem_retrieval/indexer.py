@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import time
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
@@ -30,7 +31,7 @@ from filelock import Timeout as LockTimeout
 from filesystem_retrieval.answers import How
 from filesystem_retrieval.archives import is_archive, listing, members, read_members
 from filesystem_retrieval.beneath import Opened
-from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File
+from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File, Known
 from filesystem_retrieval.chunking import embedded, passages
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.reading import (
@@ -47,13 +48,14 @@ from filesystem_retrieval.reading import (
 from filesystem_retrieval.renames import MAX_FILES, renames
 from filesystem_retrieval.roots import Found, Root
 from filesystem_retrieval.versions import Blob, Cut, Versions, packed
-from usrland.errors import NotFound
+from usrland.errors import NotFound, UsrlandError
 from usrland.search import Hit, HybridIndex, IndexRow
 
 __all__ = ["Indexer", "Progress", "Scan", "beside", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
+MAX_TOUCHED = 100_000
 BATCH_CHUNKS = 500
 BATCH_FILES = 200
 FIRST_BATCH_FILES = 20
@@ -112,8 +114,6 @@ class Indexer:
         versions: Versions,
         locks: Path,
         *,
-        max_file_bytes: int,
-        max_document_bytes: int,
         keep_days: float,
     ) -> None:
         self._roots = roots
@@ -126,8 +126,10 @@ class Indexer:
         self._reading = FileLock(locks / "indexing.lock", thread_local=False)
         self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
         self._turn = anyio.Lock()
-        self._limits = {"text": max_file_bytes, "document": max_document_bytes}
         self._scanned_at = float("-inf")
+        self.scanned_from = float("-inf")
+        """When the last scan that was done here began, of `time.monotonic`."""
+        self._touched: deque[tuple[Root, str]] = deque(maxlen=MAX_TOUCHED)
         self._checked = False
         self.last = Scan()
 
@@ -148,13 +150,20 @@ class Indexer:
             async with _held(self._reading, patience_seconds) as leading:
                 if not leading:
                     return Scan(elsewhere=True)
+                begun = time.monotonic()
                 self.last = await self._scan(progress)
-            self._scanned_at = time.monotonic()
+            self._scanned_at, self.scanned_from = time.monotonic(), begun
             return self.last
+
+    def take_touched(self) -> Sequence[tuple[Root, str]]:
+        """The files that scans found new, changed or gone since this was asked before."""
+        touched = list(self._touched)
+        self._touched.clear()
+        return touched
 
     def expect_change(self) -> None:
         """The next scan is due at once."""
-        self._scanned_at = float("-inf")
+        self._scanned_at = self.scanned_from = float("-inf")
 
     async def embed(self, progress: Progress | None = None, *, workers: int = 1) -> int:
         """Give every passage its vector; how many had none. Loads the model where it is not loaded.
@@ -177,8 +186,15 @@ class Indexer:
         await self._prune()
         for root in self._roots:
             try:
+                if root.bucket is not None:
+                    await root.bucket.sync()
                 await self._scan_root(root, scan, progress)
             except NotFound:
+                scan.unreachable.append(root.name)
+            except UsrlandError as error:
+                if root.bucket is None:
+                    raise
+                logger.warning("bucket %r cannot be read now: %s", root.name, error)
                 scan.unreachable.append(root.name)
         self._checked = True
         return scan
@@ -217,7 +233,7 @@ class Indexer:
         root: Root,
         key: str,
         found: Sequence[Found],
-        known: Mapping[str, File],
+        known: Mapping[str, Known],
         scan: Scan,
         progress: Progress | None,
         begun_ns: int,
@@ -235,11 +251,12 @@ class Indexer:
             to = await self._renamed(key, gone, known) if changed else {}
             await self._catalogue.forget_files(key, [_gone(file, begun_ns, to.get(file.path)) for file in gone])
         scan.forgotten += len(gone)
+        self._touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
         if changed or gone or not self._checked:
             await self._settle(key)
             await self._index.tidy()
 
-    async def _renamed(self, key: str, gone: Sequence[File], known: Mapping[str, File]) -> Mapping[str, str]:
+    async def _renamed(self, key: str, gone: Sequence[Known], known: Mapping[str, Known]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
         files = await self._catalogue.files(key)
         new = [file for path, file in files.items() if path not in known and file.sha256]
@@ -252,7 +269,7 @@ class Indexer:
             found.update(await anyio.to_thread.run_sync(renames, before, after))
         return found
 
-    async def _contents(self, key: str, files: Sequence[File]) -> Mapping[str, bytes]:
+    async def _contents(self, key: str, files: Sequence[Known]) -> Mapping[str, bytes]:
         found = {file.path: await self._versions.content(key, file.sha256) for file in files}
         return {path: content for path, content in found.items() if content is not None}
 
@@ -329,10 +346,10 @@ class Indexer:
         )
         try:
             if found.archive is not None:
-                return self._member(row, content, indexed)
+                return self._member(root, row, content, indexed)
             with root.open_found(found) as file:
                 row.reason = found.problem
-                return self._read_open(row, file, indexed)
+                return self._read_open(root, row, file, indexed)
         except NotFound:
             row.reason = "it cannot be opened"
         except Exception as error:  # one file that breaks a reader must not keep the others from being found
@@ -340,23 +357,24 @@ class Indexer:
             row.reason = f"reading it failed: {type(error).__name__}"
         return _Reading(file=row)
 
-    def _read_open(self, row: File, file: Opened, indexed: Mapping[str, bool]) -> _Reading:
+    def _read_open(self, root: Root, row: File, file: Opened, indexed: Mapping[str, bool]) -> _Reading:
         row.size, row.mtime_ns, row.ctime_ns = (
             file.signature.size,
             file.signature.mtime_ns,
             file.signature.ctime_ns,
         )
+        if root.lacks(file):
+            row.reason = f"it is larger than {root.max_document_bytes} bytes"
+            return _Reading(file=row)
         kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
         row.kind = kind
-        if kind in ("binary", "archive"):  # listed, and never read further
+        limit = root.limit(kind)
+        if kind in ("binary", "archive") or not limit:  # listed, and never read further
             row.state = "failed" if row.reason else "ok"
             return _Reading(file=row)
-        return self._filled(row, read_all(file.fd, self._limit(kind)), indexed)
+        return self._filled(row, read_all(file.fd, limit), limit, indexed)
 
-    def _limit(self, kind: Kind) -> int:
-        return self._limits["document" if kind == "document" else "text"]
-
-    def _member(self, row: File, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+    def _member(self, root: Root, row: File, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
         if content is None:
             row.reason = "it is damaged"
             return _Reading(file=row)
@@ -364,16 +382,17 @@ class Indexer:
         if row.kind == "archive":
             row.reason = "an archive in an archive is not unpacked"
             return _Reading(file=row)
-        if row.kind == "binary":
+        limit = root.limit(row.kind)
+        if row.kind == "binary" or not limit:
             row.state = "ok"
             return _Reading(file=row)
-        return self._filled(row, content if len(content) <= self._limit(row.kind) else None, indexed)
+        return self._filled(row, content if len(content) <= limit else None, limit, indexed)
 
-    def _filled(self, row: File, data: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
+    def _filled(self, row: File, data: bytes | None, limit: int, indexed: Mapping[str, bool]) -> _Reading:
         """What it holds, where that is not too much and is new."""
         kind = row.kind
         if data is None:
-            row.reason = f"it is larger than {self._limit(kind)} bytes"
+            row.reason = f"it is larger than {limit} bytes"
             return _Reading(file=row)
         row.sha256 = sha256_of(data)
         row.content = content_key(row.sha256, kind)
@@ -445,7 +464,7 @@ def _seen(file: File) -> Cut:
     )
 
 
-def _gone(file: File, at_ns: int, to: str | None = None) -> Cut:
+def _gone(file: Known, at_ns: int, to: str | None = None) -> Cut:
     how: How = "left" if to is not None else "gone"
     return Cut(path=file.path, sha256="", kind=file.kind, size=0, at_ns=at_ns, how=how, other_path=to)
 
@@ -497,11 +516,11 @@ async def _parsed(reading: _Reading) -> _Reading:
 
 
 def _files_of(
-    root: Root, known: Mapping[str, Mapping[str, File]], *, retry: bool
+    root: Root, known: Mapping[str, Mapping[str, Known]], *, retry: bool
 ) -> Mapping[str, Sequence[Found]]:
     """The files of a root and those in its archives, by the key that each is kept under."""
     files: dict[str, list[Found]] = {key: [] for key in root.keys}
-    inside: dict[str, list[File]] = {}
+    inside: dict[str, list[Known]] = {}
     for row in (row for rows in known.values() for row in rows.values()):
         for end, letter in enumerate(row.path):
             if letter == "/" and is_archive(row.path[:end]):
@@ -511,7 +530,7 @@ def _files_of(
             continue
         key = root.key_of(found.path)
         files[key].append(found)
-        if not is_archive(found.path):
+        if not is_archive(found.path) or not root.limit("archive"):
             continue
         if not _differs(found, known[key].get(found.path), retry=retry):
             for row in inside.get(found.path, ()):
@@ -548,7 +567,7 @@ def _unpacked(root: Root, files: Sequence[Found]) -> dict[str, bytes]:
     return {}
 
 
-def _differs(found: Found, known: File | None, *, retry: bool) -> bool:
+def _differs(found: Found, known: Known | None, *, retry: bool) -> bool:
     if known is None or known.state == "pending" or not known.is_like(found.signature):
         return True
     if not is_current(known.content):

@@ -21,7 +21,10 @@ _AT_ONCE = 200
 def keeping(library: Callable[[], Awaitable[Library]]) -> Keeping:
     async def check(read_data: bool) -> Sequence[str]:
         versions = (await library()).versions
-        return await versions.database.read(lambda session: _problems(session, read_data))
+        try:
+            return await versions.database.read(lambda session: _problems(session, read_data))
+        finally:
+            versions.database.close()
 
     async def rebuild() -> str:
         """The index is filled again from the catalogue, and what the catalogue lacks from the files."""
@@ -30,7 +33,7 @@ def keeping(library: Callable[[], Awaitable[Library]]) -> Keeping:
         counts = await opened.index_once()
         return f"the search index was made anew: {counts.files} files"
 
-    return Keeping(check=check, rebuild=rebuild, derived=frozenset({"index"}))
+    return Keeping(check=check, rebuild=rebuild, derived=frozenset({"index", "buckets"}))
 
 
 def _problems(session: Session, read_data: bool) -> list[str]:

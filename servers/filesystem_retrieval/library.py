@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +14,18 @@ import anyio
 
 from filesystem_retrieval.archives import listing, opened_member
 from filesystem_retrieval.beneath import absent
+from filesystem_retrieval.buckets import Bucket
 from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
-from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress
+from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress, Scan
 from filesystem_retrieval.patterns import Rules, compiled
+from filesystem_retrieval.resources import label_scopes, uri_of
 from filesystem_retrieval.roots import Root
+from filesystem_retrieval.selection import kinds_of
 from filesystem_retrieval.versions import Versions
+from filesystem_retrieval.watching import Watch
+from usrland.changes import Changes as ResourceChanges
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
@@ -33,6 +39,12 @@ logger = logging.getLogger(__name__)
 
 REFRESH_SECONDS = 1.5
 """How long a search waits for the folders to be looked over; what takes longer goes on behind it."""
+FULL_SCAN_SECONDS = 60.0
+"""How long to rely on a watch without looking over the folders."""
+GATHER_SECONDS = 0.3
+REST = 10
+"""The background rests so many times as long as its last scan took, before it scans again."""
+MOST_REST_SECONDS = 3.0
 PATIENCE_SECONDS = 1.0
 """How long of that for another process that is doing so."""
 
@@ -64,9 +76,11 @@ class Counts:
 class Library:
     """All roots of this installation."""
 
-    def __init__(self, settings: Settings, table: Table, model: Embedder | None) -> None:
+    def __init__(
+        self, settings: Settings, table: Table, model: Embedder | None, told: ResourceChanges | None = None
+    ) -> None:
         data = settings.data(SERVER)
-        self.roots = _roots(table, data.parent)
+        self.roots = _roots(settings, table, data)
         self.model = model
         database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
         self.catalogue = Catalogue(database)
@@ -80,8 +94,6 @@ class Library:
             self.index,
             self.versions,
             data,
-            max_file_bytes=table.max_file_bytes,
-            max_document_bytes=table.max_document_bytes,
             keep_days=table.keep_days,
         )
         self.changes = Changes(
@@ -90,11 +102,13 @@ class Library:
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()
+        self._told = told or ResourceChanges()
+        self.watch = Watch(self.roots, data.parent) if table.watch else None
         self._opened = False
 
     @classmethod
-    def of(cls, settings: Settings, table: Table) -> Library:
-        return cls(settings, table, embedder(table.embedding))
+    def of(cls, settings: Settings, table: Table, told: ResourceChanges | None = None) -> Library:
+        return cls(settings, table, embedder(table.embedding), told)
 
     def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
         """The roots of the caller's tenant, or the one of that name, as far as the caller holds their labels.
@@ -146,17 +160,23 @@ class Library:
             await self.index.count()
             await self.catalogue.passages()
             self._opened = True
+        if self._is_current():
+            return _lacking(self.indexer.last)
         with anyio.move_on_after(REFRESH_SECONDS):
-            scan = await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS, patience_seconds=PATIENCE_SECONDS)
+            recent = 0.0 if self.watch is not None and self.watch.is_live else RESCAN_SECONDS
+            scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
                 self._wake.set()  # new passages want vectors
-            if scan.elsewhere:
-                return "another process is indexing now; the newest files may be missing."
-            if scan.unreachable:
-                return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
-            return None
+            return _lacking(scan)
         self._wake.set()
         return "the folders are still being read; files may be missing."
+
+    def _is_current(self) -> bool:
+        """Whether nothing has changed since the last scan began, which was not long ago."""
+        begun = self.indexer.scanned_from
+        if self.watch is None or time.monotonic() - begun > FULL_SCAN_SECONDS:
+            return False
+        return not self.indexer.last.elsewhere and self.watch.is_quiet_since(begun)
 
     async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
@@ -171,16 +191,42 @@ class Library:
         )
 
     async def keep_indexed(self) -> None:
-        """Index in the background until cancelled: once now, then whenever a search found something new."""
+        """Index in the background until cancelled: once now, then whenever something has changed."""
         while True:
             self._wake = anyio.Event()
+            begun, took = time.monotonic(), 0.0
             try:
                 await anyio.to_thread.run_sync(self.changes.settle)
-                await self.indexer.scan(unless_within_seconds=RESCAN_SECONDS)
+                if not self._is_current():
+                    await self.indexer.scan(unless_within_seconds=GATHER_SECONDS)
+                took = time.monotonic() - begun
                 await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
-            await self._wake.wait()
+            self._tell(self.indexer.take_touched())
+            with anyio.move_on_after(self._patience()):
+                await self._wake.wait()
+            # where files change without end
+            await anyio.sleep(max(GATHER_SECONDS, min(REST * took, MOST_REST_SECONDS)))
+
+    def _patience(self) -> float:
+        """How long to wait for somebody to say that something changed: for ever where everything does."""
+        watched = self.watch is not None and self.watch.is_live
+        return math.inf if watched or not self._told.heard else RESCAN_SECONDS
+
+    def _wake_up(self, paths: Collection[str]) -> None:
+        """Files beneath roots have changed: tell who wants to know, then look."""
+        for root in self.roots:
+            folder = f"{root.folder}/"
+            self._tell([(root, path[len(folder) :]) for path in paths if path.startswith(folder)])
+        self._wake.set()
+
+    def _tell(self, touched: Collection[tuple[Root, str]]) -> None:
+        if not self._told.heard:
+            return
+        for root, path in touched:
+            uri = uri_of(root.name, path)
+            self._told.tell(uri, tenant=root.tenant, scopes=label_scopes(root, path))
 
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
@@ -189,28 +235,50 @@ class Library:
             if self.roots:
                 tasks.start_soon(self.index.warm, name="load the embedding model")
                 tasks.start_soon(self.keep_indexed, name="keep the library indexed")
+                if self.watch is not None:
+                    tasks.start_soon(self.watch.keep, self._wake_up, name="watch the folders")
             yield
             tasks.cancel_scope.cancel()
 
 
-def _roots(table: Table, home: Path) -> Sequence[Root]:
+def _roots(settings: Settings, table: Table, data: Path) -> Sequence[Root]:
     """The roots, each knowing that the usrland home is nobody's document."""
-    rules = Rules(compiled(table.ignore))
-    status = home.stat()
+    status = data.parent.stat()
     private = frozenset({(status.st_dev, status.st_ino)})
-    return [
-        Root(
-            name=name,
-            folder=Path(root.folder).expanduser(),
-            tenant=root.tenant,
-            writable=root.writable,
-            rules=rules,
-            private=private,
-            label=root.label,
-            labels={label: compiled(patterns) for label, patterns in root.labels.items()},
+    roots = []
+    for name, root in sorted(table.roots.items()):
+        document_bytes = root.max_document_bytes or table.max_document_bytes
+        bucket = None
+        if root.bucket is not None:
+            key = f"{root.tenant}/{name}"
+            bucket = Bucket(root.bucket, settings, data, key, max_bytes=document_bytes)
+        roots.append(
+            Root(
+                name=name,
+                folder=Path(root.folder).expanduser() if bucket is None else bucket.copy,
+                bucket=bucket,
+                tenant=root.tenant,
+                writable=root.writable,
+                rules=Rules(compiled([*table.ignore, *root.ignore])),
+                private=private,
+                include=compiled(root.include) if root.include else None,
+                kinds=kinds_of(root.kinds),
+                max_file_bytes=root.max_file_bytes or table.max_file_bytes,
+                max_document_bytes=document_bytes,
+                label=root.label,
+                labels={label: compiled(patterns) for label, patterns in root.labels.items()},
+            )
         )
-        for name, root in sorted(table.roots.items())
-    ]
+    return roots
+
+
+def _lacking(scan: Scan) -> str | None:
+    """What an answer after this scan may lack."""
+    if scan.elsewhere:
+        return "another process is indexing now; the newest files may be missing."
+    if scan.unreachable:
+        return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
+    return None
 
 
 def _is_there(place: Place, *, folder: bool) -> bool:

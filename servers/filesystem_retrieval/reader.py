@@ -179,6 +179,8 @@ def read_raw(library: Library, place: Place) -> Raw:
             kind = kind_of(path, head)
             limit = library.max_document_bytes if kind == "document" else library.max_read_bytes
             content = read_all(file.fd, limit) if kind not in ("binary", "archive") else b""
+            if place.root.lacks(file):
+                kind, limit, content = "text", place.root.max_document_bytes, None
     except NotFound:
         path, content = _member(place)
         kind = kind_of(path, content[:SNIFF_BYTES])

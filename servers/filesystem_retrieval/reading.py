@@ -9,9 +9,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from filesystem_retrieval.languages import LANGUAGE_BY_EXTENSION
 
@@ -50,8 +50,10 @@ _GUESSED = (
     *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
 )
 _WESTERN = frozenset("àáâãäåæçèéêëìíîïñòóôõöøœšùúûüýÿžßÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØŒŠÙÚÛÜÝŽ“”‘’„‚«»–—…€£§©®°·•¿¡ ºª")
+_UNPRINTED = re.compile("[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd\ue000-\uf8ff]")
 _ESCAPE = b"\x1b$"
 
+_PACKED = ("gz", "bz2", "xz")
 _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".md", ".markdown", ".mdx", ".mdc", ".qmd"), "markdown"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "html"),
@@ -83,8 +85,11 @@ class Text:
 
 def kind_of(path: str, head: bytes) -> Kind:
     """By its extension, where that says something; else by its first bytes."""
-    suffixes = [suffix.lower() for suffix in PurePosixPath(path).suffixes[-2:]]
-    kind = "archive" if suffixes[:1] == [".tar"] else _KINDS.get(suffixes[-1]) if suffixes else None
+    name = path.rpartition("/")[2].lower()  # not pathlib: that would cost more than all the rest
+    stem, dot, extension = name.rpartition(".")
+    kind = _KINDS.get(f".{extension}") if stem and dot else None
+    if stem.endswith(".tar") and extension in _PACKED:
+        kind = "archive"
     if kind in ("document", "archive"):
         return kind
     if b"\0" in head and encoding_of(head)[1] not in _WIDE:
@@ -121,10 +126,9 @@ def _wide(content: bytes) -> str:
         width = 4 if "32" in codec else 2
         upper = range(1, width) if codec.endswith("le") else range(width - 1)
         zero = sum(head[place::width].count(0) for place in upper)
-        if len(content) % width == 0 and zero > 0.7 * len(upper) * len(head) / width:
-            text = head.decode(codec, "replace")
-            if sum(char.isprintable() or char in "\r\n\t" for char in text) > 0.95 * len(text):
-                return codec
+        likely = len(content) % width == 0 and zero > 0.7 * len(upper) * len(head) / width
+        if likely and not _UNPRINTED.search(head.decode(codec, "replace")):
+            return codec
     return "utf-8"
 
 

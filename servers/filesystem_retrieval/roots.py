@@ -12,10 +12,12 @@ check of each path stands between it and a caller.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
@@ -23,6 +25,9 @@ from filesystem_retrieval.beneath import Opened, Signature, absent, opened
 from filesystem_retrieval.patterns import IGNORE_FILES, Rules
 from usrland.errors import NotFound
 from usrland.schemas.principal import Principal
+
+if TYPE_CHECKING:
+    from filesystem_retrieval.buckets import Bucket
 
 __all__ = ["Found", "Root"]
 
@@ -56,6 +61,14 @@ class Root:
     writable: bool = False
     private: frozenset[tuple[int, int]] = frozenset()
     """Device and inode of folders never to be entered: our own data, where a root holds it."""
+    include: GitIgnoreSpec | None = None
+    """Where there is one, files that it does not match are not there."""
+    kinds: frozenset[str] = frozenset()
+    """What is read for searching; all, where there are none."""
+    max_file_bytes: int = 2 << 20
+    max_document_bytes: int = 50 << 20
+    bucket: Bucket | None = None
+    """What the folder is a copy of."""
     label: str | None = None
     """Without the scope for it nobody knows of this root."""
     labels: Mapping[str, GitIgnoreSpec] = field(default_factory=dict)
@@ -133,9 +146,31 @@ class Root:
                     below = rules.within(found.path, self._ignore_lines(found.path))
                     pending.append((found.path, below, level + 1))
 
+    def files(self) -> Iterator[tuple[Found, Callable[[], int]]]:
+        """Every file, and how to open it: from its folder, which stays open until the next one is taken.
+
+        Much faster than opening each by its path. The descriptor is the caller's to close; raises `OSError`.
+        """
+        pending = [("", self._rules_of(""))]
+        while pending:
+            folder, rules = pending.pop()
+            try:
+                with opened(self.folder, folder, folder=True) as here:
+                    for found in self._met(here.fd, folder, rules):
+                        if found.folder:
+                            pending.append((found.path, rules.within(found.path, self._ignore_lines(found.path))))
+                        else:
+                            yield found, partial(_open_in, here.fd, found.path.rpartition("/")[2])
+            except NotFound:  # gone since, or the root itself is away
+                continue
+
     def _children(self, folder: str, rules: Rules) -> list[Found]:
+        with opened(self.folder, folder, folder=True) as here:
+            return self._met(here.fd, folder, rules)
+
+    def _met(self, fd: int, folder: str, rules: Rules) -> list[Found]:
         children = []
-        with opened(self.folder, folder, folder=True) as here, os.scandir(here.fd) as entries:
+        with os.scandir(fd) as entries:
             for entry in entries:
                 if entry.is_symlink() or not _is_text(entry.name):
                     continue
@@ -143,7 +178,7 @@ class Root:
                 is_folder = entry.is_dir(follow_symlinks=False)
                 if not (is_folder or entry.is_file(follow_symlinks=False)) or rules.hides(path, folder=is_folder):
                     continue
-                if self._withholds(path):
+                if self._withholds(path) or (not is_folder and self._leaves_out(path)):
                     continue
                 try:
                     status = entry.stat(follow_symlinks=False)
@@ -165,7 +200,22 @@ class Root:
             if rules.hides(parent, folder=True) or self._is_private(parent):
                 return True
             rules = rules.within(parent, self._ignore_lines(parent))
-        return rules.hides(path, folder=folder) or (folder and self._is_private(path))
+        if rules.hides(path, folder=folder):
+            return True
+        return self._is_private(path) if folder else self._leaves_out(path)
+
+    def limit(self, kind: str) -> int:
+        """Bytes of a file of this kind that are read for searching."""
+        if self.kinds and kind not in self.kinds:
+            return 0
+        return self.max_document_bytes if kind == "document" else self.max_file_bytes
+
+    def lacks(self, file: Opened) -> bool:
+        """Whether the content of a file is not here, since it is too large to be fetched."""
+        return self.bucket is not None and self.bucket.lacks(file)
+
+    def _leaves_out(self, path: str) -> bool:
+        return self.include is not None and not self.include.match_file(path)
 
     def _withholds(self, path: str) -> bool:
         return bool(self.withheld) and self.label_of(path) in self.withheld
@@ -196,6 +246,11 @@ class Root:
             except NotFound:
                 continue
         return lines
+
+
+def _open_in(folder: int, name: str) -> int:
+    """A descriptor of what a walk has just seen to be a file: no link is followed, and no pipe waited for."""
+    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
 
 def _lacks(principal: Principal, label: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -10,9 +11,9 @@ from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.roots import Root
 from usrland.errors import InvalidInput
 
-__all__ = ["Selection", "nanoseconds"]
+__all__ = ["Selection", "kinds_of", "nanoseconds"]
 
-KINDS = ("markdown", "html", "text", "table", "document")
+KINDS = ("markdown", "html", "text", "table", "document", "archive")
 _LAST_NS = 2**63 - 1
 """No database counts further; some moment of the year 2262."""
 
@@ -40,7 +41,7 @@ class Selection:
         """Raises `InvalidInput` for what is no glob and no kind."""
         return cls(
             glob=Glob(glob) if glob else None,
-            kinds=_kinds(kind) if kind else frozenset(),
+            kinds=kinds_of([kind]) if kind else frozenset(),
             label=label,
             after_ns=nanoseconds(after) if after else 0,
             before_ns=nanoseconds(before) if before else _LAST_NS,
@@ -69,12 +70,12 @@ def nanoseconds(moment: datetime) -> int:
     return min(max(int(moment.timestamp() * 1e9), 0), _LAST_NS)
 
 
-def _kinds(kind: str) -> frozenset[str]:
-    if kind == "code":
-        return frozenset(LANGUAGES)
-    if kind not in LANGUAGES and kind not in KINDS:
-        raise InvalidInput(
-            f"kind: there is no {kind!r}.",
-            fix=f"Kinds: {', '.join(KINDS)}, code; or one of {', '.join(LANGUAGES)}.",
-        )
-    return frozenset({kind})
+def kinds_of(names: Iterable[str]) -> frozenset[str]:
+    """The kinds of these names; `code` is every programming language. Raises `InvalidInput` for others."""
+    kinds: set[str] = set()
+    for name in names:
+        if name not in (*KINDS, *LANGUAGES, "code"):
+            known = f"{', '.join(KINDS)}, code; or one of {', '.join(LANGUAGES)}"
+            raise InvalidInput(f"kind: there is no {name!r}.", fix=f"Kinds: {known}.")
+        kinds |= set(LANGUAGES) if name == "code" else {name}
+    return frozenset(kinds)

@@ -37,6 +37,7 @@ async def _root_status(library: Library, root: Root) -> RootStatus:
         failed=summary.states.get("failed", 0),
         passages=summary.chunks,
         failures=[Failure(path=path, reason=reason) for path, reason in summary.failures],
+        note=root.bucket.problem if root.bucket is not None else None,
     )
 
 

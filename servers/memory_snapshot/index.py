@@ -49,6 +49,7 @@ FEED_WAIT_SECONDS = 2.0
 REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
 """A burst of writes is one batch: every batch is a version of the tables on the disk."""
+RETRY_SECONDS = 10.0
 QUIET_SECONDS = KEEP_VERSIONS.total_seconds() + 1.0
 """After so long without a write all but the newest version can go."""
 
@@ -150,15 +151,17 @@ class Index:
         """Keep the index up to date until cancelled. Nothing that goes wrong here loses an item."""
         while True:
             self._written = anyio.Event()
+            patience = QUIET_SECONDS
             try:
                 await self.feed()
                 if self._wordy:
                     await self._embed()
             except Exception:  # the edge of a background task: search goes on without the index
                 logger.exception("the memory index could not be brought up to date")
-            with anyio.move_on_after(QUIET_SECONDS):
+                patience = RETRY_SECONDS
+            with anyio.move_on_after(patience):
                 await self._written.wait()
-            if not self._written.is_set():
+            if patience == QUIET_SECONDS and not self._written.is_set():
                 await self._settle()
                 await self._written.wait()
             await anyio.sleep(GATHER_SECONDS)
@@ -187,8 +190,13 @@ class Index:
             await self._database.write(partial(_advance, name=name, positions=batch.positions))
 
     async def _embed(self) -> None:
-        self._wordy = False
-        await self._tables.embed_pending()
+        self._wordy = False  # rows may come while these get their vectors
+        done = False
+        try:
+            await self._tables.embed_pending()
+            done = await self._tables.model() is not None
+        finally:
+            self._wordy = self._wordy or not done
 
     def _rename(self) -> str:
         name = secrets.token_hex(16)

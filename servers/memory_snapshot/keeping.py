@@ -18,9 +18,13 @@ __all__ = ["keeping"]
 def keeping(memory: Memory) -> Keeping:
     async def check(read_data: bool) -> Sequence[str]:
         problems = []
-        for principal in await memory.read(_spaces):
-            verified = await memory.verify(principal)
-            problems += [f"{principal.tenant}/{principal.namespace}: {problem}" for problem in verified.problems]
+        try:
+            for principal in await memory.read(_spaces):
+                verified = await memory.verify(principal)
+                place = f"{principal.tenant}/{principal.namespace}"
+                problems += [f"{place}: {problem}" for problem in verified.problems]
+        finally:
+            memory.close()
         return problems
 
     async def rebuild() -> str:

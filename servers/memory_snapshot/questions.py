@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memory_snapshot.wire import Mode
 
@@ -21,14 +21,17 @@ class Asked:
     kinds: Collection[str] = ()
     valid_at: str | None = None
     max_age_days: int | None = None
+    explain: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """oid → confidence, best first; `degraded` says why there might have been more."""
+    """oid → confidence, best first; `degraded` says why there might have been more. `why` is there where it was
+    asked for: what each hit's score in this query is the sum of."""
 
     hits: Mapping[str, float]
     degraded: str | None = None
+    why: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,7 +16,7 @@ from itertools import pairwise
 
 from memory_snapshot.words import Asked, Counted, asks_when, bm25, tells_when
 
-__all__ = ["Candidate", "rank"]
+__all__ = ["Candidate", "Ranked", "rank"]
 
 ITEM_WORDS, ITEM_MEANING = 0.08, 0.35
 WINDOW_WORDS, WINDOW_MEANING = 0.33, 0.2
@@ -24,15 +24,17 @@ ANSWER = 0.12
 """To what follows a question, of the question's share of the words."""
 NEIGHBOUR = 0.04
 SESSION, SESSION_WORDS = 0.3, 0.1
-SPEAKER = 0.2
+SPEAKER, SELF = 0.2, 0.35
 TIME = 0.15
 QUESTION = 0.12
+RULE = 0.2
+"""To a standing instruction: it bears on more than its own words."""
 NEAR_CHARS = 400
 """Of each neighbour in a window; an answer of many pages is not one line of a talk."""
 
 FIRST_PERSON = frozenset(("i", "me", "my", "mine", "we", "us", "our"))
-PERSON = ("user", "human")
-"""Who speaks in the first person to a kernel: `my` in a query names them."""
+PERSON = frozenset(("user", "human"))
+"""Who speaks to a kernel in the first person: `my` in a query means what they said."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,14 +49,28 @@ class Candidate:
     text: str = ""
     date: str = ""
     asks: bool = False
+    rule: bool = False
     meaning: float | None = None
     """Cosine, of the item and of its window; None where that list did not have it."""
     near_meaning: float | None = None
 
 
-def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) -> dict[str, float]:
-    """oid → score, best first. Scores compare within one query only. `complete` says that what has no cosine was
-    too far from the query to be listed, and not that it waits for its vector."""
+@dataclass(frozen=True, slots=True)
+class Ranked:
+    """oid → score, best first, and what each score is the sum of. Scores compare within one query only."""
+
+    scores: Mapping[str, float]
+    parts: Mapping[str, Mapping[str, float]]
+
+    def why(self, oid: str) -> dict[str, float]:
+        """The parts of one score that count."""
+        found = {name: round(part.get(oid, 0.0), 3) for name, part in self.parts.items()}
+        return {name: value for name, value in found.items() if value}
+
+
+def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) -> Ranked:
+    """`complete` says that what has no cosine was too far from the query to be listed, and not that it waits for
+    its vector."""
     sessions: dict[str, list[Candidate]] = {}
     for candidate in sorted(candidates, key=lambda candidate: candidate.order):
         sessions.setdefault(candidate.session, []).append(candidate)
@@ -64,41 +80,49 @@ def rank(query: str, candidates: Sequence[Candidate], *, complete: bool = True) 
     whole = {
         said.oid: openings[said.oid] + asked.count(f"{said.text[NEAR_CHARS:]} {said.date}") for said in candidates
     }
-    scores = _smoothed(_legs(candidates, sessions, whole, openings, complete), sessions.values())
-    prior = _prior(scores, sessions, whole)
+    parts = _legs(candidates, sessions.values(), whole, openings, complete)
+    parts["neighbours"] = _lent(_sum(parts, whole), sessions.values())
+    parts["session"] = _prior(_sum(parts, whole), sessions, whole)
     named, timely = _named(query), asks_when(query)
-    for said in candidates:
-        score = scores[said.oid] + prior[said.session]
-        if said.speaker and named.intersection(said.speaker.lower().split()):
-            score += SPEAKER
-        if timely and tells_when(said.text):
-            score += TIME
-        scores[said.oid] = score - QUESTION * said.asks
-    return dict(sorted(scores.items(), key=lambda found: (-found[1], found[0])))
+    parts["speaker"] = {
+        said.oid: max((named.get(name, 0.0) for name in (said.speaker or "").lower().split()), default=0.0)
+        for said in candidates
+    }
+    parts["time"] = {said.oid: TIME for said in candidates if timely and tells_when(said.text)}
+    parts["question"] = {said.oid: -QUESTION for said in candidates if said.asks}
+    parts["rule"] = {said.oid: RULE for said in candidates if said.rule}
+    scores = _sum(parts, whole)
+    return Ranked(dict(sorted(scores.items(), key=lambda found: (-found[1], found[0]))), parts)
+
+
+def _sum(parts: Mapping[str, Mapping[str, float]], oids: Iterable[str]) -> dict[str, float]:
+    return {oid: sum(part.get(oid, 0.0) for part in parts.values()) for oid in oids}
+
+
+def _weighed(weight: float, leg: Mapping[str, float]) -> dict[str, float]:
+    return {oid: weight * value for oid, value in leg.items()}
 
 
 def _legs(
     candidates: Sequence[Candidate],
-    sessions: Mapping[str, Sequence[Candidate]],
+    sessions: Iterable[Sequence[Candidate]],
     whole: Mapping[str, Counted],
     openings: Mapping[str, Counted],
     complete: bool,
-) -> dict[str, float]:
+) -> dict[str, Mapping[str, float]]:
     words = _words(whole)
-    near_words = _words(_windows(whole, openings, sessions.values()))
+    near_words = _words(_windows(whole, openings, sessions))
     meaning = _filled({said.oid: said.meaning for said in candidates}, words, complete)
     near_meaning = _filled({said.oid: said.near_meaning for said in candidates}, near_words, complete)
-    scores = {
-        oid: ITEM_WORDS * words[oid]
-        + ITEM_MEANING * meaning[oid]
-        + WINDOW_WORDS * near_words[oid]
-        + WINDOW_MEANING * near_meaning[oid]
-        for oid in whole
+    return {
+        "words": _weighed(ITEM_WORDS, words),
+        "meaning": _weighed(ITEM_MEANING, meaning),
+        "words around": _weighed(WINDOW_WORDS, near_words),
+        "meaning around": _weighed(WINDOW_MEANING, near_meaning),
+        "answer": {
+            after.oid: ANSWER * words[before.oid] for before, after in _neighbours(sessions) if before.asks
+        },
     }
-    for before, after in _neighbours(sessions.values()):
-        if before.asks:
-            scores[after.oid] += ANSWER * words[before.oid]
-    return scores
 
 
 def _prior(
@@ -106,12 +130,16 @@ def _prior(
 ) -> dict[str, float]:
     """What a session adds to all that was said in it; nothing where there is only one."""
     if len(sessions) < 2:
-        return dict.fromkeys(sessions, 0.0)
+        return {}
     best = _spread({session: max(scores[said.oid] for said in line) for session, line in sessions.items()})
     words = _words(
         {session: sum((whole[said.oid] for said in line), Counted()) for session, line in sessions.items()}
     )
-    return {session: SESSION * best[session] + SESSION_WORDS * words[session] for session in sessions}
+    return {
+        said.oid: SESSION * best[session] + SESSION_WORDS * words[session]
+        for session, line in sessions.items()
+        for said in line
+    }
 
 
 def _windows(
@@ -145,18 +173,19 @@ def _spread(leg: Mapping[str, float]) -> dict[str, float]:
     return {oid: (value - least) / (most - least) if most > least else 0.0 for oid, value in leg.items()}
 
 
-def _named(query: str) -> set[str]:
-    """Who the query speaks of, as they are called or as who is asking."""
-    named = {word.lower() for word in re.findall(r"\w+", query)}
-    return named | set(PERSON) if named & FIRST_PERSON else named
+def _named(query: str) -> dict[str, float]:
+    """Whom the query speaks of, by name or as the one who asks, and what they gain by it."""
+    named = dict.fromkeys((word.lower() for word in re.findall(r"\w+", query)), SPEAKER)
+    return {**named, **dict.fromkeys(PERSON, SELF)} if named.keys() & FIRST_PERSON else named
 
 
-def _smoothed(scores: Mapping[str, float], sessions: Iterable[Sequence[Candidate]]) -> dict[str, float]:
-    smoothed = dict(scores)
+def _lent(scores: Mapping[str, float], sessions: Iterable[Sequence[Candidate]]) -> dict[str, float]:
+    """What neighbours give each other."""
+    lent: dict[str, float] = {}
     for before, after in _neighbours(sessions):
-        smoothed[before.oid] += NEIGHBOUR * scores[after.oid]
-        smoothed[after.oid] += NEIGHBOUR * scores[before.oid]
-    return smoothed
+        lent[before.oid] = lent.get(before.oid, 0.0) + NEIGHBOUR * scores[after.oid]
+        lent[after.oid] = lent.get(after.oid, 0.0) + NEIGHBOUR * scores[before.oid]
+    return lent
 
 
 def _neighbours(sessions: Iterable[Sequence[Candidate]]) -> Iterator[tuple[Candidate, Candidate]]:

@@ -32,7 +32,7 @@ from usrland import Principal, Unavailable
 from usrland.database import Database
 from usrland.search.fusion import FLOOR
 
-__all__ = ["find"]
+__all__ = ["candidate", "find"]
 
 logger = logging.getLogger(__name__)
 
@@ -81,28 +81,35 @@ async def _ranked(database: Database, query: str, view: _View, asked: Asked, mea
     degraded = measures.degraded or (UNREAD if view.unread else None)
     # thousands of words are counted: not while others wait
     found = await anyio.to_thread.run_sync(partial(rank, query, candidates, complete=degraded is None))
-    hits = [(oid, sure[oid]) for oid in found if sure[oid] >= FLOOR]
-    return Found(hits=dict(hits[:CANDIDATES]), degraded=degraded)
+    hits = dict([(oid, sure[oid]) for oid in found.scores if sure[oid] >= FLOOR][:CANDIDATES])
+    return Found(hits=hits, degraded=degraded, why={oid: found.why(oid) for oid in hits} if asked.explain else {})
 
 
 def _candidates(
     session: Session, *, view: _View, asked: Asked, measures: Measures, oids: Sequence[str]
 ) -> list[Candidate]:
     return [
-        Candidate(
-            oid=oid,
-            session=item.occasion or oid,
-            order=item.order,
-            speaker=item.said.speaker,
-            text=item.said.findable,
-            date=item.date,
-            asks=item.said.spoken.rstrip().endswith("?"),
-            meaning=measures.items.get(oid),
-            near_meaning=measures.windows.get(oid, None if item.occasion else measures.items.get(oid)),
-        )
+        candidate(item, measures.items.get(oid), measures.windows.get(oid))
         for oid, item in load(session, view.space_id, oids).items()
         if item.said is not None and _fits(item, view.shown, asked)
     ]
+
+
+def candidate(item: Remembrance, meaning: float | None, near_meaning: float | None) -> Candidate:
+    """What the ranking is told of an item. Where there is nothing around it, it is its own window."""
+    assert item.said is not None
+    return Candidate(
+        oid=item.oid,
+        session=item.occasion or item.oid,
+        order=item.order,
+        speaker=item.said.speaker,
+        text=item.said.findable,
+        date=item.date,
+        asks=item.said.spoken.rstrip().endswith("?"),
+        rule=item.core and item.kind in ("instruction", "transcript"),
+        meaning=meaning,
+        near_meaning=near_meaning if item.occasion else meaning,
+    )
 
 
 def _look(

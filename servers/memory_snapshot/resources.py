@@ -49,11 +49,11 @@ class Watch:
             if self._changes.heard:
                 for space_id, end in now.items():
                     if end != known.get(space_id, 0):
-                        await self._tell(space_id, known.get(space_id, 0))
+                        await self._tell(space_id, known.get(space_id, 0), end)
             known = now
 
-    async def _tell(self, space_id: int, after: int) -> None:
-        space, branches = await self._database.read(lambda session: _moved(session, space_id, after))
+    async def _tell(self, space_id: int, after: int, until: int) -> None:
+        space, branches = await self._database.read(lambda session: _moved(session, space_id, after, until))
         for uri in (WORKING_SET, LOG, *map(working_set, sorted(branches))):
             self._changes.tell(uri, tenant=space.tenant, namespace=space.name, scopes=READ)
 
@@ -64,10 +64,10 @@ def _ends(session: Session) -> Mapping[int, int]:
     return {space_id: end or 0 for space_id, end in session.execute(select(col(Space.id), last))}
 
 
-def _moved(session: Session, space_id: int, after: int) -> tuple[Space, set[str]]:
-    found = session.exec(
-        select(Event.branch, Event.op).where(Event.space_id == space_id, Event.seq > after).distinct()
-    ).all()
+def _moved(session: Session, space_id: int, after: int, until: int) -> tuple[Space, set[str]]:
+    """The space, and the branches that these events are of; the events behind them are the next look's."""
+    query = select(Event.branch, Event.op).where(Event.space_id == space_id, Event.seq > after, Event.seq <= until)
+    found = session.exec(query.distinct()).all()
     branches = {branch for branch, _ in found}
     if any(op == "erase" for _, op in found):  # that is of no branch alone
         branches.update(session.exec(select(Ref.name).where(Ref.space_id == space_id)))

@@ -87,6 +87,12 @@ class _Known:
     texts: list[tuple[str, str, _Words]] = field(default_factory=list)
     by_word: dict[int, list[int]] = field(default_factory=dict)
 
+    def candidates(self, asked: _Words) -> set[int]:
+        """The texts that have one of its rarest words; of these so many that what is alike has one of them."""
+        rarest = sorted(asked, key=lambda word: len(self.by_word.get(word, ())))
+        enough = len(asked) - -(-ALIKE_PERCENT * len(asked) // 100) + 1
+        return {place for word in rarest[:enough] for place in self.by_word.get(word, ())}
+
 
 class Similar:
     """The texts of one database that can contradict each other, as far as this process has seen them."""
@@ -107,7 +113,7 @@ class Similar:
         with self._lock:
             known = self._spaces.setdefault(space_id, _Known())
             _read_on(session, space_id, known, until)
-            places = {place for word in _telling(asked) for place in known.by_word.get(word, ())}
+            places = known.candidates(asked)
             found = [(alike(asked, known.texts[place][2]), place) for place in places]
         close = sorted((pair for pair in found if 100 * pair[0] >= ALIKE_PERCENT), key=lambda pair: -pair[0])
         return [known.texts[place][:2] for _, place in close]
@@ -122,8 +128,8 @@ class Similar:
             count = 0
             for place in there:
                 mine = known.texts[place][2]
-                near = {other for word in _telling(mine) for other in known.by_word.get(word, ())}
-                count += len(mine) >= FEWEST_WORDS and any(
+                near = known.candidates(mine) if len(mine) >= FEWEST_WORDS else set()
+                count += any(
                     other != place
                     and known.texts[other][1] in stands
                     and 100 * alike(mine, known.texts[other][2]) >= ALIKE_PERCENT
@@ -141,11 +147,6 @@ class Similar:
             while len(self._shingles) > KEPT_SHINGLES:
                 self._shingles.popitem(last=False)
             return found
-
-
-def _telling(asked: _Words) -> list[int]:
-    """So many of its words that a text which has none of them cannot be alike; the same choice for all texts."""
-    return sorted(asked)[: len(asked) - -(-ALIKE_PERCENT * len(asked) // 100) + 1]
 
 
 def _read_on(session: Session, space_id: int, known: _Known, until: int) -> None:
@@ -168,7 +169,7 @@ def _read_on(session: Session, space_id: int, known: _Known, until: int) -> None
     )
     for item_id, oid, text in reversed(session.exec(query).all()):
         found = words(text)
-        for word in _telling(found):
+        for word in found:
             known.by_word.setdefault(word, []).append(len(known.texts))
         known.texts.append((item_id, oid, found))
     known.seq = max(known.seq, until)

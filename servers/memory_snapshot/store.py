@@ -133,7 +133,9 @@ class Store:
         chosen = list(found.hits)[:limit]
         items = await self._read(_load, principal, oids=chosen[offset:])
         return Page(
-            items=[_hit(items[oid], found.hits[oid]) for oid in chosen[offset:] if oid in items],
+            items=[
+                _hit(items[oid], found.hits[oid], found.why.get(oid)) for oid in chosen[offset:] if oid in items
+            ],
             total=len(chosen),
             note=None if chosen else NOTHING,
             degraded=found.degraded,
@@ -344,7 +346,7 @@ def _write_files(path: Path, files: Mapping[str, bytes]) -> None:
         transfer.write_file(Path(f"{path}{suffix}"), content)
 
 
-def _hit(item: Remembrance, confidence: float) -> RecallHit:
+def _hit(item: Remembrance, confidence: float, why: Mapping[str, float] | None) -> RecallHit:
     return RecallHit(
         id=short(item.item_id),
         kind=item.kind,
@@ -359,4 +361,5 @@ def _hit(item: Remembrance, confidence: float) -> RecallHit:
         valid_to=item.valid_to,
         speaker=item.said.speaker if item.said else None,
         tags=list(item.said.tags) or None if item.said else None,
+        why=None if why is None else dict(why),
     )

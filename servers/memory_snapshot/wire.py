@@ -138,6 +138,7 @@ class RecallHit(Answer):
     valid_to: str | None = None
     speaker: str | None = None
     tags: list[str] | None = None
+    why: dict[str, float] | None = None
 
 
 class LeftOut(Answer):
@@ -179,6 +180,10 @@ class HistoryEntry(Answer):
     trust: Origin | None = None
     valid_from: str | None = None
     valid_to: str | None = None
+    keep_until: str | None = None
+    pin: bool | None = None
+    speaker: str | None = None
+    tags: list[str] | None = None
     supersedes: list[str] | None = None
     derived_from: list[str] | None = None
     current: bool | None = Field(default=None, description="Not superseded since.")

@@ -20,6 +20,7 @@ from usrland.connector import (
 from usrland.errors import (
     Conflict,
     Denied,
+    Failed,
     InvalidInput,
     NotFound,
     QuotaExceeded,
@@ -39,6 +40,7 @@ __all__ = [
     "Connector",
     "Denied",
     "Effect",
+    "Failed",
     "InvalidInput",
     "Keeping",
     "NotFound",

@@ -36,6 +36,7 @@ from usrland.connector import Call, Operation, Service
 from usrland.errors import (
     ConsentNeeded,
     Denied,
+    Failed,
     InvalidInput,
     QuotaExceeded,
     Timeout,
@@ -50,6 +51,7 @@ from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
 from usrland.settings import Settings
 from usrland.shape import Cursor, Shaped, shape
+from usrland.telemetry import measured
 
 __all__ = ["CallPath", "Channel", "Consent", "NoChannel", "Paused"]
 
@@ -242,7 +244,12 @@ class CallPath:
             except UsrlandError as error:
                 await self._refused(operation, arguments, principal, call_id, begun, error)
                 raise
-            return replace(await self._made(request), quotes=request.operation.quotes)
+            with measured(request.operation.name) as facts:
+                try:
+                    return replace(await self._made(request), quotes=request.operation.quotes)
+                except BaseException as error:
+                    facts["error.type"] = _outcome(error)
+                    raise
 
     async def _made(self, request: _Request) -> Shaped:
         if request.added.get("dry_run"):
@@ -540,7 +547,8 @@ def _without_effect(error: BaseException) -> bool:
     """Whether a failed write surely changed nothing, so that its idempotency key may be used again."""
     if isinstance(error, Unavailable):
         return error.unsent
-    return isinstance(error, Paused) or (isinstance(error, UsrlandError) and not isinstance(error, Timeout))
+    foreseen = isinstance(error, UsrlandError) and not isinstance(error, Timeout | Failed)
+    return isinstance(error, Paused) or foreseen
 
 
 def _stored(shaped: Shaped) -> bytes:

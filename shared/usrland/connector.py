@@ -180,6 +180,8 @@ class Operation:
     """Calling twice is as good as once. Default: for `read` only."""
     open_world: bool = False
     """Reaches systems outside this server."""
+    cache_seconds: float = 0.0
+    """How long an answer may be given again to the same caller, until something is changed. For `read`."""
     timeout_seconds: float = 60.0
     cost: Cost = "normal"
     quotes: str = ""

@@ -7,6 +7,7 @@
     * `NotFound`: there is nothing to call again for. Also the answer where something exists that the
       caller may not see, so that the two cannot be told apart.
     * `Conflict`: somebody else was first, or the state has moved on; read again, then decide.
+    * `Failed`: a system reports that the call failed, and may have done part of it; look before you repeat.
     * `QuotaExceeded`: the caller has used up its share; try again later.
     * `Unavailable`: a system behind us does not answer; try again later.
     * `Timeout`: the deadline passed; the work was stopped.
@@ -26,6 +27,7 @@ __all__ = [
     "Conflict",
     "ConsentNeeded",
     "Denied",
+    "Failed",
     "InvalidInput",
     "NotFound",
     "QuotaExceeded",
@@ -103,6 +105,13 @@ class Conflict(UsrlandError):
 
     code = "conflict"
     default_fix = "Read the current state, then decide."
+
+
+class Failed(UsrlandError):
+    """Raised when a system answers that the call failed; whether it did part of it is not known."""
+
+    code = "failed"
+    default_fix = "It may have taken effect in part: look before you repeat it."
 
 
 class QuotaExceeded(UsrlandError):

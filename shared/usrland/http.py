@@ -107,7 +107,8 @@ class _Client(httpx.AsyncClient):
         self._egress = egress
 
     async def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
-        if options or self.is_closed or any(self.event_hooks.values()) or self.auth is not None:
+        asked = any(value is not httpx.USE_CLIENT_DEFAULT for value in options.values())
+        if asked or self.is_closed or any(self.event_hooks.values()) or self.auth is not None:
             return await super().send(request, **options)
         begun = time.perf_counter()
         response = await self._egress.handle_async_request(request)

@@ -22,6 +22,7 @@ import usrland
 from usrland.errors import UsrlandError
 from usrland.redact import SecretFilter
 from usrland.settings import DEFAULT_PORT, ServerTable, Settings
+from usrland.telemetry import exported
 from usrland.transport import bind, serve_http, serve_stdio, take_wire
 from usrland.visible import visible_text
 
@@ -45,11 +46,12 @@ def start(services: Sequence[str], transport: str, host: str, port: int, home: P
         _configure_logging(settings)
         made = [find_service(service)(settings) for service in services]
         gc.freeze()  # what is loaded now stays; a collection need not walk it again
-        if wire is not None:
-            anyio.run(serve_stdio, made[0], settings, wire)
-        else:
-            with bind(host, port) as listener:
-                anyio.run(partial(serve_http, made, settings, listener, sse_only=transport == "sse"))
+        with exported(settings, made[0].name if len(made) == 1 else "usrland"):
+            if wire is not None:
+                anyio.run(serve_stdio, made[0], settings, wire)
+            else:
+                with bind(host, port) as listener:
+                    anyio.run(partial(serve_http, made, settings, listener, sse_only=transport == "sse"))
     except UsrlandError as error:
         print(f"usrland: {error}", file=sys.stderr)  # noqa: T201 - the reason why nothing starts
         return 2

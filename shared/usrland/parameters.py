@@ -25,7 +25,7 @@ from usrland.settings import explain
 if TYPE_CHECKING:
     from jsonschema import Draft202012Validator
 
-__all__ = ["Parameters", "closest", "portable"]
+__all__ = ["Parameters", "call_parameter", "closest", "portable"]
 
 _IDEMPOTENCY_KEY = {"type": "string", "description": "Makes a retry safe."}
 _DRY_RUN = {"type": "boolean", "description": "Only say what would happen."}
@@ -42,7 +42,7 @@ class Parameters:
     def __init__(self, operation: Operation, *, may_ask: bool | None = None) -> None:
         """`may_ask`: a call may need a person's consent. Default: as the operation says."""
         self.operation = operation
-        self.wants_call = _call_parameter(operation.call)
+        self.wants_call = call_parameter(operation.call)
         self._model = None if operation.parameters is not None else _model_of(operation)
         self.added = _added(operation, bool(operation.consent if may_ask is None else may_ask))
 
@@ -154,7 +154,8 @@ def _did_you_mean(name: str, known: list[str]) -> str:
     return f"Did you mean {near[0]!r}?" if near else f"Known: {', '.join(known) or 'none'}."
 
 
-def _call_parameter(function: Callable[..., Any]) -> str | None:
+def call_parameter(function: Callable[..., Any]) -> str | None:
+    """The parameter in which a function wants the call it runs in; None where it wants none."""
     for name, hint in _hints(function).items():
         if hint is Call:
             return name

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
+import subprocess
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -34,6 +36,7 @@ SectionT = TypeVar("SectionT", bound=BaseModel)
 FILE_NAME = "usrland.toml"
 DEFAULT_PORT = 8417
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+COMMAND_SECONDS = 20.0
 
 
 class ServerTable(BaseModel):
@@ -155,7 +158,10 @@ class Settings:
         return file.read_bytes()
 
     def secret(self, reference: str) -> str:
-        """The secret a setting points to: `env:NAME` or `file:/path`. Plain text is refused.
+        """The secret a setting points to: `env:NAME`, `file:/path`, `command:PROGRAM ARGUMENT…` or
+        `keyring:SERVICE/NAME`. Plain text is refused.
+
+        A command is run without a shell and its output is the secret; the keyring is the operating system's.
 
         From then on the value is redacted from all that leaves the process. Raises `InvalidInput`; the
         message never holds the secret.
@@ -178,7 +184,50 @@ class Settings:
                 return Path(where).expanduser().read_text(encoding="utf-8").strip()
             except OSError as error:
                 raise InvalidInput(f"secret file {where!r} cannot be read: {error.strerror}.") from error
-        raise InvalidInput("a secret is given as 'env:NAME' or 'file:/path', never as plain text.")
+        if kind == "command" and where:
+            return _said_by(where)
+        if kind == "keyring" and where:
+            return _kept_in_keyring(where)
+        raise InvalidInput(
+            "a secret is given as 'env:NAME', 'file:/path', 'command:PROGRAM …' or 'keyring:SERVICE/NAME', "
+            "never as plain text."
+        )
+
+
+def _said_by(command: str) -> str:
+    """What a program writes. Its name is repeated in a failure, its arguments and its words are not."""
+    words = shlex.split(command)
+    try:
+        done = subprocess.run(
+            words, stdin=subprocess.DEVNULL, capture_output=True, timeout=COMMAND_SECONDS, check=True, text=True
+        )
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
+        reason = {
+            FileNotFoundError: "it is not there",
+            subprocess.TimeoutExpired: f"it did not end within {COMMAND_SECONDS:g} seconds",
+        }.get(type(error), "it failed")
+        raise InvalidInput(
+            f"the secret command {words[0]!r} gave nothing: {reason}.", fix="Run it by hand to see why."
+        ) from None
+    return done.stdout.strip("\r\n")
+
+
+def _kept_in_keyring(where: str) -> str:
+    service, _, name = where.partition("/")
+    try:
+        import keyring
+        from keyring.errors import KeyringError
+    except ModuleNotFoundError:
+        raise InvalidInput("the OS keyring needs: pip install 'usrland[keyring]'.") from None
+    try:
+        value = keyring.get_password(service, name)
+    except KeyringError as error:
+        raise InvalidInput(f"the OS keyring cannot be read: {type(error).__name__}.") from None
+    if value is None:
+        raise InvalidInput(
+            f"the OS keyring holds nothing for {where!r}.", fix=f"Run: keyring set {service} {name}"
+        )
+    return value
 
 
 def _toml_value(text: str) -> Any:

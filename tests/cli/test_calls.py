@@ -191,3 +191,15 @@ def test_a_review_of_generated_operations_is_shown_and_taken(installation: Any) 
     after = installation.run("syscalls", "--diff")
     assert "crm_execute" in after and "destroy" in after and "1 differences" in after
     assert "\ncrm_execute" not in installation.run("syscalls")
+
+
+def test_the_top_tells_for_each_operation_how_often_it_was_called_and_failed(called: Any) -> None:
+    rows = {row["operation"]: row for row in called.run_json("top", "--server", TASKS, "--json")}
+
+    assert [(name, rows[name]["calls"], rows[name]["errors"]) for name in ("task_add", "task_find")] == [
+        ("task_add", 1, 0),
+        ("task_find", 2, 1),
+    ]
+    assert rows["task_find"]["worst"] == "invalid_input"
+    assert "task_find" in called.run("top", "--server", TASKS) and "50.0%" in called.run("top", "--server", TASKS)
+    assert called.run("top", "--server", TASKS, "--minutes", "0.000001") == "Nothing was called in that time.\n"

@@ -154,7 +154,7 @@ async def test_every_call_of_a_plan_needs_its_own_scope_and_is_recorded(
         ([query("a", "SELECT 1"), query("a", "SELECT 1")], "the id is taken"),
         ([query("a", "SELECT $1", "${b.items}"), query("b", "SELECT 1")], "nothing before it is called 'b'"),
         ([query("a", "SELECT $1", "${item}")], "nothing before it is called 'item'"),
-        ([query("a", "SELECT 1", where={"x": 1})], "where goes with each"),
+        ([query("a", "SELECT 1", where={"x": 1})], "where and go_on go with each"),
         ([], "steps"),
         ([{"id": "Not an id", "name": "x"}], "id"),
     ],
@@ -224,3 +224,18 @@ async def test_only_so_many_jobs_of_one_caller_run_at_once(
             await run("sys_jobs", action="start", steps=steps)
         with anyio.fail_after(30):
             await run("sys_jobs", action="cancel", job=first["job"])
+
+
+@pytest.mark.parametrize("go_on", [False, True])
+async def test_of_many_calls_each_says_what_became_of_it(serve: Serve, crm: Path, go_on: bool) -> None:
+    names = query("names", "SELECT 'Eve' UNION ALL SELECT 'Ada' UNION ALL SELECT 'Fay'")  # there is an Ada already
+    async with serve(named(crm)) as run:
+        answer = await run(
+            "sys_batch",
+            steps=[names, note("add", "${item.0}", "Oslo", each="${names.items}", go_on=go_on, pick=["affected"])],
+        )
+
+    made = answer["answers"]["add"]
+    assert made[0] == {"affected": 1} and "UNIQUE" in made[1]["error"]
+    assert made[2:] == ([{"affected": 1}] if go_on else [])
+    assert ("failed" in answer, cities(crm)) == (not go_on, ["Oslo"] * (2 if go_on else 1))

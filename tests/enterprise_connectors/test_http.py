@@ -308,3 +308,16 @@ async def test_an_answer_that_was_not_read_to_its_end_takes_its_connection_with_
         assert (await http.get(url)).text == "ok"
 
     assert connections == [1, 2]
+
+
+async def test_a_client_keeps_the_cookies_of_its_system_and_proves_itself_where_it_is_told_to(
+    tickets: Any,
+) -> None:
+    tickets.answer("/", {}, set_cookie="session=1; Path=/")
+    async with client(allow_private=True) as http:
+        await http.get(tickets.url)
+        response = await http.get(tickets.url, auth=("ann", "secret"))
+
+    assert tickets.seen[1].headers["cookie"] == "session=1"
+    assert tickets.seen[1].headers["authorization"].startswith("Basic ")
+    assert response.elapsed.total_seconds() > 0 and response.history == []

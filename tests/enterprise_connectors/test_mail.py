@@ -194,7 +194,9 @@ async def test_only_the_folders_and_recipients_of_the_configuration_are_there(se
     assert "wrong-word-1" not in str(refused.value)
 
 
-async def test_a_message_is_sent_once_for_one_key_and_after_consent(serve: Serve) -> None:
+async def test_a_message_is_sent_once_for_one_key_and_after_consent_even_where_the_memory_of_it_is_lost(
+    serve: Serve, tmp_path: Path
+) -> None:
     arguments = {"to": ["bob@example.org"], "cc": ["cyd@example.org"], "subject": "Hé", "text": "One\n.two"}
     async with listening(Post(free_port())) as post, serve(table(smtp=post.port)) as run:
         with pytest.raises(ConsentNeeded) as asked:
@@ -204,8 +206,21 @@ async def test_a_message_is_sent_once_for_one_key_and_after_consent(serve: Serve
         again = await run("post_send", **arguments, idempotency_key="k", confirm_token=await token(run, arguments))
         listed = await run("post_outbox")
 
+    def forget() -> None:
+        for file in (tmp_path / "home" / "enterprise-connectors").glob("calls.sqlite*"):
+            file.unlink()
+
+    forget()
+    async with listening(post), serve(table(smtp=post.port, ask="false")) as run:
+        forgotten = await run("post_send", **arguments, idempotency_key="k")
+    forget()
+    async with serve(table(smtp=post.port, ask="false")) as run:
+        with pytest.raises(InvalidInput, match="another message"):
+            await run("post_send", **{**arguments, "text": "Two"}, idempotency_key="k")
+
     (envelope,) = post.letters
     message = email.message_from_bytes(envelope.content, policy=email.policy.default)
+    assert sent["id"] == forgotten["id"]
     assert sent == again and sent["state"] == "sent" == listed["items"][0]["state"]
     assert envelope.rcpt_tos == ["bob@example.org", "cyd@example.org"]
     assert message["Subject"] == "Hé" and message.get_content() == "One\r\n.two\r\n"

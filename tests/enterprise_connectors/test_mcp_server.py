@@ -15,7 +15,7 @@ import typer
 from typer.testing import CliRunner
 
 from usrland.cli.syscalls import syscalls
-from usrland.errors import ConsentNeeded, Denied, InvalidInput, Unavailable
+from usrland.errors import Conflict, ConsentNeeded, Denied, Failed, InvalidInput, Unavailable
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
@@ -56,7 +56,7 @@ class Notes:
         self.offered = folder / "tools.json"
         self.offer(TOOLS)
         command = json.dumps([sys.executable, str(PROGRAM), str(self.offered)])
-        reads = "".join(READS.format(name) for name in ("read_note", "draw", "fail", "die"))
+        reads = "".join(READS.format(name) for name in ("read_note", "draw", "die"))
         self.table = f'[notes]\nkind = "mcp"\nwrite = true\ncommand = {command}\n{reads}'
 
     def offer(self, tools: list[dict[str, Any]]) -> None:
@@ -151,8 +151,10 @@ async def token(run: Any, operation: str, **arguments: Any) -> str:
 async def test_failures_pictures_and_a_server_that_dies_are_told_apart(serve: Serve, notes: Notes) -> None:
     await notes.review("--accept")
     async with serve(notes.table) as run:
-        with pytest.raises(InvalidInput, match="there is no such note"):
-            await run("notes_fail")
+        with pytest.raises(Failed, match=r"there is no such note.*in part: look before"):
+            await run("notes_fail", confirm_token=await token(run, "notes_fail"), idempotency_key="k-1")
+        with pytest.raises(Conflict, match="outcome is unknown"):  # what may have been done is not done again
+            await run("notes_fail", confirm_token=await token(run, "notes_fail"), idempotency_key="k-1")
         drawn = await run("notes_draw")
         with pytest.raises(Unavailable, match="look before you repeat"):
             await run("notes_die")

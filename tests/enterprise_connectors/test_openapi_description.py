@@ -184,7 +184,7 @@ def test_swagger_2_is_read_as_openapi_3(tmp_path: Path) -> None:
         ("GetHTTPServer2", "get_http_server2"),
         ("3d.model", "get_3d_model"),
         (None, "get_x_id"),
-        ("日本", "get"),
+        ("日本", "get_x_id"),
     ],
 )
 def test_names_are_readable_and_plain(operation_id: str | None, name: str) -> None:

@@ -111,12 +111,36 @@ def test_query_values_follow_style_and_explode(
         ({"a": 1}, "simple", True, "a=1"),
         ("5", "label", False, ".5"),
         ("5", "matrix", False, ";id=5"),
+        (["a", "b,c"], "simple", True, "a,b%2Cc"),
+        (["a", "b"], "label", False, ".a,b"),
+        (["a", "b"], "label", True, ".a.b"),
+        ({"a": 1, "b": 2}, "label", True, ".a=1.b=2"),
+        (["a", "b"], "matrix", False, ";id=a,b"),
+        (["a", "b"], "matrix", True, ";id=a;id=b"),
+        ({"a": 1, "b": 2}, "matrix", False, ";id=a,1,b,2"),
+        ({"a": 1, "b": 2}, "matrix", True, ";a=1;b=2"),
     ],
 )
 def test_path_values_follow_their_style(value: Any, style: str, explode: bool, segment: str) -> None:
     parameter = {**ID, "style": style, "explode": explode}
 
     assert request({"id": value}, parameter, path="/x/{id}").url == f"https://api.example.com/v1/x/{segment}"
+
+
+@pytest.mark.parametrize(
+    ("value", "style"),
+    [
+        ([".", "."], "label"),
+        ([""], "label"),
+        (["", ""], "label"),
+        ([], "simple"),
+        ({}, "matrix"),
+        (["..", "x"], "matrix"),
+    ],
+)
+def test_no_style_makes_a_step_up_out_of_parts(value: Any, style: str) -> None:
+    with pytest.raises(InvalidInput):
+        request({"id": value}, {**ID, "style": style, "explode": True}, path="/x/{id}")
 
 
 def test_a_fixed_query_in_the_path_is_kept_and_an_imagined_fragment_dropped() -> None:

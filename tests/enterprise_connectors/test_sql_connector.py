@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from enterprise_connectors.sql.engine import Limits
 from usrland.connector import Call
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
 from usrland.parameters import Parameters
+from usrland.schemas.principal import Principal
 
 LIMITS = Limits(max_rows=10, seconds=2.0, max_changed=10)
 
@@ -144,7 +146,7 @@ async def test_a_table_is_described_with_its_keys_and_a_sample(make: Make, call:
     subject = make()
     name = next(t.name for t in (await subject.tables(call)).items if t.name.endswith("orders"))
 
-    described = await subject.describe(name)
+    described = await subject.describe(name, call)
 
     assert [column.name for column in described.columns] == ["id", "customer", "total"]
     assert any("PRIMARY KEY" in key and "(id)" in key for key in described.keys)
@@ -152,13 +154,13 @@ async def test_a_table_is_described_with_its_keys_and_a_sample(make: Make, call:
     assert len(described.sample) == 3
 
 
-async def test_a_table_that_is_not_there_cannot_be_described(make: Make) -> None:
+async def test_a_table_that_is_not_there_cannot_be_described(make: Make, call: Call) -> None:
     with pytest.raises(NotFound):
-        await make().describe("customers; DROP TABLE customers; --")
+        await make().describe("customers; DROP TABLE customers; --", call)
 
 
-async def test_a_plan_is_made_and_the_query_is_not_run(make: Make) -> None:
-    plan = await make().explain("SELECT * FROM customers WHERE id = 1")
+async def test_a_plan_is_made_and_the_query_is_not_run(make: Make, call: Call) -> None:
+    plan = await make().explain("SELECT * FROM customers WHERE id = 1", call)
 
     assert any("customers" in line for line in plan.lines)
 
@@ -166,18 +168,18 @@ async def test_a_plan_is_made_and_the_query_is_not_run(make: Make) -> None:
 async def test_a_dry_run_counts_and_changes_nothing(make: Make, call: Call) -> None:
     subject = make()
 
-    preview = await subject.would_execute("UPDATE customers SET city = $1 WHERE city = 'Paris'", ["Rome"])
+    preview = await subject.would_execute("UPDATE customers SET city = $1 WHERE city = 'Paris'", call, ["Rome"])
 
     assert preview.affected == 2
-    assert [eval(row)["name"] for row in preview.examples] == ["Ada", "Cyd"]
+    assert [json.loads(row)["name"] for row in preview.examples] == ["Ada", "Cyd"]
     assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
 
 
 async def test_a_change_is_made_and_counted(make: Make, call: Call) -> None:
     subject = make()
 
-    changed = await subject.execute("DELETE FROM orders WHERE customer = $1", [1])
-    added = await subject.execute("INSERT INTO customers VALUES (9, 'Dan', 'Nice') RETURNING id, name")
+    changed = await subject.execute("DELETE FROM orders WHERE customer = $1", call, [1])
+    added = await subject.execute("INSERT INTO customers VALUES (9, 'Dan', 'Nice') RETURNING id, name", call)
 
     assert changed.affected == 2
     assert (added.affected, added.columns, added.rows) == (1, ["id", "name"], [[9, "Dan"]])
@@ -188,14 +190,14 @@ async def test_a_change_of_too_many_rows_is_taken_back(make: Make, call: Call) -
     subject = make(max_changed=2)
 
     with pytest.raises(Denied, match="3 rows"):
-        await subject.execute("UPDATE customers SET city = 'Rome'")
+        await subject.execute("UPDATE customers SET city = 'Rome'", call)
 
     assert (await subject.query("SELECT count(*) FROM customers WHERE city = 'Rome'", call)).items == [[0]]
 
 
-async def test_a_broken_rule_of_the_database_is_a_conflict(make: Make) -> None:
+async def test_a_broken_rule_of_the_database_is_a_conflict(make: Make, call: Call) -> None:
     with pytest.raises(Conflict):
-        await make().execute("INSERT INTO customers VALUES (1, 'Eve', 'Nice')")
+        await make().execute("INSERT INTO customers VALUES (1, 'Eve', 'Nice')", call)
 
 
 async def test_check_proves_the_connection(make: Make) -> None:
@@ -347,11 +349,11 @@ async def test_what_looks_like_a_placeholder_inside_text_is_text(mariadb: Any, c
     assert rows.items[0][-1] == "it's \\ 100 %s"
 
 
-async def test_a_table_that_cannot_be_rolled_back_is_not_changed(mariadb: Any) -> None:
+async def test_a_table_that_cannot_be_rolled_back_is_not_changed(mariadb: Any, call: Call) -> None:
     mariadb.execute("CREATE TABLE notes (id INTEGER) ENGINE = MyISAM")
 
     with pytest.raises(Denied, match="taken back"):
-        await connector(mariadb.url).would_execute("INSERT INTO notes VALUES (1)")
+        await connector(mariadb.url).would_execute("INSERT INTO notes VALUES (1)", call)
 
     assert mariadb.execute("SELECT count(*) FROM notes") == [(0,)]
 
@@ -443,21 +445,21 @@ def test_a_named_query_whose_names_do_not_fit_is_refused(wrong: dict[str, Any]) 
         SqlConfig(url="sqlite:////x", queries={"q": wrong})
 
 
-async def test_only_the_granted_tables_are_changed(make: Make) -> None:
+async def test_only_the_granted_tables_are_changed(make: Make, call: Call) -> None:
     subject = make(write_tables=["orders"])
 
-    assert (await subject.would_execute("DELETE FROM orders WHERE id = 10")).affected == 1
+    assert (await subject.would_execute("DELETE FROM orders WHERE id = 10", call)).affected == 1
     with pytest.raises(Denied, match="may be read and not changed"):
-        await subject.would_execute("DELETE FROM customers WHERE id = 1")
+        await subject.would_execute("DELETE FROM customers WHERE id = 1", call)
 
 
 async def test_a_connection_that_waited_is_used_again_and_a_dead_one_is_not(postgres: Any, call: Call) -> None:
     subject = connector(postgres.url)
     mine = "SELECT pg_backend_pid()"
-    first = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
-    again = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
+    first = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
+    again = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
     postgres.execute(f"SELECT pg_terminate_backend({first})")
-    after = (await subject._read(mine, [], LIMITS, guarded=False))[0].rows[0][0]
+    after = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
 
     assert first == again != after
 
@@ -490,13 +492,13 @@ async def test_an_unreachable_server_is_unavailable_and_named_nowhere(call: Call
     assert "pass-word-1" not in str(caught.value)
 
 
-async def test_a_locked_database_is_unavailable(crm: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_locked_database_is_unavailable(crm: Path, monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     monkeypatch.setattr("enterprise_connectors.sql.sqlite.BUSY_SECONDS", 0.05)
     holder = sqlite3.connect(crm, isolation_level=None)
     holder.execute("BEGIN EXCLUSIVE")
     try:
         with pytest.raises(Unavailable, match="locked"):
-            await connector(f"sqlite:///{crm}").execute("DELETE FROM orders")
+            await connector(f"sqlite:///{crm}").execute("DELETE FROM orders", call)
     finally:
         holder.close()
 
@@ -506,3 +508,47 @@ def test_every_default_fits_its_own_schema(crm: Path) -> None:
         for schema in Parameters(operation).own["properties"].values():
             if "default" in schema:
                 jsonschema.validate(schema["default"], schema, cls=jsonschema.Draft202012Validator)
+
+
+async def test_each_caller_is_who_the_database_knows_them_as(postgres: Any) -> None:
+    role = postgres.url.split("//")[1].split("@")[0]
+    postgres.execute(
+        "CREATE POLICY own ON customers USING (name = 'Ada'); ALTER TABLE customers ENABLE ROW LEVEL SECURITY"
+    )
+    subject = SqlConnector(
+        SqlConfig.model_validate(
+            {"url": postgres.superuser_url, "roles": {"map": {"acme": role, "gone": "no such role"}}}
+        ),
+        cast("Any", None),
+    )
+
+    def of(tenant: str) -> Call:
+        return Call(id="t", principal=Principal(subject="t", tenant=tenant), operation="x")
+
+    async def names(tenant: str) -> list[Any]:
+        return [row[0] for row in (await subject.query("SELECT name FROM customers", of(tenant))).items]
+
+    assert await names("acme") == ["Ada"]
+    assert (await subject.describe(f"{role}.customers", of("acme"))).sample == [[1, "Ada", "Paris"]]
+    with pytest.raises(Denied, match="no role in the database"):
+        await names("other")
+    with pytest.raises(Denied, match="no such role"):
+        await names("gone")
+    assert await names("acme") == ["Ada"]
+    await subject.aclose()
+
+
+async def test_only_as_many_tables_are_read_as_are_asked_for(tmp_path: Path, call: Call) -> None:
+    file = tmp_path / "many.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.executescript("".join(f"CREATE TABLE t{number:05} (a);" for number in range(1_000)))
+    connection.close()
+    subject = SqlConnector(SqlConfig(url=f"sqlite:///{file}"), cast("Any", None))
+    first = await subject.tables(call)
+    last = await subject.tables(dataclasses.replace(call, offset=900))
+    found = await subject.tables(call, "T0099")
+
+    assert (len(first.items), first.more, first.total) == (200, True, None)
+    assert (len(last.items), last.more, last.total) == (100, False, 1_000)
+    assert [table.name for table in found.items] == [f"t{number:05}" for number in range(990, 1_000)]
+    assert (await subject.describe("t00500", call)).columns[0].name == "a"

@@ -60,7 +60,7 @@ class Desk:
 
         chosen = {name: arguments.pop(name, None) for name in ("glob", "kind", "label", "after", "before")}
         wish = Wish(query=query, selection=Selection.of(**chosen), **arguments)
-        self.library.indexer._scanned_at = float("-inf")  # no waiting for the next scan to be due
+        self.library.indexer.expect_change()  # no waiting for the next scan to be due
         return await search(self.library, self.call, wish)
 
     async def found(self, query: str, **arguments: Any) -> list[str]:

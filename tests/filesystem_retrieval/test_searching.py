@@ -47,6 +47,26 @@ async def test_a_search_looks_only_where_it_is_told_to(zoo: Any, filters: Any, p
     assert set(await zoo.found("walrus clams", **filters)) == paths
 
 
+async def test_a_root_may_hold_less_than_its_folder(make_desk: Callable[..., Any], tmp_path: Path) -> None:
+    root = {"folder": str(tmp_path / "docs"), "include": ["*.md", "*.py", "*.csv"], "ignore": ["drafts/"]}
+    desk = make_desk(roots={"docs": {**root, "kinds": ["markdown", "code"], "max_file_bytes": 100}})
+    for path in ("a.md", "b.py", "c.csv", "d.txt", "drafts/e.md"):
+        desk.write(path, "walrus")
+    desk.write("long.md", "walrus " * 20)
+    await desk.index()
+
+    assert set(await desk.found("walrus")) == {"a.md", "b.py"}
+    listed = [each.path for each in (await desk.use("fs_list", depth=9)).items]
+    assert listed == ["a.md", "b.py", "c.csv", "long.md"]
+    assert (await desk.use("fs_read", "c.csv")).text == "walrus"
+    with pytest.raises(NotFound):
+        await desk.use("fs_read", "d.txt")
+    status = (await desk.use("fs_status")).roots[0]
+    assert [(each.path, each.reason) for each in status.failures] == [("long.md", "it is larger than 100 bytes")]
+    with pytest.raises(InvalidInput, match="no 'pictures'"):
+        make_desk(roots={"docs": {**root, "kinds": ["pictures"]}})
+
+
 async def test_a_kind_that_there_is_not_is_named_with_those_there_are(zoo: Any) -> None:
     with pytest.raises(InvalidInput, match="no 'pdf'") as error:
         await zoo.found("walrus", kind="pdf")

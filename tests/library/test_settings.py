@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,44 @@ def test_the_ledgers_database_may_be_a_secret_reference(tmp_path: Path) -> None:
 
 def test_the_server_table_has_safe_defaults(tmp_path: Path) -> None:
     assert load(tmp_path).section("server", ServerTable).allowed_hosts == []
+
+
+def test_a_program_may_give_the_secret_and_its_failure_does_not_repeat_it(tmp_path: Path) -> None:
+    settings = load(tmp_path)
+    program = tmp_path / "give secret.py"
+    program.write_text("import sys; print('from-a-program'); sys.exit(len(sys.argv) - 1)", encoding="utf-8")
+    command = f"command:{sys.executable} '{program}'"
+
+    assert settings.secret(command) == "from-a-program"
+    assert redact("it is from-a-program") == "it is [redacted]"
+    with pytest.raises(InvalidInput, match="it failed") as caught:
+        settings.secret(f"{command} --token=hunter22")
+    assert "hunter22" not in str(caught.value) and "from-a-program" not in str(caught.value)
+    with pytest.raises(InvalidInput, match="it is not there"):
+        settings.secret("command:/no/such/program")
+
+
+def test_the_keyring_of_the_operating_system_may_hold_the_secret(tmp_path: Path) -> None:
+    keyring = pytest.importorskip("keyring")
+    from keyring.backend import KeyringBackend
+
+    class Memory(KeyringBackend):
+        priority = 1.0  # type: ignore[assignment]  # the base class has a property of that name
+
+        def get_password(self, service: str, username: str) -> str | None:
+            return "from-the-keyring" if (service, username) == ("crm", "us") else None
+
+        def set_password(self, service: str, username: str, password: str) -> None:
+            raise NotImplementedError
+
+        def delete_password(self, service: str, username: str) -> None:
+            raise NotImplementedError
+
+    before = keyring.get_keyring()
+    keyring.set_keyring(Memory())
+    try:
+        assert load(tmp_path).secret("keyring:crm/us") == "from-the-keyring"
+        with pytest.raises(InvalidInput, match="holds nothing for 'crm/them'"):
+            load(tmp_path).secret("keyring:crm/them")
+    finally:
+        keyring.set_keyring(before)

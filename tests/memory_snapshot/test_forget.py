@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from mcp import Client
 
@@ -131,6 +132,8 @@ async def test_after_an_erasure_no_byte_of_it_is_in_any_file(
         found = await client.call_tool("memory_recall", {"query": "where does the xylographer live?"})
         assert found.structured_content["items"][0]["text"] == SECRET  # type: ignore[index]
         assert holding(settings.home) != set()
+        if kind == "postgresql":
+            assert holding_relations(table["database"]) != set()
         wish = {"containing": "xylographer", "mode": "erase"}
         refused = await client.call_tool("memory_forget", wish)
         token = re.search(r"confirm_token='([^']+)'", refused.content[0].text)  # type: ignore[union-attr]
@@ -139,9 +142,25 @@ async def test_after_an_erasure_no_byte_of_it_is_in_any_file(
         assert not erased.is_error, erased.content
         assert "degraded" not in (erased.structured_content or {})
         assert holding(settings.home, allowed=b"containing") == set()
+        if kind == "postgresql":
+            assert holding_relations(table["database"]) == set()
         status = await client.call_tool("memory_status", {"verify": True})
     assert status.structured_content["problems"] == []  # type: ignore[index]
     assert holding(settings.home, allowed=b"containing") == set()
+
+
+def holding_relations(url: str) -> set[str]:
+    """Tables and indexes of this schema whose files hold one of the words, read as the database's owner can."""
+    relations = (
+        "SELECT c.relname, pg_read_binary_file(pg_relation_filepath(c.oid)) FROM pg_class c "
+        "WHERE pg_relation_filenode(c.oid) IS NOT NULL AND (c.relnamespace = current_schema()::regnamespace OR "
+        "c.oid IN (SELECT reltoastrelid FROM pg_class WHERE relnamespace = current_schema()::regnamespace))"
+    )
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CHECKPOINT")
+        rows = connection.execute(relations).fetchall()
+    assert len(rows) > 20
+    return {name for name, content in rows if any(word.encode() in content for word in WORDS)}
 
 
 def holding(home: Path, allowed: bytes = b"") -> set[str]:

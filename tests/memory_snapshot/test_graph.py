@@ -96,6 +96,7 @@ async def test_every_state_in_the_page_is_what_the_memory_says(desk: Any) -> Non
 
 async def test_nothing_that_is_remembered_becomes_part_of_the_page(desk: Any) -> None:
     await filled(desk)
+    await desk.snapshot("by somebody", who=Principal(subject="<b>bob</b>"))
     seen = await page(desk)
 
     assert seen.tags.count("script") == 2 and "b" not in seen.tags

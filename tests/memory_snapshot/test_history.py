@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from memory_snapshot.wire import Item
+from memory_snapshot.wire import Item, Source
 from usrland import InvalidInput, NotFound
 
 
@@ -52,6 +52,26 @@ async def test_versions_of_an_item_say_what_they_superseded_and_which_stands(des
     assert [(entry.text, entry.current) for entry in page.items] == [("Rome", True), ("Paris", False)]
     assert page.items[0].supersedes == [page.items[1].id]
     assert page.items == (await desk.history(key="home")).items
+
+
+async def test_a_version_says_all_that_was_said_of_it(desk: Any) -> None:
+    said = Item(
+        text="Rome",
+        kind="decision",
+        keep_until="2999-01-01",
+        pin=True,
+        speaker="Bob",
+        tags=["b", "a"],
+        source=Source(origin="direct_user", uri="x://y", span="1"),
+        valid_from="2020-01-01",
+        valid_to="2030-01-01",
+    )
+    entry = (await desk.history(item_id=(await desk.remember(said)).items[0].item_id)).items[0]
+
+    assert (entry.kind, entry.pin, entry.speaker, entry.tags) == ("decision", True, "Bob", ["a", "b"])
+    assert (entry.keep_until or "")[:10] == "2999-01-01"
+    assert ((entry.valid_from or "")[:4], (entry.valid_to or "")[:4]) == ("2020", "2030")
+    assert (entry.source, entry.trust) == (said.source, "direct_user")
 
 
 async def test_the_lineage_goes_on_through_other_items(desk: Any) -> None:

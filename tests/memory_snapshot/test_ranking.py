@@ -14,7 +14,7 @@ def candidate(name: str, place: int, text: str = "", meaning: float = 0.3, **mor
 
 
 def order(query: str, *candidates: Candidate) -> list[str]:
-    return list(rank(query, candidates))
+    return list(rank(query, candidates).scores)
 
 
 def test_words_and_meaning_are_added_each_on_the_scale_of_the_query() -> None:
@@ -34,19 +34,24 @@ def test_words_that_only_ask_do_not_count() -> None:
 
 def test_what_stands_beside_a_good_answer_gains() -> None:
     near = [candidate("answer", 1, "zebra"), candidate("beside", 2), candidate("apart", 9)]
+    ranked = rank("zebra", near)
 
-    assert order("zebra", *near) == ["answer", "beside", "apart"]
+    assert list(ranked.scores) == ["answer", "beside", "apart"]
+    assert ranked.why("beside")["neighbours"] > 0
+    assert "neighbours" not in ranked.why("apart")
 
 
-def test_an_answer_gains_more_by_its_question_than_any_other_neighbour() -> None:
-    near = [candidate("before", 0), candidate("question", 1, "zebra?", asks=True), candidate("answer", 2)]
+def test_an_answer_gains_by_its_question() -> None:
+    near = [candidate("before", 0), candidate("question", 1, "zebra?", asks=True), candidate("after", 2)]
+    ranked = rank("zebra", near)
 
-    assert order("zebra", *near).index("answer") < order("zebra", *near).index("before")
+    assert ranked.why("after")["answer"] > 0
+    assert "answer" not in ranked.why("before")
 
 
 def test_the_session_of_the_best_answer_gains() -> None:
     found = [
-        candidate("best", 1, "zebra", session="a"),
+        candidate("best", 1, meaning=0.9, session="a"),
         candidate("same", 5, session="a"),
         candidate("else", 9, session="b"),
     ]
@@ -54,17 +59,14 @@ def test_the_session_of_the_best_answer_gains() -> None:
     assert order("zebra", *found) == ["best", "same", "else"]
 
 
-def test_a_session_gains_by_all_its_words_together() -> None:
+def test_a_session_gains_by_the_words_said_in_it() -> None:
     found = [
-        candidate("b", 1, session="one word of three"),
-        candidate("c", 2, "zebra", session="one word of three"),
-        candidate("a", 6, session="all three"),
-        *[candidate(word, 10 * place, word, session="all three") for place, word in enumerate(("red", "tame"), 1)],
-        candidate("d", 30, "zebra", session="all three"),
+        candidate("best", 1, "a red zebra", 0.9, session="a"),
+        candidate("some", 6, "a zebra", session="b"),
+        candidate("same", 9, session="b"),
     ]
 
-    ranked = order("a tame red zebra", *found)
-    assert ranked.index("d") < ranked.index("c")
+    assert rank("red zebra", found).why("same").get("session", 0.0) > 0
 
 
 def test_who_is_named_in_the_query_gains_and_a_question_does_not() -> None:
@@ -94,11 +96,25 @@ def test_what_waits_for_its_vector_is_ranked_by_its_words() -> None:
         Candidate(oid="new", session="two", order=(2, 0), text="zebra"),
     ]
 
-    assert next(iter(rank("zebra", found, complete=False))) == "new"
+    assert next(iter(rank("zebra", found, complete=False).scores)) == "new"
 
 
 def test_nothing_to_rank_is_no_error() -> None:
-    assert rank("x", []) == {}
+    assert order("x") == []
+
+
+def test_a_score_is_the_sum_of_what_explains_it() -> None:
+    found = [
+        candidate("a", 0, "which zebra?", speaker="Ann", asks=True),
+        candidate("b", 1, "last week", speaker="user", session="two", rule=True),
+        candidate("c", 3, "a zebra", 0.5, speaker="user"),
+    ]
+    ranked = rank("When did my zebra and Ann meet?", found)
+
+    for oid, score in ranked.scores.items():
+        assert sum(ranked.why(oid).values()) == pytest.approx(score, abs=0.005)
+    assert {"words", "question", "speaker"} <= ranked.why("a").keys()
+    assert {"rule", "time"} <= ranked.why("b").keys()
 
 
 def turn(text: str, speaker: str = "Ann", session: str = "talk 1", **more: Any) -> Item:

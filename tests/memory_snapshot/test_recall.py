@@ -97,6 +97,24 @@ async def test_the_background_feeds_what_was_written(desk: Any, monkeypatch: pyt
                 await anyio.lowlevel.checkpoint()
 
 
+async def test_the_background_tries_again_what_another_process_kept_it_from(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(index_module, "GATHER_SECONDS", 0)
+    monkeypatch.setattr(index_module, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(search_module, "LOCK_SECONDS", 0)
+    await desk.remember("the first zebra")
+    assert await desk.recalled("zebra")
+    async with desk.service.lifespan():
+        with FileLock(desk.settings.data("memory-snapshot") / "index" / "write.lock"), anyio.fail_after(20):
+            await desk.remember("the second zebra")
+            while "could not be brought up to date" not in caplog.text:
+                await anyio.lowlevel.checkpoint()
+        with anyio.fail_after(20):
+            while await desk.ask("SELECT max(seq) FROM memory_index_position") != [2]:
+                await anyio.lowlevel.checkpoint()
+
+
 async def test_what_a_burst_of_writes_leaves_on_the_disk_goes_when_it_is_over(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -178,6 +196,15 @@ async def test_kinds_and_age_narrow_what_is_recalled(desk: Any) -> None:
     assert await desk.recalled("zebra", kinds=["task"]) == ["zebra task"]
     assert len(await desk.recalled("zebra", max_age_days=1)) == 2
     assert await desk.recalled("zebra", max_age_days=0) == []
+
+
+async def test_a_recall_explains_its_order_where_it_is_asked_to(desk: Any) -> None:
+    await desk.remember(Item(text="The zebra is tame", speaker="Ann", kind="transcript"))
+
+    assert (await desk.recall("zebra")).items[0].why is None
+    why = (await desk.recall("What did Ann say of the zebra?", explain=True)).items[0].why
+    assert why["speaker"] > 0
+    assert why["words"] > 0
 
 
 async def test_nothing_relevant_is_an_answer(desk: Any) -> None:

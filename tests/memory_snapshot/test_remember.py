@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from memory_snapshot.wire import Item, Source
+from memory_snapshot.wire import Item, Source, Summary
 from usrland import Conflict, InvalidInput, NotFound, Principal
 
 
@@ -135,6 +135,40 @@ async def test_a_wrong_expected_head_writes_nothing_and_names_the_head(desk: Any
 
     assert (await desk.restore()).items == 0
     assert (await desk.remember("x", expected_head=taken.id[:8])).head == taken.id
+
+
+async def test_every_write_can_be_bound_to_a_head(desk: Any) -> None:
+    stale = (await desk.snapshot("first", Item(text="Paris", key="home"))).id
+    await desk.branch("create", "idea")
+    head = (await desk.snapshot("second", "tea")).id
+    await desk.transfer("export", "file", format="jsonl")
+    before = (await desk.status()).events
+
+    def writes(expected: str) -> list[Any]:
+        return [
+            desk.remember("x", expected_head=expected),
+            desk.snapshot("x", expected_head=expected),
+            desk.merge("idea", expected_head=expected),
+            desk.rollback(stale, expected_head=expected),
+            desk.forget(containing="tea", expected_head=expected),
+            desk.compact(summaries=[Summary(text="x", derived_from=[])], expected_head=expected),
+            desk.branch("create", "other", expected_head=expected),
+            desk.transfer("import", "file", expected_head=expected),
+            desk.transfer("export", "again", format="jsonl", expected_head=expected),
+        ]
+
+    for write in writes(stale):
+        with pytest.raises(Conflict) as refused:
+            await write
+        assert refused.value.details == {"branch": "main", "head": head}
+    for name in ("switch", "delete"):
+        with pytest.raises(Conflict):
+            await desk.branch(name, "idea", expected_head=head)
+    assert (await desk.status()).events == before
+    bound, *rest = writes(head)
+    await bound
+    for write in rest:
+        write.close()
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 import anyio
+import numpy
 import pytest
 from counting import Counting
 from filelock import FileLock
@@ -277,6 +279,38 @@ async def test_the_model_before_answers_until_the_new_one_has_read_everything(
     assert after.degraded is None
     assert [hit.extra for hit in kept.hits] == ["refund"]
     assert generations(tmp_path) == {"vectors-other"}
+
+
+async def test_many_vectors_are_found_through_an_index_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.lance.MIN_FOR_INDEX", 500)
+    numbers = [f"number {number}" for number in range(600)]
+
+    class Random:
+        generation = "random"
+        dimensions = 32
+        ready = True
+
+        def load(self) -> None: ...
+
+        def documents(self, texts: Sequence[str]) -> Vectors:
+            return numpy.stack([self.query(text) for text in texts])
+
+        def query(self, text: str) -> Vectors:
+            vector = numpy.random.default_rng(int(text.split()[1])).normal(size=32).astype(numpy.float32)
+            return vector / numpy.linalg.norm(vector)
+
+    index = HybridIndex(tmp_path, Random())
+    await index.upsert([IndexRow(id=text, scope="main", group=text, text=text) for text in numbers], embed=False)
+    await index.embed_pending()
+    kinds = [each.index_type for each in await (await index._open())._vectors["random"].list_indices()]
+    found = [await index.search(text, scopes=["main"], mode="semantic", k=1) for text in numbers[::60]]
+    narrowed = await index.search("number 7", scopes=["main"], groups=["number 8"], mode="semantic", floor=0.0)
+
+    assert kinds == ["IvfSq"]
+    assert [answer.hits[0].id for answer in found] == numbers[::60]
+    assert [hit.id for hit in narrowed.hits] == ["number 8"]
 
 
 async def test_workers_make_the_same_vectors(tmp_path: Path, minilm: Embedder) -> None:

@@ -12,6 +12,7 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -63,15 +64,19 @@ def process(
             stdout=out,
             stderr=subprocess.STDOUT,
             env={**os.environ, **(environment or {})},
+            start_new_session=True,
         )
     try:
         yield
     finally:
-        started.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGTERM)  # its workers, too: they would outlive it
         try:
             started.wait(15)
         except subprocess.TimeoutExpired:
             started.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(started.pid, signal.SIGKILL)
 
 
 def done(command: Sequence[object], folder: Path, environment: Mapping[str, str] | None = None) -> str:

@@ -28,3 +28,21 @@ def test_every_threat_and_requirement_has_tests_and_they_exist() -> None:
             assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), (
                 f"{row}: there is no {file}::{test}"
             )
+
+
+def test_every_fault_has_tests_and_they_exist() -> None:
+    text = (ROOT / "docs" / "reference" / "faults.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (R\d+) \|[^|]*\|([^|]*)\|[^|]*\|$", text, re.MULTILINE))
+    there = {
+        name
+        for file in (ROOT / "tests").rglob("test_*.py")
+        for name in re.findall(r"^(?:async )?def (test_\w+)\(", file.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+
+    assert list(rows) == [f"R{number}" for number in range(1, 22)]
+    for row, cell in rows.items():
+        named = re.findall(r"`(test_\w+)`", cell)
+        assert named, f"{row} names no test"
+        assert set(named) <= there, f"{row}: {set(named) - there}"
+    for program in re.findall(r"`(tests/faults/\w+\.py)", text):
+        assert (ROOT / program).exists(), program

@@ -58,6 +58,7 @@ class ImapServer:
     @contextlib.contextmanager
     def opened(self) -> Iterator[Box]:
         """A conversation; failures as errors of ours."""
+        begun = False
         try:
             client = self._client()
             try:
@@ -67,6 +68,7 @@ class ImapServer:
                 raise Denied(
                     "the mail server refuses the credentials.", fix="The operator has to check them."
                 ) from error
+            begun = True
             try:
                 yield Box(client)
             finally:
@@ -79,7 +81,7 @@ class ImapServer:
         except imaplib.IMAP4.error as error:
             raise InvalidInput(f"the mail server says: {str(error)[:200]}.") from error
         except OSError as error:
-            raise Unavailable("the mail server cannot be connected to.") from error
+            raise Unavailable("the mail server cannot be connected to.", unsent=not begun) from error
 
     def _client(self) -> imaplib.IMAP4:
         context = ssl.create_default_context()

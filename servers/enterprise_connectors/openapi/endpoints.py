@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -165,6 +166,8 @@ def _operations(document: Document, problems: list[str]) -> Iterator[tuple[str, 
             for method in _EFFECTS:
                 if method in item:
                     yield method, path, item, item[method]
+            if "trace" in item:
+                problems.append(f"TRACE {path}: it would show what was sent with the credentials")
 
 
 def _endpoint(document: Document, method: str, path: str, item: Mapping[str, Any], node: Any) -> Endpoint:
@@ -324,11 +327,16 @@ def _rank(media_type: str) -> int:
 
 
 def _name(operation_id: Any, method: str, path: str) -> str:
-    wish = str(operation_id) if operation_id else f"{method}_{path}"
-    name = re.sub(r"[^a-z0-9]+", "_", _BOUNDARY.sub("_", wish).lower()).strip("_")
-    if not name or not name[0].isalpha():
-        name = f"{method}_{name}".rstrip("_")
+    name = _plain_name(str(operation_id or "")) or _plain_name(f"{method}_{path}")
+    if not name[0].isalpha():
+        name = f"{method}_{name}"
     return name if len(name) <= MAX_OPERATION_NAME else _marked(name, method, path)
+
+
+def _plain_name(wish: str) -> str:
+    """Lower case words of plain letters; letters with marks lose those, and other scripts say nothing here."""
+    plain = unicodedata.normalize("NFKD", wish).encode("ascii", "ignore").decode()
+    return re.sub(r"[^a-z0-9]+", "_", _BOUNDARY.sub("_", plain).lower()).strip("_")
 
 
 def _marked(name: str, method: str, path: str) -> str:

@@ -10,6 +10,7 @@ that another call takes back. The overlay says so, one table for each operation,
     undo = "restore_order"        # the operation that takes it back
     consent = true                # ask a person first
     idempotent = true             # calling twice is as good as once
+    cache_seconds = 60            # a read's answer may be given again to the same caller, until something changes
     summary = "Find orders"       # replaces the first line of the description
     hidden = true                 # not offered at all
 
@@ -45,6 +46,7 @@ class Correction(BaseModel):
     idempotent: bool | None = None
     summary: str | None = Field(default=None, max_length=200)
     hidden: bool = False
+    cache_seconds: float = Field(default=0.0, ge=0, le=86_400)
 
 
 def read_overlay(file: Path, known: Collection[str]) -> dict[str, Correction]:
@@ -78,5 +80,6 @@ def corrected(operation: Operation, correction: Correction) -> Operation:
         description=description,
         undo=operation.undo if correction.undo is None else correction.undo,
         consent=operation.consent if correction.consent is None else correction.consent,
+        cache_seconds=correction.cache_seconds,
         idempotent=operation.idempotent if correction.idempotent is None else correction.idempotent,
     )

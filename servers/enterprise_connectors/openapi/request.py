@@ -101,16 +101,37 @@ def _filled(template: str, values: Mapping[str, str]) -> str:
 
 
 def _path_value(parameter: Parameter, value: Any) -> str:
-    text = _joined(value, explode=parameter.explode)
-    _refuse_climbing(parameter.argument, text)
-    encoded = quote(text, safe=",=" if isinstance(value, list | dict) else "")
-    match parameter.style:
-        case "label":
-            return f".{encoded}"
-        case "matrix":
-            return f";{quote(parameter.name, safe='')}={encoded}"
+    """One value as its segment, each part of it encoded by itself (RFC 6570, as OpenAPI names its styles)."""
+    parts = list(_path_parts(value, explode=parameter.explode))
+    for part in parts:
+        _refuse_climbing(parameter.argument, part)
+    name = quote(parameter.name, safe="")
+    encoded = [quote(part, safe="=" if isinstance(value, dict) and parameter.explode else "") for part in parts]
+    match parameter.style, parameter.explode:
+        case "label", explode:
+            segment = "." + ("." if explode else ",").join(encoded)
+        case "matrix", True if isinstance(value, dict):
+            segment = "".join(f";{part}" for part in encoded)
+        case "matrix", True:
+            segment = "".join(f";{name}={part}" for part in encoded)
+        case "matrix", _:
+            segment = f";{name}={','.join(encoded)}"
         case _:
-            return encoded
+            segment = ",".join(encoded)
+    _refuse_climbing(parameter.argument, unquote(segment))
+    return segment
+
+
+def _path_parts(value: Any, *, explode: bool) -> Iterator[str]:
+    match value:
+        case list():
+            yield from map(_text, value)
+        case dict() if explode:
+            yield from (f"{key}={_text(item)}" for key, item in value.items())
+        case dict():
+            yield from (part for key, item in value.items() for part in (str(key), _text(item)))
+        case _:
+            yield _text(value)
 
 
 def _refuse_climbing(argument: str, text: str) -> None:

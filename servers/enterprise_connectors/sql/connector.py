@@ -10,10 +10,13 @@ DELETE, and no parser knows which of them somebody meant.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from itertools import islice
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
 from urllib.parse import unquote, urlsplit
 
 import anyio.to_thread
@@ -23,6 +26,7 @@ from enterprise_connectors.sql.named import Named
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.redact import keep_secret
+from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer, Page, Preview
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ _DIALECTS: Mapping[str, Dialect] = {
 READ = frozenset({"sys:read"})
 DESTROY = frozenset({"sys:destroy"})
 
+MAX_TABLES = 200
+"""At once; there may be tens of thousands."""
 EXAMPLES = 10
 """Rows that a dry run shows."""
 
@@ -52,6 +58,24 @@ WorkT = TypeVar("WorkT")
 
 Sql = Annotated[str, Field(description="One statement; values as $1, $2 ….")]
 Parameters = Annotated[list[Any] | None, Field(description="Values for $1, $2 …, in order.")]
+
+
+class Roles(BaseModel):
+    """In whose name the database is asked: `SET ROLE` for each call, so that its own grants and row security hold.
+
+    The role in `url` needs nothing but membership in the others. A caller who is not in the map is refused.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    by: Literal["subject", "tenant", "namespace"] = "tenant"
+    map: dict[str, str] = Field(min_length=1)
+
+    def of(self, caller: Principal) -> str:
+        role = self.map.get(getattr(caller, self.by))
+        if role is None:
+            raise Denied(f"this {self.by} has no role in the database.", fix="The operator adds it to [roles].")
+        return role
 
 
 class SqlConfig(BaseModel):
@@ -69,6 +93,8 @@ class SqlConfig(BaseModel):
     """The only tables that `execute` may change. Default: all that may be used."""
     queries: dict[str, Named] = Field(default_factory=dict)
     """Queries under names of their own: see `named`."""
+    roles: Roles | None = None
+    """PostgreSQL: a role of the database for each caller."""
     max_rows: int = Field(default=200, ge=1, le=10_000)
     max_changed: int = Field(default=1_000, ge=1)
     """Rows one `execute` may change."""
@@ -134,6 +160,8 @@ class SqlConnector(Connector[SqlConfig]):
             )
         if _DIALECTS[parts.scheme] == "mysql" and not parts.path.strip("/"):
             raise InvalidInput("url: it names no database.", fix=f"Use {parts.scheme}://role@host/database.")
+        if config.roles is not None and _DIALECTS[parts.scheme] != "postgres":
+            raise InvalidInput("roles: only PostgreSQL takes on roles.")
         if parts.password:
             keep_secret(unquote(parts.password))
         self._opening = threading.Lock()
@@ -151,7 +179,7 @@ class SqlConnector(Connector[SqlConfig]):
         ]
 
     async def check(self) -> None:
-        await self._work(lambda _, engine: engine.tables())
+        await self._work(lambda guard, engine: next(_available(guard, engine), None), None)
 
     async def aclose(self) -> None:
         if self._opened is not None:
@@ -160,16 +188,17 @@ class SqlConnector(Connector[SqlConfig]):
     def _named(self, name: str, query: Named) -> Operation:
         async def read(_call: Call, **arguments: Any) -> Rows:
             sql, values = query.statement(arguments, _call.principal)
-            result, _ = await self._read(sql, values, self._limits(offset=_call.offset), guarded=False)
+            limits = self._limits(offset=_call.offset)
+            result, _ = await self._read(sql, values, limits, _call, guarded=False)
             return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, None))
 
         async def change(_call: Call, **arguments: Any) -> Changed:
             sql, values = query.statement(arguments, _call.principal)
-            return _changed(await self._change(sql, values, commit=True, guarded=False))
+            return _changed(await self._change(sql, values, _call, commit=True, guarded=False))
 
         async def would_change(_call: Call, **arguments: Any) -> Preview:
             sql, values = query.statement(arguments, _call.principal)
-            result = await self._change(sql, values, commit=False, guarded=False)
+            result = await self._change(sql, values, _call, commit=False, guarded=False)
             return _would(f"{name} changes {result.affected} rows", result)
 
         reads = query.effect == "read"
@@ -181,6 +210,7 @@ class SqlConnector(Connector[SqlConfig]):
             parameters=query.schema_of_arguments,
             effect=query.effect,
             scopes=frozenset({f"sys:{query.effect}", *(f"sys:{scope}" for scope in query.scopes)}),
+            cache_seconds=query.cache_seconds,
         )
 
     async def tables(
@@ -189,25 +219,30 @@ class SqlConnector(Connector[SqlConfig]):
         pattern: Annotated[str, Field(description="Part of the name.")] = "",
     ) -> Page[TableSummary]:
         """List the tables and views of the database. Look here before you write a query."""
-        found = [
-            TableSummary(name=_shown(table), kind=table.kind, rows=table.rows, comment=table.comment)
-            for table in await self._work(_available)
-            if pattern.lower() in _shown(table).lower()
-        ]
-        return Page(items=found[call.offset :], total=len(found))
+        from enterprise_connectors.sql.engine import shown
 
-    async def describe(self, table: Annotated[str, Field(description="As tables names it.")]) -> TableDescription:
+        def work(guard: Guard, engine: Engine) -> list[Table]:
+            with closing(_available(guard, engine, pattern)) as found:
+                return list(islice(found, call.offset, call.offset + MAX_TABLES + 1))
+
+        tables = await self._work(work, call)
+        more = len(tables) > MAX_TABLES
+        return Page(
+            items=[
+                TableSummary(name=shown(table), kind=table.kind, rows=table.rows, comment=table.comment)
+                for table in tables[:MAX_TABLES]
+            ],
+            total=None if more else call.offset + len(tables),
+            more=more,
+        )
+
+    async def describe(
+        self, table: Annotated[str, Field(description="As tables names it.")], call: Call
+    ) -> TableDescription:
         """The columns, keys and three sample rows of one table."""
 
         def work(guard: Guard, engine: Engine) -> TableDescription:
-            for found in _available(guard, engine):
-                if table in (_shown(found), f"{found.schema}.{found.name}"):
-                    described = engine.describe(found, self._limits())
-                    break
-            else:
-                raise NotFound(
-                    f"there is no table {table!r}.", fix="The operation tables lists the tables there are."
-                )
+            described = engine.describe(_named(guard, engine, table), self._limits())
             return TableDescription(
                 name=table,
                 columns=[
@@ -224,7 +259,7 @@ class SqlConnector(Connector[SqlConfig]):
                 sample=described.sample.rows,
             )
 
-        return await self._work(work)
+        return await self._work(work, call)
 
     async def query(
         self,
@@ -234,42 +269,42 @@ class SqlConnector(Connector[SqlConfig]):
         max_rows: Annotated[int | None, Field(ge=1, description="At once; default as configured.")] = None,
     ) -> Rows:
         """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
-        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset))
+        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset), call)
         return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
 
     async def _read(
-        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, *, guarded: bool = True
+        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, call: Call, *, guarded: bool = True
     ) -> tuple[Result, str | None]:
         def work(guard: Guard, engine: Engine) -> tuple[Result, str | None]:
             if guarded:
                 guard.query(sql)
             return engine.query(sql, parameters or (), limits), engine.warning()
 
-        return await self._work(work)
+        return await self._work(work, call)
 
-    async def explain(self, sql: Sql) -> Plan:
+    async def explain(self, sql: Sql, call: Call) -> Plan:
         """How the database would run one SELECT; it is not run. For queries that are slow."""
 
         def work(guard: Guard, engine: Engine) -> list[str]:
             guard.query(sql)
             return engine.plan(sql, self._limits())
 
-        return Plan(lines=await self._work(work))
+        return Plan(lines=await self._work(work, call))
 
-    async def execute(self, sql: Sql, parameters: Parameters = None) -> Changed:
+    async def execute(self, sql: Sql, call: Call, parameters: Parameters = None) -> Changed:
         """Run one INSERT, UPDATE or DELETE. Use dry_run first: it says how many rows would change."""
-        return _changed(await self._change(sql, parameters, commit=True))
+        return _changed(await self._change(sql, parameters, call, commit=True))
 
-    async def would_execute(self, sql: Sql, parameters: Parameters = None) -> Preview:
+    async def would_execute(self, sql: Sql, call: Call, parameters: Parameters = None) -> Preview:
         """Run it and take it back."""
-        result = await self._change(sql, parameters, commit=False)
+        result = await self._change(sql, parameters, call, commit=False)
         statement = " ".join(sql.split())
         return _would(
             f"Change {result.affected} rows: {statement[:300]}{'…' if len(statement) > 300 else ''}", result
         )
 
     async def _change(
-        self, sql: str, parameters: Sequence[Any] | None, *, commit: bool, guarded: bool = True
+        self, sql: str, parameters: Sequence[Any] | None, call: Call, *, commit: bool, guarded: bool = True
     ) -> Result:
         def work(guard: Guard, engine: Engine) -> Result:
             if guarded:
@@ -284,7 +319,7 @@ class SqlConnector(Connector[SqlConfig]):
                 else replace(result, rows=before.rows, columns=before.columns)
             )
 
-        return await self._work(work)
+        return await self._work(work, call)
 
     def _limits(self, max_rows: int | None = None, offset: int = 0) -> Limits:
         from enterprise_connectors.sql.engine import Limits
@@ -296,9 +331,12 @@ class SqlConnector(Connector[SqlConfig]):
             max_changed=self.config.max_changed,
         )
 
-    async def _work(self, work: Callable[[Guard, Engine], WorkT]) -> WorkT:
+    async def _work(self, work: Callable[[Guard, Engine], WorkT], call: Call | None) -> WorkT:
+        role = self.config.roles.of(call.principal) if self.config.roles is not None and call is not None else ""
+
         def run() -> WorkT:
-            return work(*self._open())
+            guard, engine = self._open()
+            return work(guard, engine.as_role(role) if role else engine)
 
         return await anyio.to_thread.run_sync(run)
 
@@ -351,7 +389,8 @@ def _changed(result: Result) -> Changed:
 
 def _would(what: str, result: Result) -> Preview:
     """The dry run's answer: how many rows, and some of them as they are now."""
-    examples = [str(dict(zip(result.columns, row, strict=True))) for row in result.rows[:EXAMPLES]]
+    rows = (dict(zip(result.columns, row, strict=True)) for row in result.rows[:EXAMPLES])
+    examples = [json.dumps(row, ensure_ascii=False) for row in rows]
     return Preview(would=what, affected=result.affected, examples=examples)
 
 
@@ -368,12 +407,21 @@ def _before(guard: Guard, engine: Engine, sql: str, parameters: Sequence[Any], l
         return None
 
 
-def _available(guard: Guard, engine: Engine) -> list[Table]:
-    return [table for table in engine.tables() if guard.allows(table.name, table.schema)]
+def _available(guard: Guard, engine: Engine, part: str = "") -> Generator[Table]:
+    with closing(cast("Generator[Table]", engine.tables(part))) as tables:
+        for table in tables:
+            if guard.allows(table.name, table.schema):
+                yield table
 
 
-def _shown(table: Table) -> str:
-    return table.name if table.schema in ("", "public") else f"{table.schema}.{table.name}"
+def _named(guard: Guard, engine: Engine, name: str) -> Table:
+    from enterprise_connectors.sql.engine import shown
+
+    with closing(_available(guard, engine, name.removeprefix("public.").removeprefix("main."))) as tables:
+        for table in tables:
+            if name in (shown(table), f"{table.schema}.{table.name}", f"main.{table.name}"):
+                return table
+    raise NotFound(f"there is no table {name!r}.", fix="The operation tables lists the tables there are.")
 
 
 def _note(result: Result, warning: str | None) -> str | None:

@@ -44,8 +44,11 @@ _CONFIG: dict[str, Any] = {
     "lock_configuration": True,
 }
 _TABLES = """
-SELECT schema_name, table_name, 'table', estimated_size, comment FROM duckdb_tables() WHERE NOT internal
-UNION ALL SELECT schema_name, view_name, 'view', NULL, comment FROM duckdb_views() WHERE NOT internal
+SELECT * FROM (
+  SELECT schema_name, table_name, 'table', estimated_size, comment FROM duckdb_tables() WHERE NOT internal
+  UNION ALL SELECT schema_name, view_name, 'view', NULL, comment FROM duckdb_views() WHERE NOT internal
+)
+WHERE contains(lower(CASE schema_name WHEN 'main' THEN '' ELSE schema_name || '.' END || table_name), lower($1))
 ORDER BY 1, 2
 """
 _COLUMNS = """
@@ -67,6 +70,9 @@ class Duck:
     def __init__(self, file: str) -> None:
         self._file = Path(file)
         self._turn = threading.Lock()
+
+    def as_role(self, role: str) -> Duck:
+        raise InvalidInput("only PostgreSQL takes on roles.")
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -105,13 +111,13 @@ class Duck:
                 connection.rollback()
             return Result(columns=result.columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
+    def tables(self, part: str = "") -> Iterator[Table]:
         with self._connected(CATALOG_SECONDS) as connection:
-            found = connection.execute(_TABLES).fetchall()
-        return [
-            Table(name=name, schema="" if schema == "main" else schema, kind=kind, rows=rows, comment=comment)
-            for schema, name, kind, rows, comment in found
-        ]
+            connection.execute(_TABLES, [part])
+            for schema, name, kind, rows, comment in _fetched(connection, 0):
+                yield Table(
+                    name=name, schema="" if schema == "main" else schema, kind=kind, rows=rows, comment=comment
+                )
 
     def describe(self, table: Table, limits: Limits) -> Description:
         where = [table.schema or "main", table.name]

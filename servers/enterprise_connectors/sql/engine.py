@@ -7,13 +7,13 @@ reaches the next one's.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from enterprise_connectors.sql.values import plain
 
-__all__ = ["Column", "Description", "Engine", "Limits", "Result", "Table", "collect", "quoted"]
+__all__ = ["Column", "Description", "Engine", "Limits", "Result", "Table", "collect", "quoted", "shown"]
 
 MAX_ANSWER_CHARACTERS = 1_000_000
 SAMPLE_ROWS = 3
@@ -50,6 +50,11 @@ class Table:
     comment: str | None = None
 
 
+def shown(table: Table) -> str:
+    """What a table is called in the operations."""
+    return table.name if table.schema in ("", "public") else f"{table.schema}.{table.name}"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Column:
     name: str
@@ -70,6 +75,10 @@ class Description:
 class Engine(Protocol):
     """One database. Every method blocks, and raises only errors of ours."""
 
+    def as_role(self, role: str) -> Engine:
+        """The same database, asked in the name of one of its roles."""
+        ...
+
     def close(self) -> None:
         """Let go of what is held between calls."""
         ...
@@ -86,8 +95,12 @@ class Engine(Protocol):
         """Run one change that was checked. Without `commit` it is run and taken back."""
         ...
 
-    def tables(self) -> list[Table]:
-        """All tables and views the role may read, system tables left out, sorted."""
+    def tables(self, part: str = "") -> Iterator[Table]:
+        """Tables and views the role may read with `part` in what `shown` calls them, in whatever case; sorted.
+
+        Read as far as it is asked for, so that a database with very many of them can be looked into. What it holds
+        is let go of when it is closed.
+        """
         ...
 
     def describe(self, table: Table, limits: Limits) -> Description:

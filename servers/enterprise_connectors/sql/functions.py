@@ -27,7 +27,10 @@ _SQLITE = """
 json_array_length json_each json_extract json_group_array json_group_object json_insert json_object
 json_patch json_quote json_remove json_replace json_set json_tree json_type json_valid julianday like
 likelihood likely match median percentile printf quote regexp snippet soundex strftime string_agg timediff
-total typeof unicode unixepoch unlikely
+total typeof unicode unixepoch unlikely acosh asinh atanh concat concat_ws cosh if json_array_insert
+json_error_position json_pretty jsonb jsonb_array jsonb_extract jsonb_group_array jsonb_group_object
+jsonb_insert jsonb_object jsonb_patch jsonb_remove jsonb_replace jsonb_set octet_length sinh subtype tanh
+unhex
 """
 
 _POSTGRES = """
@@ -48,7 +51,18 @@ regr_intercept regr_r2 regr_slope reverse right row_to_json scale sinh split_par
 statement_timestamp stddev stddev_pop stddev_samp string_agg string_to_array strpos tanh to_char to_date
 to_json to_jsonb to_number to_timestamp to_tsquery to_tsvector transaction_timestamp translate ts_headline
 ts_rank ts_rank_cd tsrange tstzrange unnest upper_inc var_pop var_samp variance websearch_to_tsquery
-width_bucket
+width_bucket abbrev acosd acosh array_dims array_ndims array_positions array_replace array_to_tsvector asind
+asinh atan2d atand atanh bit_count bit_xor broadcast character_length cosd cotd datemultirange decode
+enum_range family generate_subscripts get_bit get_byte hashtext host hostmask inet_merge inet_same_family
+int4multirange int8multirange int8range is_normalized json_object json_strip_nulls json_to_record
+json_to_recordset jsonb_object jsonb_path_match jsonb_path_query_array jsonb_path_query_first jsonb_pretty
+jsonb_set jsonb_set_lax jsonb_insert lower_inf make_time make_timestamptz masklen multirange netmask network
+normalize nummultirange numnode parse_ident pg_size_bytes pg_size_pretty querytree quote_ident quote_literal
+quote_nullable range_agg range_intersect_agg range_merge regexp_instr regr_avgx regr_avgy regr_count
+regr_sxx regr_sxy regr_syy set_bit set_byte setweight sha224 sha256 sha384 sha512 similarity sind
+string_to_table strip strict_word_similarity tand timezone timeofday to_ascii to_hex trim_array trim_scale
+ts_delete ts_filter tsmultirange tsquery_phrase tstzmultirange tsvector_to_array unaccent unistr upper_inf
+word_similarity
 """
 
 _MARIADB = """
@@ -66,34 +80,66 @@ period_add period_diff position quarter quote rand regexp_instr regexp_like rege
 reverse right sec_to_time second sha sha1 sha2 soundex st_x st_y std stddev stddev_pop stddev_samp
 str_to_date strcmp subdate substring_index subtime sysdate time_format time_to_sec timediff timestampadd
 timestampdiff to_base64 to_char to_days to_seconds ucase unhex unix_timestamp utc_date utc_time
-utc_timestamp uuid values var_pop var_samp variance week weekday weekofyear year yearweek
+utc_timestamp uuid values var_pop var_samp variance week weekday weekofyear year yearweek any_value atan
+coercibility collation column_get crc32c json_array_intersect json_equals json_loose json_normalize
+json_object_filter_keys json_object_to_array json_pretty json_valid length lengthb mbrcontains mbrwithin
+point st_area st_asgeojson st_astext st_buffer st_centroid st_contains st_crosses st_distance
+st_distance_sphere st_equals st_geomfromgeojson st_geomfromtext st_intersects st_length st_numpoints
+st_overlaps st_pointfromtext st_touches st_within substr sum timestamp to_number trunc uncompressed_length
+unhex
 """
 
 _DUCKDB = """
 age any_value approx_count_distinct approx_quantile arg_max arg_min argmax argmin array_agg array_concat
-array_contains array_length array_slice array_to_string bar bit_and bit_count bit_or bit_xor bool_and bool_or
-cbrt century chr contains corr covar_pop covar_samp current_date current_timestamp damerau_levenshtein
-date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day dayname dayofmonth
-dayofweek dayofyear decade editdist3 element_at ends_with entropy epoch epoch_ms epoch_ns epoch_us era even
-factorial favg flatten format fsum gamma gcd generate_series geomean greatest_common_divisor group_concat
-grouping hamming hash histogram hour ilike_escape instr isfinite isinf isnan isodow isoyear jaccard
-jaro_similarity jaro_winkler_similarity json json_array json_array_length json_contains json_extract
-json_extract_path json_extract_path_text json_extract_string json_group_array json_group_object json_keys
-json_object json_type json_valid julian kurtosis last last_day lcm left len levenshtein lgamma list list_aggregate
-list_any_value list_append list_apply list_avg list_concat list_contains list_count list_distinct
-list_element list_extract list_filter list_has_all list_has_any list_max list_min list_position list_reduce
-list_reverse list_slice list_sort list_sum list_transform list_unique list_value list_zip listagg log mad
-make_date make_time make_timestamp map map_entries map_extract map_from_entries map_keys map_values max_by
-md5 mean median microsecond millennium millisecond min_by minute mode month monthname multiply nextafter now
-nullif ord parse_filename position prefix printf product quantile quantile_cont quantile_disc quarter range
-regexp_extract regexp_extract_all regexp_full_match regexp_matches regexp_replace regexp_split_to_array
-regr_avgx regr_avgy regr_count regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile
-reverse right roundbankers row second sem sha256 signbit skewness split split_part starts_with stddev
-stddev_pop stddev_samp str_split str_split_regex strftime string_agg string_split string_to_array strip_accents
-strlen strpos strptime struct_extract struct_pack suffix sum_no_overflow summarize time_bucket to_base64
-to_days to_hours to_json to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp
-to_weeks to_years today transaction_timestamp translate trunc try_strptime typeof unicode unnest var_pop
-var_samp variance week weekday weekofyear xor year yearweek
+array_contains array_length array_slice array_to_string bar bit_and bit_count bit_or bit_xor bool_and
+bool_or cbrt century chr contains corr covar_pop covar_samp current_date current_timestamp
+damerau_levenshtein date_add date_diff date_part date_sub date_trunc datediff datepart datesub datetrunc day
+dayname dayofmonth dayofweek dayofyear decade editdist3 element_at ends_with entropy epoch epoch_ms epoch_ns
+epoch_us era even factorial favg flatten format fsum gamma gcd generate_series geomean
+greatest_common_divisor group_concat grouping hamming hash histogram hour ilike_escape instr isfinite isinf
+isnan isodow isoyear jaccard jaro_similarity jaro_winkler_similarity json json_array json_array_length
+json_contains json_extract json_extract_path json_extract_path_text json_extract_string json_group_array
+json_group_object json_keys json_object json_type json_valid julian kurtosis last last_day lcm left len
+levenshtein lgamma list list_aggregate list_any_value list_append list_apply list_avg list_concat
+list_contains list_count list_distinct list_element list_extract list_filter list_has_all list_has_any
+list_max list_min list_position list_reduce list_reverse list_slice list_sort list_sum list_transform
+list_unique list_value list_zip listagg log mad make_date make_time make_timestamp map map_entries
+map_extract map_from_entries map_keys map_values max_by md5 mean median microsecond millennium millisecond
+min_by minute mode month monthname multiply nextafter now nullif ord parse_filename position prefix printf
+product quantile quantile_cont quantile_disc quarter range regexp_extract regexp_extract_all
+regexp_full_match regexp_matches regexp_replace regexp_split_to_array regr_avgx regr_avgy regr_count
+regr_intercept regr_r2 regr_slope regr_sxx regr_sxy regr_syy reservoir_quantile reverse right roundbankers
+row second sem sha256 signbit skewness split split_part starts_with stddev stddev_pop stddev_samp str_split
+str_split_regex strftime string_agg string_split string_to_array strip_accents strlen strpos strptime
+struct_extract struct_pack suffix sum_no_overflow summarize time_bucket to_base64 to_days to_hours to_json
+to_microseconds to_milliseconds to_minutes to_months to_seconds to_timestamp to_weeks to_years today
+transaction_timestamp translate trunc try_strptime typeof unicode unnest var_pop var_samp variance week
+weekday weekofyear xor year yearweek acosh add ago approx_top_k arbitrary arg_max_null arg_min_null
+array_aggregate array_append array_apply array_cat array_cosine_distance array_cosine_similarity
+array_cross_product array_distance array_distinct array_dot_product array_extract array_filter array_has
+array_has_all array_has_any array_indexof array_inner_product array_intersect array_pop_back array_pop_front
+array_position array_prepend array_push_back array_push_front array_reduce array_reverse array_reverse_sort
+array_select array_sort array_to_json array_transform array_unique array_value array_where array_zip ascii
+asinh atanh base64 bin bit_length bit_position bitstring bitstring_agg cardinality cosh cot count_if countif
+days_in_month decode divide encode enum_code enum_first enum_last enum_range equi_width_bins fdiv filter
+first fmod format_bytes from_base64 from_binary from_hex from_json from_json_strict generate_subscripts
+geometric_mean get_bit hex histogram_exact json_deep_merge json_exists json_group_structure json_insert
+json_merge_patch json_normalize json_pretty json_quote json_remove json_replace json_set json_strip_nulls
+json_structure json_transform json_transform_strict json_value kahan_sum kurtosis_pop lcase
+least_common_multiple left_grapheme length_grapheme list_aggr list_approx_count_distinct list_bit_and
+list_bit_or list_bit_xor list_bool_and list_bool_or list_cat list_cosine_distance list_cosine_similarity
+list_distance list_dot_product list_entropy list_first list_grade_up list_has list_histogram list_indexof
+list_inner_product list_intersect list_kurtosis list_last list_mad list_median list_mode list_pack
+list_prepend list_product list_reverse_sort list_select list_sem list_skewness list_stddev_pop
+list_stddev_samp list_string_agg list_var_pop list_var_samp list_where lttb make_timestamp_ms
+make_timestamp_ns make_timestamptz map_concat map_contains map_extract_value md5_number mismatches
+nanosecond nfc_normalize octet_length overlay pg_size_pretty pg_typeof reduce regexp_escape
+regexp_split_to_table right_grapheme round_even row_to_json set_bit sha1 sinh st_area st_asgeojson st_astext
+st_contains st_distance st_geomfromtext st_intersects st_point st_within string_split_regex struct_concat
+struct_contains struct_extract_at struct_has struct_insert struct_keys struct_position struct_update
+struct_values substring_grapheme subtract sumkahan tanh timezone timezone_hour timezone_minute to_binary
+to_centuries to_decades to_hex to_millennia to_quarters trim_array ucase unbin unhex union_extract union_tag
+union_value url_decode url_encode uuid_extract_timestamp uuid_extract_version wavg weighted_avg
 """
 
 NAMES = {
@@ -123,17 +169,32 @@ PercentileDisc Pi Pow Radians Rand Rank RegexpCount RegexpILike RegexpLike Regex
 RegrIntercept RegrR2 RegrSlope Replace Reverse Right Round RowNumber Sign Sin Sinh Soundex SplitPart Sqrt
 StartsWith Stddev StddevPop StddevSamp StrPosition StrToDate StrToTime StringToArray Substring Sum Tan Tanh
 Time TimeToStr Timestamp TimestampFromParts TimestampTrunc ToNumber Translate Trim Trunc TsOrDsToTimestamp
-Typeof Unicode UnixToTime Unnest Upper Variance VariancePop WidthBucket Xor
-AnyValue ApproxDistinct ApproxQuantile ArgMax ArgMin ArrayContains ArrayDistinct ArrayFilter ArrayReverse
-ArraySlice ArraySort ArraySum ArrayUniqueAgg Convert ConvertTimezone CurrentDatetime DateAdd DateDiff DateSub
-DateToDi DateTrunc Day DayOfMonth DayOfWeek DayOfYear DayOfWeekIso Dayname DenseRank Elt EndsWith FromBase64
-FromTimeZone GenerateSeries Hour Int IsInf IsNan JSONArray JSONArrayContains JSONKeys JSONValue Kurtosis
-LastDay Levenshtein List ListConcat LogicalAnd MD5Digest MakeDate Map MapFromEntries Minute Month Monthname
-NumberToStr Quantile Quarter RegexpExtract RegexpExtractAll RegexpFullMatch RegexpInstr RegexpSplit RowNumber
-SHA SHA2 SafeDivide Second Skewness SortArray Split Stuff StrToUnix Strftime String Struct StructExtract
-SubstringIndex TimeDiff TimeStrToTime TimeToUnix TimestampAdd TimestampDiff TimestampSub ToBase64 ToChar
-ToDays Transform TryCast TsOrDsAdd TsOrDsDiff TsOrDsToDate TsOrDsToTime Unhex UnixDate UnixSeconds UtcDate
-UtcTime UtcTimestamp Uuid Week WeekOfYear Year YearOfWeek
+Typeof Unicode UnixToTime Unnest Upper Variance VariancePop WidthBucket Xor AnyValue ApproxDistinct
+ApproxQuantile ArgMax ArgMin ArrayContains ArrayDistinct ArrayFilter ArrayReverse ArraySlice ArraySort
+ArraySum ArrayUniqueAgg Convert ConvertTimezone CurrentDatetime DateAdd DateDiff DateSub DateToDi DateTrunc
+Day DayOfMonth DayOfWeek DayOfYear DayOfWeekIso Dayname DenseRank Elt EndsWith FromBase64 FromTimeZone
+GenerateSeries Hour Int IsInf IsNan JSONArray JSONArrayContains JSONKeys JSONValue Kurtosis LastDay
+Levenshtein List ListConcat LogicalAnd MD5Digest MakeDate Map MapFromEntries Minute Month Monthname
+NumberToStr Quantile Quarter RegexpExtract RegexpExtractAll RegexpFullMatch RegexpInstr RegexpSplit
+RowNumber SHA SHA2 SafeDivide Second Skewness SortArray Split Stuff StrToUnix Strftime String Struct
+StructExtract SubstringIndex TimeDiff TimeStrToTime TimeToUnix TimestampAdd TimestampDiff TimestampSub
+ToBase64 ToChar ToDays Transform TryCast TsOrDsAdd TsOrDsDiff TsOrDsToDate TsOrDsToTime Unhex UnixDate
+UnixSeconds UtcDate UtcTime UtcTimestamp Uuid Week WeekOfYear Year YearOfWeek Acosh AddMonths
+ApproxQuantiles ApproxTopK ArrayAll ArrayAny ArrayCompact ArrayConcatAgg ArrayExcept ArrayFirst ArrayInsert
+ArrayIntersect ArrayLast ArrayMax ArrayMin ArrayPrepend ArraysZip Asinh Atanh Base64DecodeBinary
+Base64DecodeString Base64Encode BitwiseCount BitwiseXorAgg Booland Boolnot Boolor ByteLength Collate Columns
+Contains CosineDistance Coth CountIf Csc DateFromParts DateFromUnixDate DateStrToDate DateToDateStr Datetime
+DatetimeAdd DatetimeDiff DatetimeSub DatetimeTrunc Decode DotProduct EqualNull EuclideanDistance First
+Flatten FromBase FromJson GenerateDateArray GenerateTimestampArray Getbit GroupingId JSONArrayAppend
+JSONArrayInsert JSONBContainsAllTopKeys JSONBContainsAnyTopKeys JSONBContainsTopKey JSONBDeleteAtPath
+JSONBExists JSONBPathExists JSONBool JSONExists JSONExtractArray JSONFormat JSONStripNulls JSONTable
+JSONValueArray JarowinklerSimilarity Last LowerHex MD5NumberLower64 MD5NumberUpper64 ManhattanDistance
+MapCat MapContainsKey MapKeys MapSize MatchAgainst MonthsBetween Nanvl NextDay Normalize Nvl2 ObjectAgg
+ParseJSON PreviousDay Reduce RegrAvgx RegrAvgy RegrCount RegrSxx RegrSxy RegrSyy Rint SHA1Digest SHA2Digest
+SafeAdd SafeMultiply SafeNegate SafeSubtract Sec StDistance StPoint StarMap Strtok TimeAdd TimeFromParts
+TimeStrToDate TimeStrToUnix TimeSub TimeToTimeStr TimeTrunc TimestampTzFromParts ToArray ToBinary ToBoolean
+ToDouble ToMap Try TsOrDsToDateStr TsOrDsToDatetime UnixMicros UnixMillis UnixToStr VarMap WeekStart
+YearOfWeekIso
 """
 )
 """The same as the parser names them once it has understood them."""

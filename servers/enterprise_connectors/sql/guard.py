@@ -33,6 +33,7 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 Dialect = Literal["sqlite", "postgres", "mysql", "duckdb"]
 
 MAX_CHARACTERS = 20_000
+MAX_LIST_DIGITS = 7
 MAX_REPEATED = 1_000
 """The largest number that a function which repeats or pads may be given."""
 
@@ -42,6 +43,8 @@ _RUN_COMMENT = re.compile(r"/\*M?!")
 _FORMATTERS = frozenset({"format", "printf"})
 _WIDE_FORMAT = re.compile(r"\d{4}|\*")
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
+_SHAPING = frozenset({"Pivot", "Summarize"})
+"""Queries of DuckDB that begin with another word than SELECT."""
 _CHANGES = frozenset({"Insert", "Update", "Delete"})
 _NODES = _QUERIES | named(
     """
@@ -54,7 +57,7 @@ JSONBContains JSONBExtract JSONBExtractScalar JSONExtract JSONExtractScalar JSON
 JSONPathRoot JSONPathSubscript Join LT LTE Lateral Like Limit LimitOptions Literal Match Mod Mul NEQ
 National Neg Not Null NullSafeEQ NullSafeNEQ Offset Or Order Ordered Parameter Paren Placeholder Pow
 RegexpILike RegexpLike RespectNulls Rollup SimilarTo Slice Star Sub Table TableAlias TableSample Tuple
-Unnest Values Var Where Window WindowSpec With WithinGroup Xor
+JSONColumnDef JSONKeyValue JSONSchema JSONValue Unnest Values Var Where Window WindowSpec With WithinGroup Xor
 """
 )
 _CHANGE_NODES = frozenset({"OnConflict", "Returning", "Schema"})
@@ -62,7 +65,7 @@ _MORE: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
     "postgres": frozenset(),
     "mysql": named("IntDiv Collate CharacterSet"),
-    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg"),
+    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg Comprehension Pivot UnpivotColumns Summarize"),
 }
 _LESS: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
@@ -103,7 +106,7 @@ class Guard:
     def query(self, sql: str) -> None:
         """Raises unless `sql` is one query that only reads, with allowed functions and tables."""
         tree = self._parsed(sql)
-        if type(tree).__name__ not in _QUERIES:
+        if type(tree).__name__ not in _QUERIES | (_MORE[self.dialect] & _SHAPING):
             raise Denied(
                 f"only one SELECT is allowed here, not {_kind(tree)}.",
                 fix="For a plan use the operation explain; for the schema use tables and describe.",
@@ -225,6 +228,8 @@ class Guard:
                 f"the function {node.sql_name().lower()!r} takes a plain number here.",
                 fix=f"Write it out, up to {MAX_REPEATED}.",
             )
+        if self.dialect == "duckdb" and isinstance(node, exp.GenerateSeries):
+            self._check_list(node)
         if isinstance(node, exp.Format) or node.name.lower() in _FORMATTERS:
             self._check_format(node)
         if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
@@ -236,6 +241,13 @@ class Guard:
             raise Denied(
                 f"the function {name.lower()!r} is not allowed.", fix="Use functions that compute on values."
             )
+
+    def _check_list(self, node: exp.Func) -> None:
+        """`SELECT range(900000000)` makes a list of so many at once; in FROM the same gives rows one by one."""
+        numbers = [each.name for each in node.find_all(exp.Literal) if not each.is_string]
+        if isinstance(node.parent, exp.Table) or all(len(number) < MAX_LIST_DIGITS for number in numbers):
+            return
+        raise Denied("a list of so many values is not made here.", fix="Put the series into FROM.")
 
     def _check_format(self, node: exp.Func) -> None:
         """`format('%999999999s', 'x')` makes a gigabyte; MySQL's `format` takes a number and does not."""

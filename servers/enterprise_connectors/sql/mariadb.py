@@ -36,14 +36,20 @@ __all__ = ["MariaDb"]
 CONNECT_SECONDS = 5
 CATALOG_SECONDS = 10.0
 LOCK_SECONDS = 3
+TABLES_AT_ONCE = 50
 PORT = 3306
 
 _MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
 _POWERS = re.compile(r"\b(ALL PRIVILEGES|SUPER|FILE|PROCESS|CREATE USER|SHUTDOWN)\b")
-_TABLES = """
-SELECT table_schema, table_name, table_type, table_rows, table_comment, engine FROM information_schema.tables
+_NAMES = """
+SELECT table_schema, table_name, table_type FROM information_schema.tables
 WHERE table_schema NOT IN ('mysql', 'information_schema', 'performance_schema', 'sys')
+  AND LOCATE(LOWER(%s), LOWER(CONCAT(IF(table_schema = DATABASE(), '', CONCAT(table_schema, '.')), table_name)))
 ORDER BY table_schema <> DATABASE(), table_schema, table_name
+"""
+_FACTS = """
+SELECT table_schema, table_name, table_rows, table_comment FROM information_schema.tables
+WHERE table_schema IN %s AND table_name IN %s
 """
 _COLUMNS = """
 SELECT column_name, column_type, is_nullable, column_default, column_comment FROM information_schema.columns
@@ -77,6 +83,9 @@ class MariaDb:
         }
         self._warning: str | None = None
         self._asked = False
+
+    def as_role(self, role: str) -> MariaDb:
+        raise InvalidInput("only PostgreSQL takes on roles.")
 
     def close(self) -> None:
         """Nothing is held between calls."""
@@ -114,17 +123,26 @@ class MariaDb:
                 connection.commit()
             return Result(columns=columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
-        return [
-            Table(
-                name=name,
-                schema="" if schema == self.database else schema,
-                kind="view" if "VIEW" in kind else "table",
-                rows=rows,
-                comment=None if comment in ("", "VIEW") else comment,
-            )
-            for schema, name, kind, rows, comment, _ in self._rows(_TABLES)
-        ]
+    def tables(self, part: str = "") -> Iterator[Table]:
+        # the names lie in folders, the other facts in each table, which has to be opened for them
+        names = self._rows(_NAMES, (part,))
+        for start in range(0, len(names), TABLES_AT_ONCE):
+            some = names[start : start + TABLES_AT_ONCE]
+            facts = {
+                (schema, name): (rows, None if comment in ("", "VIEW") else comment)
+                for schema, name, rows, comment in self._rows(
+                    _FACTS, ([schema for schema, _, _ in some], [name for _, name, _ in some])
+                )
+            }
+            for schema, name, kind in some:
+                rows, comment = facts.get((schema, name), (None, None))
+                yield Table(
+                    name=name,
+                    schema="" if schema == self.database else schema,
+                    kind="view" if "VIEW" in kind else "table",
+                    rows=rows,
+                    comment=comment,
+                )
 
     def describe(self, table: Table, limits: Limits) -> Description:
         where = (table.schema or self.database, table.name)

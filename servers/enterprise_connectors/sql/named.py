@@ -50,6 +50,8 @@ class Named(BaseModel):
     parameters: dict[str, NamedParameter] = Field(default_factory=dict)
     bound: dict[str, Literal["subject", "tenant", "namespace"]] = Field(default_factory=dict)
     scopes: list[str] = Field(default_factory=list)
+    cache_seconds: float = Field(default=0.0, ge=0, le=86_400)
+    """How long a read's answer may be given again to the same caller."""
 
     @model_validator(mode="after")
     def _every_name_is_known(self) -> Named:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from typing import Any
 
 import psycopg
@@ -44,6 +45,7 @@ FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamesp
 WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
   AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
   AND has_schema_privilege(n.oid, 'USAGE') AND has_table_privilege(c.oid, 'SELECT')
+  AND position(lower($1) IN lower(CASE n.nspname WHEN 'public' THEN '' ELSE n.nspname || '.' END || c.relname)) > 0
 ORDER BY n.nspname <> 'public', n.nspname, c.relname
 """
 _COLUMNS = """
@@ -67,6 +69,13 @@ class Postgres:
         self._url = url
         self._superuser: bool | None = None
         self._pool: Pool[psycopg.Connection[Any]] = Pool(_reset, psycopg.Connection.close)
+
+        self._role = ""
+
+    def as_role(self, role: str) -> Postgres:
+        taken = copy(self)  # the same pool: what a session took on is forgotten before it is given back
+        taken._role, taken._superuser = role, None
+        return taken
 
     def close(self) -> None:
         self._pool.close()
@@ -100,11 +109,16 @@ class Postgres:
                 connection.commit()
             return Result(columns=columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
-        return [
-            Table(name=name, schema=schema, kind=_KINDS[kind], rows=rows if rows >= 0 else None, comment=comment)
-            for schema, name, kind, rows, comment in self._rows(_TABLES, (), CATALOG_SECONDS)
-        ]
+    def tables(self, part: str = "") -> Iterator[Table]:
+        with (
+            self._transaction(CATALOG_SECONDS) as connection,
+            psycopg.RawServerCursor(connection, "usrland") as cursor,
+        ):
+            cursor.itersize = FETCH_AT_ONCE
+            for schema, name, kind, rows, comment in cursor.execute(_TABLES.encode(), (part,)):
+                yield Table(
+                    name=name, schema=schema, kind=_KINDS[kind], rows=rows if rows >= 0 else None, comment=comment
+                )
 
     def describe(self, table: Table, limits: Limits) -> Description:
         name = quoted(table.schema, table.name)
@@ -135,6 +149,8 @@ class Postgres:
     def _transaction(self, seconds: float, *, write: bool = False) -> Iterator[psycopg.Connection[Any]]:
         connection = self._begun(seconds, write=write)
         try:
+            if self._role:
+                connection.execute(f"SET LOCAL ROLE {quoted(self._role)}".encode())
             yield connection
         except psycopg.Error as error:
             raise _ours(error, seconds) from error
@@ -193,6 +209,8 @@ def _ours(error: psycopg.Error, seconds: float) -> Exception:
             return Timeout(f"the statement was stopped after {seconds:g} seconds.", fix="Narrow it.")
         case errors.LockNotAvailable():
             return Unavailable("somebody else holds a lock on what the statement needs.")
+        case errors.InvalidParameterValue() if "role" in text:
+            return Denied("the database has no such role for this caller.", fix="The operator corrects [roles].")
         case errors.InsufficientPrivilege() | errors.ReadOnlySqlTransaction():
             return Denied(f"the database refuses: {text}.")
         case errors.ProtocolViolation():

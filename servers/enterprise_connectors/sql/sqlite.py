@@ -36,6 +36,8 @@ BUSY_SECONDS = 5.0
 _READ_ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
 _CHANGE_ACTIONS = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
+_UNFOLDING = ("json_each", "json_tree")
+
 Allows = Callable[[str], bool]
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
@@ -47,19 +49,22 @@ class Sqlite:
         self._file = Path(file)
         self._allows = allows
 
+    def as_role(self, role: str) -> Sqlite:
+        raise InvalidInput("only PostgreSQL takes on roles.")
+
     def close(self) -> None:
         """Nothing is held between calls."""
 
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(connection))
+            connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql)))
             cursor = connection.execute(sql, _bound(parameters))
             columns = [column[0] for column in cursor.description or ()]
             return collect(columns, islice(cursor, limits.offset, None), limits)
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(connection))
+            connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql)))
             return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
 
     def execute(self, sql: str, parameters: Sequence[Any], limits: Limits, *, commit: bool) -> Result:
@@ -78,12 +83,14 @@ class Sqlite:
             connection.execute("COMMIT" if commit else "ROLLBACK")
             return Result(columns=result.columns, rows=result.rows, more=result.more, affected=affected)
 
-    def tables(self) -> list[Table]:
+    def tables(self, part: str = "") -> Iterator[Table]:
         with self._connected(None) as connection:
-            found = connection.execute(
-                "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view') ORDER BY name"
-            ).fetchall()
-        return [Table(name=name, kind=kind) for name, kind in found]
+            for name, kind in connection.execute(
+                "SELECT name, type FROM sqlite_schema WHERE type IN ('table', 'view')"
+                " AND instr(lower(name), lower(?)) ORDER BY name",
+                (part,),
+            ):
+                yield Table(name=name, kind=kind)
 
     def describe(self, table: Table, limits: Limits) -> Description:
         name = quoted(table.name)
@@ -141,11 +148,18 @@ class Sqlite:
             if connection is not None:
                 connection.close()  # takes back what was not committed
 
-    def _authorizer(self, connection: sqlite3.Connection, *, write: bool = False) -> Authorizer:
+    def _authorizer(
+        self, connection: sqlite3.Connection, *, write: bool = False, unfolds: frozenset[str] = frozenset()
+    ) -> Authorizer:
         behind_views, triggers = self._behind(connection), self._triggers(connection) if write else frozenset()
 
         def reaches(table: str | None, source: str | None) -> bool:
-            return self._allows(table or "") or (table, source) in behind_views or source in triggers
+            return (
+                self._allows(table or "")
+                or table in unfolds
+                or (table, source) in behind_views
+                or source in triggers
+            )
 
         def ask(action: int, first: str | None, second: str | None, _: str | None, source: str | None) -> int:
             allowed = (
@@ -187,6 +201,23 @@ class Sqlite:
         """The triggers of the tables that may be used: what they do is their owner's decision."""
         found = connection.execute("SELECT name, tbl_name FROM sqlite_schema WHERE type = 'trigger'").fetchall()
         return frozenset(name for name, table in found if self._allows(table))
+
+
+def _unfolded(connection: sqlite3.Connection, sql: str) -> frozenset[str]:
+    """Which of the functions that unfold JSON into rows a statement names, made ready for it.
+
+    SQLite makes each a table at its first use, and asks for that what it asks for a change of the schema. Where a
+    table of that name is there, it is meant.
+    """
+    named = frozenset(name for name in _UNFOLDING if name in sql.lower())
+    if not named:
+        return named
+    places = ", ".join("?" * len(named))
+    taken = connection.execute(f"SELECT name FROM sqlite_schema WHERE lower(name) IN ({places})", tuple(named))
+    free = named - {str(name).lower() for (name,) in taken}
+    for name in free:
+        connection.execute(f"SELECT 1 FROM {name}('[]') LIMIT 0").close()
+    return free
 
 
 def _stop_after(connection: sqlite3.Connection, seconds: float) -> None:

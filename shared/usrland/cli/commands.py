@@ -39,6 +39,7 @@ COMMANDS = {
         "man": "usrland.cli.man:man",
         "lock": "usrland.cli.lock:lock",
         "trace": "usrland.cli.trace:trace",
+        "top": "usrland.cli.top:top",
         "audit": "usrland.cli.audit:audit",
         "check": "usrland.cli.keeping:check",
         "rebuild": "usrland.cli.keeping:rebuild",

@@ -46,7 +46,7 @@ SYSTEMS_SECONDS = 60.0
 MAX_TOOLS = 13
 SHOWN_LINES = 8
 LOG_BYTES = 4_096
-LIBRARY_TABLES = frozenset({"audit", "consent", "identity", "oauth", "quotas", "server"})
+LIBRARY_TABLES = frozenset({"audit", "consent", "identity", "oauth", "quotas", "server", "telemetry"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -29,12 +29,13 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import jsonschema
 import referencing
 import referencing.jsonschema
 
+from enterprise_connectors.openapi.auth import Shown
 from enterprise_connectors.openapi.connector import OpenApiConfig, OpenApiConnector
 from enterprise_connectors.openapi.document import Document
 from enterprise_connectors.openapi.endpoints import Endpoint, read_endpoints
@@ -45,6 +46,8 @@ from usrland.http import client
 from usrland.schemas.principal import Principal
 
 CALLER = Call(id="b", principal=Principal(subject="b", scopes=frozenset({"*"})), operation="b")
+NOBODY = Shown(headers={})
+SAFE = "/:@!$&'()*+,;=~%{}"
 TEXTS = {
     "date": "2026-01-31",
     "date-time": "2026-01-31T12:00:00Z",
@@ -161,13 +164,13 @@ def problems(document: Document, endpoint: Endpoint, arguments: Mapping[str, Any
     operation = document.follow(item[endpoint.method.lower()])
     parts = urlsplit(seen.target)
     query = parse_qsl(parts.query, keep_blank_values=True)
-    template = re.split("[?#]", endpoint.path)[0]
+    template = quote(re.split("[?#]", endpoint.path)[0], safe=SAFE)
     pattern = re.sub(
         r"\\\{[^}]*\\\}", "([^/?#]+)", re.escape(template).replace(r"\{", "\\{").replace(r"\}", "\\}")
     )
     if seen.method != endpoint.method:
         yield "method"
-    if not re.fullmatch(f"/base{pattern}", unquote_unreserved(parts.path)):
+    if not any(re.fullmatch(f"/base{pattern}", path) for path in (parts.path, unquote_unreserved(parts.path))):
         yield "path"
     described = {}
     for node in [*item.get("parameters", ()), *operation.get("parameters", ())]:
@@ -437,13 +440,13 @@ async def attack(file: Path, endpoints: list[Endpoint], recorder: Recorder) -> t
                     try:
                         request = build(endpoint, address, arguments)
                         prepared = connector._authorized(
-                            request.method, request.url, query=request.query, headers=request.headers,
+                            request.method, request.url, NOBODY, query=request.query, headers=request.headers,
                             content=request.content,
                         )  # fmt: skip
                     except UsrlandError:
                         continue
                     made += 1
-                    template = re.split("[?#]", endpoint.path)[0]
+                    template = quote(re.split("[?#]", endpoint.path)[0], safe=SAFE)
                     raw = prepared.url.raw_path.decode().partition("?")[0]
                     pattern = "/base" + "".join(
                         "[^/?#\\\\]+" if part.startswith("{") else re.escape(part)

@@ -46,9 +46,13 @@ State = Callable[[], Any]
 
 
 def postgres(_: Path) -> tuple[str, State]:
-    address = "postgresql://root@127.0.0.1:5432/test"
-    connection = psycopg.connect(address, autocommit=True)
-    connection.execute("DROP SCHEMA IF EXISTS usrland_payloads CASCADE; CREATE SCHEMA usrland_payloads")
+    # a database of its own: what others do to the cluster meanwhile is no effect of ours
+    address = "postgresql://root@127.0.0.1:5432/"
+    with psycopg.connect(f"{address}test", autocommit=True) as cluster:
+        cluster.execute("DROP DATABASE IF EXISTS usrland_payloads WITH (FORCE)")
+        cluster.execute("CREATE DATABASE usrland_payloads")
+    connection = psycopg.connect(f"{address}usrland_payloads", autocommit=True)
+    connection.execute("CREATE SCHEMA usrland_payloads")
     connection.execute("SET search_path = usrland_payloads; " + TABLE)
     connection.execute(
         "CREATE FUNCTION f_write() RETURNS int LANGUAGE sql AS "
@@ -61,17 +65,18 @@ def postgres(_: Path) -> tuple[str, State]:
             "SELECT relname FROM pg_class WHERE relnamespace > 16000 AND relname NOT LIKE 'pg_%' ORDER BY 1"
         ).fetchall()
         others = connection.execute(
-            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+            "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            "  WHERE locktype = 'advisory' AND datname = current_database()"
             " UNION ALL SELECT count(*) FROM pg_largeobject_metadata"
-            " UNION ALL SELECT count(*) FROM pg_prepared_xacts"
-            " UNION ALL SELECT last_value FROM usrland_payloads.s UNION ALL SELECT count(*) FROM pg_roles"
+            " UNION ALL SELECT count(*) FROM pg_prepared_xacts WHERE database = current_database()"
+            " UNION ALL SELECT last_value FROM usrland_payloads.s"
+            " UNION ALL SELECT count(*) FROM pg_roles WHERE rolname NOT LIKE 'usrland%'"
+            " UNION ALL SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            "  AND application_name = 'usrland' AND state <> 'idle'"
         ).fetchall()
-        active = connection.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'usrland' AND state <> 'idle'"
-        ).fetchone()
-        return rows, relations, others, active
+        return rows, relations, others
 
-    return f"{address}?options=-csearch_path%3Dusrland_payloads", state
+    return f"{address}usrland_payloads?options=-csearch_path%3Dusrland_payloads", state
 
 
 def mysql(_: Path) -> tuple[str, State]:

@@ -241,10 +241,15 @@ def _ids(found: Any) -> Iterable[str]:
         yield str(found)
 
 
+def chosen(conversations: Sequence[Conversation], half: str | None) -> Sequence[Conversation]:
+    """All, or every second."""
+    return conversations[{"first": 0, "second": 1}[half] :: 2] if half else conversations
+
+
 async def run(options: argparse.Namespace) -> None:
-    conversations = locomo(options.where) if options.collection == "locomo" else beam(options.where)
-    if options.half:
-        conversations = conversations[0::2] if options.half == "first" else conversations[1::2]
+    conversations = chosen(
+        locomo(options.where) if options.collection == "locomo" else beam(options.where), options.half
+    )
     if options.floor:
         area, answered = await measure_floor(conversations)
         print(f"floor: AUROC {area:.3f}; unanswerable answered where 90 % of the answerable are: {answered:.2f}")
@@ -252,6 +257,10 @@ async def run(options: argparse.Namespace) -> None:
     figures = Figures()
     for conversation in conversations:
         await measure(conversation, figures)
+    report(conversations, figures)
+
+
+def report(conversations: Sequence[Conversation], figures: Figures) -> None:
     groups = sorted(figures.values["nDCG@10"])
     headline = [group for group in groups if group != "adversarial"]
     print(f"{len(conversations)} conversations, {sum(len(c.questions) for c in conversations)} questions")

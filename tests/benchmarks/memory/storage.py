@@ -1,16 +1,20 @@
-"""What snapshots cost on the disk, and what a fork and a warm restore cost beside reading the whole journal.
+"""What snapshots cost on the disk, what a fork and a warm restore cost beside reading the whole journal, and how
+long a recall takes.
 
     python tests/benchmarks/memory/storage.py churn [--snapshots 1000] [--items 1000] [--words 100]
     python tests/benchmarks/memory/storage.py events [--events 50000]
+    python tests/benchmarks/memory/storage.py recall [--turns 10000] [--embedding minilm|none]
 
 `churn`: every snapshot replaces one item in a hundred; the raw bytes are those of all texts that were ever sent.
 `events`: one item an event; all three times are of the same run.
+`recall`: turns of twelve words in sessions of fifty; a hundred questions of five words after ten that warm up.
 """
 
 from __future__ import annotations
 
 import argparse
 import random
+import resource
 import string
 import tempfile
 import time
@@ -79,6 +83,36 @@ async def events(options: argparse.Namespace) -> None:
     print(f"{options.events} events: the whole journal {1_000 * whole:.0f} ms")
     for name, times in (("fork", forks), ("warm restore", restores)):
         print(f"{name} {1_000 * median(times):.1f} ms = {100 * median(times) / whole:.2f} %")
+
+
+async def recalls(options: argparse.Namespace) -> None:
+    chance = random.Random(1)
+    vocabulary = ["".join(chance.choices(string.ascii_lowercase, k=chance.randint(2, 9))) for _ in range(WORDS)]
+
+    def turn(number: int) -> dict[str, Any]:
+        source = {"uri": f"session {number // 50}"}
+        text = " ".join(chance.choices(vocabulary, k=12))
+        return {"text": text, "kind": "transcript", "speaker": ("Ann", "Bob")[number % 2], "source": source}
+
+    with tempfile.TemporaryDirectory() as home:
+        settings = Settings(home=Path(home), tables={"memory-snapshot": {"embedding": options.embedding}})
+        async with running(service(settings), settings) as host, Client(host.server) as client:
+            begun = time.perf_counter()
+            for start in range(0, options.turns, 100):
+                some = [turn(number) for number in range(start, start + 100)]
+                await call(client, "memory_remember", items=some)
+            written = time.perf_counter() - begun
+            while "wait" in (await call(client, "memory_recall", query="hello")).get("degraded", ""):  # noqa: ASYNC110
+                await anyio.sleep(5)  # there is nothing to wait for but the answer itself
+            indexed = time.perf_counter() - begun
+            times = []
+            for _ in range(110):
+                query = "What did Ann say of " + " ".join(chance.choices(vocabulary, k=5)) + "?"
+                times.append(await timed(call, client, "memory_recall", query=query))
+    times = sorted(times[10:])
+    print(f"{options.turns} turns: written in {written:.0f} s, with all vectors after {indexed:.0f} s")
+    print(f"recall p50 {1_000 * times[50]:.0f} ms, p95 {1_000 * times[95]:.0f} ms")
+    print(f"most memory of the process {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024} MB")
 
 
 async def write_events(store: Any, principal: Principal, count: int) -> None:
@@ -155,8 +189,11 @@ def main() -> None:
     one.add_argument("--words", type=int, default=100)
     other = kinds.add_parser("events")
     other.add_argument("--events", type=int, default=50_000)
+    third = kinds.add_parser("recall")
+    third.add_argument("--turns", type=int, default=10_000)
+    third.add_argument("--embedding", default="minilm")
     options = parser.parse_args()
-    anyio.run(churn if options.what == "churn" else events, options)
+    anyio.run({"churn": churn, "events": events, "recall": recalls}[options.what], options)
 
 
 if __name__ == "__main__":

@@ -102,8 +102,9 @@ def questions(pool: list[str], count: int) -> list[str]:
     made = []
     while len(made) < count:
         words = re.findall(r"[A-Za-z]{3,}", order.choice(pool))
-        start = order.randrange(max(1, len(words) - 6))
-        made.append(" ".join(words[start : start + order.randint(3, 8)]))
+        if len(words) > 8:
+            start = order.randrange(len(words) - 6)
+            made.append(" ".join(words[start : start + order.randint(3, 8)]))
     return made
 
 

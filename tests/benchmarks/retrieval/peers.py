@@ -21,6 +21,7 @@ import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -215,13 +216,23 @@ def main() -> None:
     parser.add_argument("collections", nargs="+")
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--programs", type=Path, required=True)
+    parser.add_argument("--questions", type=int, help="only so many")
+    parser.add_argument("--documents", type=int, help="only so many: what answers the questions, and others")
     options = parser.parse_args()
     programs = json.loads(options.programs.read_text(encoding="utf-8"))
     for name in options.collections:
-        collection = Collection.read(options.data / name)
+        collection = part(Collection.read(options.data / name), options.questions, options.documents)
         report(name, "ours", anyio.run(ours, collection, options.work))
         for other, program in programs.items():
             report(name, other, anyio.run(peer, other, program, collection, options.work))
+
+
+def part(whole: Collection, questions: int | None, documents: int | None) -> Collection:
+    """The first so many questions, over what answers them and as many others as there is room for."""
+    queries = dict(list(whole.queries.items())[:questions])
+    wanted = {name for key in queries for name in whole.grades[key]}
+    names = [*sorted(wanted), *(name for name in whole.documents if name not in wanted)][: documents or None]
+    return replace(whole, queries=queries, documents={name: whole.documents[name] for name in names})
 
 
 def report(collection: str, name: str, figures: Mapping[str, float]) -> None:

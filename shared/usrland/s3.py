@@ -158,7 +158,7 @@ def _failure(response: httpx.Response, what: str) -> UsrlandError:
     fact = f"the store answered {response.status_code}{f' ({code})' if code else ''} for {what!r}."
     match response.status_code:
         case 404:
-            return NotFound(fact, fix="The operation objects lists what there is.")
+            return NotFound(fact, fix="List what there is.")
         case 401 | 403:
             return Denied(fact, fix="The operator has to check the rights of this key.")
         case 409 | 412:

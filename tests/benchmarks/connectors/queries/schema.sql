@@ -1,0 +1,12 @@
+CREATE TABLE regions (id INTEGER PRIMARY KEY, name VARCHAR(40), parent INTEGER);
+CREATE TABLE customers (id INTEGER PRIMARY KEY, name VARCHAR(80), email VARCHAR(80), region INTEGER, since DATE);
+CREATE TABLE products (id INTEGER PRIMARY KEY, name VARCHAR(80), category VARCHAR(40), price DECIMAL(10, 2));
+CREATE TABLE orders (id INTEGER PRIMARY KEY, customer INTEGER, placed TIMESTAMP, status VARCHAR(20), total DECIMAL(10, 2));
+CREATE TABLE order_lines (id INTEGER PRIMARY KEY, order_id INTEGER, product INTEGER, quantity INTEGER, price DECIMAL(10, 2));
+CREATE TABLE events (id INTEGER PRIMARY KEY, customer INTEGER, at_ TIMESTAMP, kind VARCHAR(20), payload JSON);
+INSERT INTO regions VALUES (1, 'World', NULL), (2, 'Europe', 1), (3, 'France', 2), (4, 'Asia', 1);
+INSERT INTO customers VALUES (1, 'Ada', 'ada@example.org', 3, '2024-01-15'), (2, 'Bob', 'bob@example.org', 2, '2024-03-02'), (3, 'Cyd', NULL, 4, '2025-07-09');
+INSERT INTO products VALUES (1, 'Lamp', 'home', 19.90), (2, 'Desk', 'office', 240.00), (3, 'Pen', 'office', 1.20);
+INSERT INTO orders VALUES (1, 1, '2025-01-03 10:00:00', 'paid', 259.90), (2, 1, '2025-02-11 09:30:00', 'paid', 12.00), (3, 2, '2025-02-12 18:45:00', 'open', 240.00), (4, 3, '2025-03-01 00:00:00', 'cancelled', 19.90);
+INSERT INTO order_lines VALUES (1, 1, 1, 1, 19.90), (2, 1, 2, 1, 240.00), (3, 2, 3, 10, 1.20), (4, 3, 2, 1, 240.00), (5, 4, 1, 1, 19.90);
+INSERT INTO events VALUES (1, 1, '2025-01-03 09:58:00', 'view', '{"page": "/lamp", "tags": ["a", "b"], "ms": 120}'), (2, 1, '2025-01-03 10:00:00', 'buy', '{"order": 1, "tags": []}'), (3, 2, '2025-02-12 18:40:00', 'view', '{"page": "/desk", "ms": 80}');
