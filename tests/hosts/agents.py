@@ -90,6 +90,15 @@ def _claude_code(kit: Kit) -> list[str]:
     return [str(kit.node), str(Path(program).resolve().parents[1] / "cli-wrapper.cjs")]
 
 
+def _opencode_program(kit: Kit) -> list[str]:
+    """The program for this machine, which an install script would have put in the place of a note."""
+    (note,) = kit.host("opencode-ai", "1.18.33", "opencode")
+    found = sorted(Path(note).parents[1].glob("opencode-*-baseline/bin/opencode"))
+    if not found:
+        raise Missing("opencode-ai brought no program for this machine")
+    return [str(found[0])]
+
+
 def _gemini(home: Path, url: str) -> None:
     folder = home / ".gemini"
     folder.mkdir()
@@ -195,7 +204,7 @@ AGENTS = (
     Agent(
         name="opencode",
         version="1.18.33",
-        install=lambda kit: kit.host("opencode-ai", "1.18.33", "opencode"),
+        install=_opencode_program,
         configure=_opencode,
         arguments=["run", "go"],
     ),
