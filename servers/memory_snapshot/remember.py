@@ -133,27 +133,29 @@ class _Returned:
 
     def __init__(self, writing: Writing) -> None:
         self._writing = writing
-        self._texts: dict[str, frozenset[int]] | None = None
+        self._texts: dict[_Version, frozenset[int]] | None = None
 
     def source_of(self, draft: Draft) -> str | None:
         """The item that a text only repeats. What has a key, or names what it supersedes or is made from, is meant
         so, and people do say again what was said."""
         if draft.kind == "transcript" or draft.said.key or draft.supersedes or draft.derived_from:
             return None
-        texts = self._read()
+        standing = self._writing.standing  # some of it may have been superseded earlier in this very call
+        texts = {item: said for (item, oid), said in self._read().items() if standing.get(item) == oid}
         if not texts or not echoes(draft.said.text, texts.values()):
             return None
         mine = shingles(draft.said.text)
         return max(texts, key=lambda item_id: len(mine & texts[item_id]))
 
-    def _read(self) -> dict[str, frozenset[int]]:
+    def _read(self) -> dict[_Version, frozenset[int]]:
         if self._texts is None:
             writing = self._writing
             names = usage.returned_lately(writing.session, writing.space_id)
             oids = {writing.standing[name]: name for name in names if name in writing.standing}
             items = load(writing.session, writing.space_id, list(oids))
             self._texts = {
-                oids[oid]: writing.states.similar.shingles(oid, item.text or "") for oid, item in items.items()
+                (oids[oid], oid): writing.states.similar.shingles(oid, item.text or "")
+                for oid, item in items.items()
             }
         return self._texts
 

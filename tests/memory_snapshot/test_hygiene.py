@@ -150,6 +150,15 @@ async def test_what_was_just_returned_is_no_new_memory(desk: Any, sit: Callable[
         assert (await desk.remember(meant)).items[0].new
 
 
+async def test_what_was_superseded_a_moment_ago_can_be_said_again(desk: Any) -> None:
+    await desk.remember("Bob drinks tea", Item(text="Bob drinks milk", key="drink"))
+    await desk.restore()
+    done = await desk.remember("Rome is warm", Item(text="Bob drinks tea", key="drink"), "Bob drinks milk")
+
+    assert [item.why for item in done.items] == [None, None, None]
+    assert sorted(await desk.texts()) == ["Bob drinks milk", "Bob drinks tea", "Rome is warm"]
+
+
 async def test_what_nobody_was_given_is_counted(desk: Any, sit: Callable[..., Any]) -> None:
     await desk.remember("tea", "coffee", "milk")
     assert (await desk.status()).rot.never_returned == 3
