@@ -89,7 +89,7 @@ def test_a_folder_with_something_in_it_is_left_alone(installation: Any) -> None:
     assert [path.name for path in kept.parent.iterdir()] == ["README.md"]
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_a_new_connector_installs_is_found_passes_its_contract_and_is_typed(installation: Any) -> None:
     installation.run("new", "acme-crm", "--directory", "crm")
     folder = installation.project / "crm"
@@ -123,7 +123,7 @@ def description(operations: int) -> dict[str, Any]:
     }
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_tutorial_makes_an_api_of_214_operations_a_connector_with_five_tools(installation: Any) -> None:
     (installation.project / "api.json").write_text(json.dumps(description(214)), encoding="utf-8")
     folder = installation.project / "things-connector"
@@ -251,13 +251,13 @@ def _run(installation: Any, module: str, *arguments: str, folder: Path) -> str:
         },
         capture_output=True,
         text=True,
-        timeout=380,
+        timeout=800,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
 
 
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(900)
 def test_the_tutorial_by_hand_ends_in_an_operation_that_a_client_calls(installation: Any) -> None:
     page = (DOCS / "tutorial" / "hand-written.md").read_text(encoding="utf-8")
     method, answer, imports, declared, samples = re.findall(
