@@ -13,7 +13,7 @@ import pytest
 import toy
 from mcp import Client
 
-from usrland import Principal
+from usrland import Principal, redact
 from usrland.embedding import Embedder, embedder
 from usrland.host import Host, running
 from usrland.settings import Settings
@@ -22,6 +22,14 @@ from usrland.settings import Settings
 @pytest.fixture
 def anyio_backend() -> str:
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def secrets_of_one_test() -> Iterator[None]:
+    """What one test declares to be a secret is an ordinary word in the next."""
+    before = set(redact._secrets)
+    yield
+    redact._secrets.intersection_update(before)
 
 
 @pytest.fixture
