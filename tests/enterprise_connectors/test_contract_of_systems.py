@@ -14,7 +14,8 @@ from enterprise_connectors.server import service
 from usrland.connector import Service
 from usrland.pins import write_pins
 from usrland.settings import Settings
-from usrland.testing import ServerContract
+from usrland.testing.calls import CallContract
+from usrland.testing.start import StartContract
 
 CONNECTORS = """
 [box]\nkind = "mail"\nwrite = true\nimap = "imaps://x.test"\nsmtp = "smtps://x.test"\nsender = "a@x.test"
@@ -56,15 +57,13 @@ def systems(settings: Settings) -> Service:
     return replace(made, operations=operations)
 
 
-class TestEverySystem(ServerContract):
+class TestEverySystem(StartContract, CallContract):
+    """Only what asks nothing of a system: none of these exists, and each call would wait for one."""
+
     service: Callable[[Settings], Service] = staticmethod(systems)
     module: ClassVar[str] = "enterprise_connectors"
     max_tools: ClassVar[int] = 60
     max_listing_tokens: ClassVar[int] = 12_000
-    # every tenant reaches the same systems
-    test_nobody_sees_what_is_of_another_tenant = None  # type: ignore[assignment]
-    # none of these systems exists: hundreds of odd texts would each wait for one and be read by nobody
-    test_odd_texts_are_values_and_nothing_else = None  # type: ignore[assignment]
 
     @pytest.fixture
     def settings(self, tmp_path: Path) -> Settings:
