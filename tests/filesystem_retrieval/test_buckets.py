@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,6 +24,12 @@ def store() -> Iterator[Any]:
     server = make_server("127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
+    free = urllib.request.Request(  # what other tests made of it in this process: any key is good here
+        f"http://127.0.0.1:{server.server_port}/moto-api/reset-auth",
+        data=b"inf",
+        headers={"content-type": "text/plain"},
+    )
+    urllib.request.urlopen(free).close()
     client = boto3.client(
         "s3",
         endpoint_url=f"http://127.0.0.1:{server.server_port}",
