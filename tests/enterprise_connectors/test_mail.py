@@ -314,3 +314,17 @@ async def test_letters_that_a_killed_process_left_behind_are_found_out(tmp_path:
 
     assert held == {"before": "claimed", "after": "handed over"}
     assert due == ["before"] and states == {"before": "waiting", "after": "in doubt"}
+
+
+async def test_a_new_letter_is_left_to_whoever_stored_it_for_a_moment(tmp_path: Path) -> None:
+    from enterprise_connectors.mail.outbox import Outbox, Parcel
+
+    now = [1_000_000.0]
+    outbox = Outbox(tmp_path, clock=lambda: now[0])
+    outbox.put(Parcel(id="new", sender="a@x", recipients=("b@x",), subject="", content=b"x", digest="d"), "ann")
+    at_once = outbox.due()
+    now[0] += 10
+    later = outbox.due()
+    outbox.close()
+
+    assert at_once == [] and later == ["new"]

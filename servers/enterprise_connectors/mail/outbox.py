@@ -37,6 +37,8 @@ ResultT = TypeVar("ResultT")
 State = Literal["waiting", "claimed", "handed over", "sent", "in doubt", "refused", "given up"]
 
 LEASE_SECONDS = 300
+OWN_TRY_SECONDS = 5
+"""A new letter is left to whoever stored it, who tries at once and tells the caller how that ended."""
 FIRST_PAUSE_SECONDS = 15
 LONGEST_PAUSE_SECONDS = 3600
 GIVE_UP_SECONDS = 2 * 24 * 3600
@@ -104,7 +106,7 @@ class Outbox:
                     said="",
                     tries=0,
                     created_at=now,
-                    due_at=now,
+                    due_at=now + OWN_TRY_SECONDS,
                 )
             )
             return parcel
