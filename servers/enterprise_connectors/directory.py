@@ -33,6 +33,7 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import WRITE, reading
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable, UsrlandError
 from usrland.redact import keep_secret
@@ -44,8 +45,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LdapConfig", "LdapConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
 
 SECONDS = 10
 PAGE = 50
@@ -139,8 +138,8 @@ class LdapConnector(Connector[LdapConfig]):
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.search, effect="read", scopes=READ),
-            Operation(call=self.read, effect="read", scopes=READ, cost="low"),
+            reading(self.search),
+            reading(self.read, cost="low"),
             *(self._change(name, change) for name, change in self.config.changes.items()),
         ]
 

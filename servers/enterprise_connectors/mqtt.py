@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading, writing
 from enterprise_connectors.messages import Headers, Message, Text, headed, message
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Timeout, Unavailable
@@ -35,9 +36,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MqttConfig", "MqttConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
-DESTROY = frozenset({"sys:destroy"})
 
 SECONDS = 10.0
 MAX_AT_ONCE = 200
@@ -90,11 +88,9 @@ class MqttConnector(Connector[MqttConfig]):
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.listen, effect="read", scopes=READ),
-            Operation(call=self.publish, preview=self.would_publish, effect="write", scopes=WRITE, consent=False),
-            Operation(
-                call=self.clear, preview=self.would_clear, effect="destroy", scopes=DESTROY, idempotent=True
-            ),
+            reading(self.listen),
+            writing(self.publish, self.would_publish),
+            destroying(self.clear, self.would_clear, idempotent=True),
         ]
 
     async def check(self) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading, writing
 from enterprise_connectors.messages import Headers, Message, Receipts, Settled, Text, headed, message
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Timeout, Unavailable, UsrlandError
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["NatsConfig", "NatsConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
-DESTROY = frozenset({"sys:destroy"})
 
 SECONDS = 10.0
 MAX_AT_ONCE = 100
@@ -109,20 +107,13 @@ class NatsConnector(Connector[NatsConfig]):
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.streams, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.read, effect="read", scopes=READ),
-            Operation(
-                call=self.publish,
-                preview=self.would_publish,
-                effect="write",
-                scopes=WRITE,
-                undo="remove",
-                consent=False,
-            ),
-            Operation(call=self.take, effect="write", scopes=WRITE, undo="give_back", consent=False),
-            Operation(call=self.done, effect="write", scopes=WRITE, idempotent=True, consent=False),
-            Operation(call=self.give_back, effect="write", scopes=WRITE, idempotent=True, consent=False),
-            Operation(call=self.remove, preview=self.would_remove, effect="destroy", scopes=DESTROY),
+            reading(self.streams, cost="low"),
+            reading(self.read),
+            writing(self.publish, self.would_publish, undo="remove"),
+            writing(self.take, undo="give_back"),
+            writing(self.done, idempotent=True),
+            writing(self.give_back, idempotent=True),
+            destroying(self.remove, self.would_remove),
         ]
 
     async def check(self) -> None:

@@ -24,6 +24,7 @@ from urllib.parse import quote, urlsplit
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading, writing
 from enterprise_connectors.files import Download, File, Files
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["S3Config", "S3Connector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
-DESTROY = frozenset({"sys:destroy"})
 
 PAGE = 100
 MAX_TEXT = 200_000
@@ -127,23 +125,12 @@ class S3Connector(Connector[S3Config]):
 
     def operations(self) -> Sequence[Operation]:
         found = [
-            Operation(call=self.objects, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.versions, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.read, effect="read", scopes=READ),
-            Operation(
-                call=self.put, preview=self.would_put, effect="write", scopes=WRITE, undo="restore", consent=False
-            ),
-            Operation(
-                call=self.delete, preview=self.would_delete, effect="destroy", scopes=DESTROY, undo="restore"
-            ),
-            Operation(
-                call=self.restore,
-                preview=self.would_restore,
-                effect="write",
-                scopes=WRITE,
-                undo="restore",
-                consent=False,
-            ),
+            reading(self.objects, cost="low"),
+            reading(self.versions, cost="low"),
+            reading(self.read),
+            writing(self.put, self.would_put, undo="restore"),
+            destroying(self.delete, self.would_delete, undo="restore"),
+            writing(self.restore, self.would_restore, undo="restore"),
         ]
         if self.config.presign:
             found.append(

@@ -27,6 +27,7 @@ from urllib.parse import quote, unquote, urlsplit
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import reading, writing
 from enterprise_connectors.messages import Headers, Message, Receipts, Settled, Text, headed, message
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable, UsrlandError
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RabbitConfig", "RabbitConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
 
 SECONDS = 10.0
 MAX_AT_ONCE = 50
@@ -108,12 +107,12 @@ class RabbitConnector(Connector[RabbitConfig]):
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.status, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.peek, effect="read", scopes=READ),
-            Operation(call=self.publish, preview=self.would_publish, effect="write", scopes=WRITE, consent=False),
-            Operation(call=self.take, effect="write", scopes=WRITE, undo="give_back", consent=False),
-            Operation(call=self.done, effect="write", scopes=WRITE, consent=False),
-            Operation(call=self.give_back, effect="write", scopes=WRITE, consent=False),
+            reading(self.status, cost="low"),
+            reading(self.peek),
+            writing(self.publish, self.would_publish),
+            writing(self.take, undo="give_back"),
+            writing(self.done),
+            writing(self.give_back),
         ]
 
     async def check(self) -> None:

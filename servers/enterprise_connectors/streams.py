@@ -21,6 +21,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading, writing
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Timeout, Unavailable, UsrlandError
 from usrland.redact import keep_secret
@@ -32,9 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RedisConfig", "RedisConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
-DESTROY = frozenset({"sys:destroy"})
 
 SECONDS = 5.0
 MAX_FIELDS = 50
@@ -102,12 +100,10 @@ class RedisConnector(Connector[RedisConfig]):
 
     def operations(self) -> Sequence[Operation]:
         return [
-            Operation(call=self.streams, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.read, effect="read", scopes=READ),
-            Operation(
-                call=self.add, preview=self.would_add, effect="write", scopes=WRITE, undo="remove", consent=False
-            ),
-            Operation(call=self.remove, preview=self.would_remove, effect="destroy", scopes=DESTROY),
+            reading(self.streams, cost="low"),
+            reading(self.read),
+            writing(self.add, self.would_add, undo="remove"),
+            destroying(self.remove, self.would_remove),
         ]
 
     async def check(self) -> None:

@@ -23,6 +23,7 @@ from urllib.parse import urlencode, urlsplit
 import anyio
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading, writing
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable
 from usrland.redact import keep_secret
@@ -33,9 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["WikiConfig", "WikiConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
-DESTROY = frozenset({"sys:destroy"})
 
 PAGE = 20
 MAX_TEXT = 500_000
@@ -107,42 +105,17 @@ class WikiConnector(Connector[WikiConfig]):
 
     def operations(self) -> Sequence[Operation]:
         found = [
-            Operation(call=self.search, effect="read", scopes=READ),
-            Operation(call=self.read, effect="read", scopes=READ),
-            Operation(call=self.history, effect="read", scopes=READ, cost="low"),
+            reading(self.search),
+            reading(self.read),
+            reading(self.history, cost="low"),
         ]
         if self.config.username:
             found += [
-                Operation(
-                    call=self.write,
-                    preview=self.would_write,
-                    effect="write",
-                    scopes=WRITE,
-                    undo="revert",
-                    consent=False,
-                ),
-                Operation(
-                    call=self.revert,
-                    preview=self.would_revert,
-                    effect="write",
-                    scopes=WRITE,
-                    undo="revert",
-                    consent=False,
-                ),
-                Operation(
-                    call=self.move,
-                    preview=self.would_move,
-                    effect="write",
-                    scopes=WRITE,
-                    undo="move",
-                    consent=False,
-                ),
-                Operation(
-                    call=self.delete, preview=self.would_delete, effect="destroy", scopes=DESTROY, undo="undelete"
-                ),
-                Operation(
-                    call=self.undelete, preview=self.would_undelete, effect="write", scopes=WRITE, consent=False
-                ),
+                writing(self.write, self.would_write, undo="revert"),
+                writing(self.revert, self.would_revert, undo="revert"),
+                writing(self.move, self.would_move, undo="move"),
+                destroying(self.delete, self.would_delete, undo="undelete"),
+                writing(self.undelete, self.would_undelete),
             ]
         return found
 

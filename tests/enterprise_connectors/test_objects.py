@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -11,9 +10,9 @@ from datetime import datetime
 from importlib import import_module
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
-from urllib.request import Request, urlopen
 
 import pytest
+from moto_store import moto_store
 
 from usrland.errors import Conflict, ConsentNeeded, Denied, InvalidInput, NotFound
 
@@ -31,35 +30,10 @@ class Storage:
 @pytest.fixture(scope="module")
 def storage() -> Iterator[Storage]:
     """A store of our own, a role that may use it, and another client of it."""
-    moto = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    from werkzeug.serving import make_server
-
-    server = make_server("127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    url = f"http://127.0.0.1:{server.server_port}"
-    first: dict[str, Any] = {
-        "endpoint_url": url,
-        "region_name": "us-east-1",
-        "aws_access_key_id": "first",
-        "aws_secret_access_key": "first-secret",
-    }
-    role = boto3.client("iam", **first)
-    role.create_user(UserName="usrland")
-    allow = '{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}'
-    role.put_user_policy(UserName="usrland", PolicyName="all", PolicyDocument=allow)
-    key = role.create_access_key(UserName="usrland")["AccessKey"]
-    checked = Request(f"{url}/moto-api/reset-auth", data=b"0", headers={"content-type": "text/plain"})
-    urlopen(checked).close()  # from now on signatures are checked
-    known = {"aws_access_key_id": key["AccessKeyId"], "aws_secret_access_key": key["SecretAccessKey"]}
-    client = boto3.client("s3", **{**first, **known})
-    yield Storage(url, key["AccessKeyId"], key["SecretAccessKey"], client)
-    client.close()
-    role.close()
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    pytest.importorskip("moto.server")
+    with moto_store() as store:
+        access_key, secret = store.role()
+        yield Storage(store.url, access_key, secret, store.client("s3", access_key, secret))
 
 
 @pytest.fixture(params=["versioned", "plain"])

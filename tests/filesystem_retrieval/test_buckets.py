@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import threading
-import urllib.request
 import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from moto_store import moto_store
 
 from usrland.errors import InvalidInput, NotFound
 
@@ -17,50 +16,23 @@ from usrland.errors import InvalidInput, NotFound
 @pytest.fixture
 def store() -> Iterator[Any]:
     """A store with an empty bucket; `down()` ends it."""
-    moto = pytest.importorskip("moto.server")
-    boto3 = pytest.importorskip("boto3")
-    from werkzeug.serving import make_server
+    pytest.importorskip("moto.server")
+    with moto_store() as store:
+        client = store.client()
+        client.create_bucket(Bucket="reports")
 
-    server = make_server("127.0.0.1", 0, moto.DomainDispatcherApplication(moto.create_backend_app), threaded=True)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    free = urllib.request.Request(  # what other tests made of it in this process: any key is good here
-        f"http://127.0.0.1:{server.server_port}/moto-api/reset-auth",
-        data=b"inf",
-        headers={"content-type": "text/plain"},
-    )
-    urllib.request.urlopen(free).close()
-    client = boto3.client(
-        "s3",
-        endpoint_url=f"http://127.0.0.1:{server.server_port}",
-        region_name="us-east-1",
-        aws_access_key_id="key",
-        aws_secret_access_key="secret",
-    )
-    client.create_bucket(Bucket="reports")
+        class Reports:
+            url = store.url
+            down = store.down
 
-    class Store:
-        url = client.meta.endpoint_url
+            def put(self, key: str, content: str | bytes) -> None:
+                body = content.encode() if isinstance(content, str) else content
+                client.put_object(Bucket="reports", Key=key, Body=body)
 
-        def put(self, key: str, content: str | bytes) -> None:
-            body = content.encode() if isinstance(content, str) else content
-            client.put_object(Bucket="reports", Key=key, Body=body)
+            def delete(self, key: str) -> None:
+                client.delete_object(Bucket="reports", Key=key)
 
-        def delete(self, key: str) -> None:
-            client.delete_object(Bucket="reports", Key=key)
-
-        def down(self) -> None:
-            if thread.is_alive():
-                server.shutdown()
-                thread.join()
-                server.server_close()
-
-    made = Store()
-    for key in [each["Key"] for each in client.list_objects_v2(Bucket="reports").get("Contents", ())]:
-        made.delete(key)  # moto keeps what it holds for as long as its process lives
-    yield made
-    client.close()
-    made.down()
+        yield Reports()
 
 
 @pytest.fixture

@@ -257,22 +257,15 @@ def directory(work: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def objects(work: Path) -> Iterator[str]:
-    port = free_port()
-    code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    with process([sys.executable, "-W", "ignore", "-c", code], work, work / "moto.log"):
-        listening(port)
-        SECRETS["S3_SECRET"] = "moto-checks-it-elsewhere"
-        url = f"http://127.0.0.1:{port}"
-        import boto3
+    from moto_store import moto_store
 
-        client = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="x", aws_secret_access_key="x"
-        )
+    SECRETS["S3_SECRET"] = "moto-checks-it-elsewhere"
+    with moto_store() as store:
+        client = store.client()
         client.create_bucket(Bucket="reports")
         client.put_bucket_versioning(Bucket="reports", VersioningConfiguration={"Status": "Enabled"})
-        client.close()
         yield (
-            f'[archive]\nkind = "s3"\nendpoint = "{url}"\naccess_key = "x"\nsecret = "env:S3_SECRET"\n'
+            f'[archive]\nkind = "s3"\nendpoint = "{store.url}"\naccess_key = "x"\nsecret = "env:S3_SECRET"\n'
             'buckets = ["reports"]\n'
         )
 

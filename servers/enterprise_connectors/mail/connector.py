@@ -37,6 +37,7 @@ import anyio
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import reading, writing
 from enterprise_connectors.files import Download, File, Files
 from enterprise_connectors.mail.imap import Box, ImapServer, Place, quoted
 from enterprise_connectors.mail.outbox import Outbox, Parcel
@@ -52,8 +53,6 @@ if TYPE_CHECKING:
 
 __all__ = ["MailConfig", "MailConnector"]
 
-READ = frozenset({"sys:read"})
-WRITE = frozenset({"sys:write"})
 
 PAGE = 20
 MAX_AT_ONCE = 100
@@ -178,40 +177,18 @@ class MailConnector(Connector[MailConfig]):
         found: list[Operation] = []
         if self._imap is not None:
             found += [
-                Operation(call=self.folders, effect="read", scopes=READ, cost="low"),
-                Operation(call=self.search, effect="read", scopes=READ),
-                Operation(call=self.read, effect="read", scopes=READ),
-                Operation(call=self.attachment, effect="read", scopes=READ),
-                Operation(
-                    call=self.move,
-                    preview=self.would_move,
-                    effect="write",
-                    scopes=WRITE,
-                    undo="move",
-                    consent=False,
-                ),
-                Operation(
-                    call=self.mark,
-                    preview=self.would_mark,
-                    effect="write",
-                    scopes=WRITE,
-                    undo="mark",
-                    consent=False,
-                ),
+                reading(self.folders, cost="low"),
+                reading(self.search),
+                reading(self.read),
+                reading(self.attachment),
+                writing(self.move, self.would_move, undo="move"),
+                writing(self.mark, self.would_mark, undo="mark"),
             ]
         if self._smtp is not None:
             found += [
-                Operation(
-                    call=self.send, preview=self.would_send, effect="write", scopes=WRITE, consent=self.config.ask
-                ),
-                Operation(call=self.outbox, effect="read", scopes=READ, cost="low"),
-                Operation(
-                    call=self.send_again,
-                    preview=self.would_send_again,
-                    effect="write",
-                    scopes=WRITE,
-                    consent=self.config.ask,
-                ),
+                writing(self.send, self.would_send, consent=self.config.ask),
+                reading(self.outbox, cost="low"),
+                writing(self.send_again, self.would_send_again, consent=self.config.ask),
             ]
         return found
 
