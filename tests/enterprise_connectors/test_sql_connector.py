@@ -3,7 +3,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,6 +14,7 @@ import jsonschema
 import pytest
 
 from enterprise_connectors.sql import SqlConfig, SqlConnector
+from enterprise_connectors.sql.copies import Copies, copied
 from enterprise_connectors.sql.engine import Limits
 from usrland.connector import Call
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
@@ -84,6 +87,42 @@ async def test_rows_beyond_the_limit_are_said_and_reached_by_offset(make: Make, 
 
     assert (first.items, first.more) == ([[1], [2]], True)
     assert (rest.items, rest.more) == ([[3]], False)
+
+
+async def test_a_cut_result_goes_on_where_it_ended_whatever_was_changed_meanwhile(make: Make, call: Call) -> None:
+    made, sql = make(max_rows=2), "SELECT id FROM customers ORDER BY id"
+    await made.query(sql, call)
+    await made.execute("DELETE FROM customers WHERE id = 3", call)
+    rest = await made.query(sql, dataclasses.replace(call, offset=2))
+    part = await made.query(sql, dataclasses.replace(call, offset=1))
+
+    assert (rest.items, rest.more, rest.note) == ([[3]], False, None)
+    assert part.items == [[2], [3]]
+
+
+async def test_a_result_is_read_on_only_by_whoever_asked_and_only_for_a_while(
+    make: Make, call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, sql = make(max_rows=2), "SELECT id FROM customers ORDER BY id"
+    await made.query(sql, call)
+    await made.execute("DELETE FROM customers WHERE id = 3", call)
+    eve = Principal(subject="eve", scopes=frozenset({"*"}))
+    stranger = await made.query(sql, dataclasses.replace(call, offset=2, principal=eve))
+    monkeypatch.setattr(made, "_copies", Copies(clock=lambda: time.monotonic() + 1_000))
+    late = await made.query(sql, dataclasses.replace(call, offset=2))
+
+    assert (stranger.items, late.items) == ([], [])
+    assert "run again" in str(late.note)
+
+
+async def test_an_answer_that_may_be_cut_is_read_on_without_another_query(make: Make, call: Call) -> None:
+    made, sql = make(), "SELECT id, city FROM customers ORDER BY id"
+    brief = dataclasses.replace(call, max_tokens=10)
+    await made.query(sql, brief)
+    await made.execute("UPDATE customers SET city = 'Nice' WHERE id = 3", call)
+    rest = await made.query(sql, dataclasses.replace(brief, offset=1))
+
+    assert rest.items == [[2, "Lyon"], [3, "Paris"]]
 
 
 async def test_a_caller_may_ask_for_fewer_rows_but_not_for_more_than_configured(make: Make, call: Call) -> None:
@@ -456,10 +495,10 @@ async def test_only_the_granted_tables_are_changed(make: Make, call: Call) -> No
 async def test_a_connection_that_waited_is_used_again_and_a_dead_one_is_not(postgres: Any, call: Call) -> None:
     subject = connector(postgres.url)
     mine = "SELECT pg_backend_pid()"
-    first = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
-    again = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
+    first = (await subject._read(mine, [], call, guarded=False)).items[0][0]
+    again = (await subject._read(mine, [], call, guarded=False)).items[0][0]
     postgres.execute(f"SELECT pg_terminate_backend({first})")
-    after = (await subject._read(mine, [], LIMITS, call, guarded=False))[0].rows[0][0]
+    after = (await subject._read(mine, [], call, guarded=False)).items[0][0]
 
     assert first == again != after
 
@@ -468,7 +507,7 @@ async def test_a_connection_that_waited_is_used_again_and_a_dead_one_is_not(post
 
 
 @pytest.mark.parametrize(
-    "url", ["oracle://host/db", "sqlite:///relative.db", "crm.sqlite", "mysql://host", "duckdb:///relative"]
+    "url", ["unheard://host/db", "sqlite:///relative.db", "crm.sqlite", "mysql://host", "duckdb:///relative"]
 )
 def test_a_url_of_another_kind_is_refused(url: str) -> None:
     with pytest.raises(InvalidInput, match="url"):
@@ -501,6 +540,25 @@ async def test_a_locked_database_is_unavailable(crm: Path, monkeypatch: pytest.M
             await connector(f"sqlite:///{crm}").execute("DELETE FROM orders", call)
     finally:
         holder.close()
+
+
+def test_only_so_much_is_copied_and_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    copies, limits = Copies(clock=lambda: now[0]), dataclasses.replace(LIMITS, max_rows=2)
+    long = copied(nullcontext((["n"], ([number] for number in range(20_000)))), limits)
+    monkeypatch.setattr("enterprise_connectors.sql.copies.COPY_SECONDS", -1.0)
+    slow = copied(nullcontext((["n"], ([number] for number in range(100)))), limits)
+    for number in range(10):
+        copies.keep("ann" if number < 5 else number, number, slow)
+
+    assert (len(long.rows), long.cut) == (10_000, True)
+    assert long.page(dataclasses.replace(limits, offset=9_999)).more
+    assert (slow.page(limits).rows, slow.cut, len(slow.rows)) == ([[0], [1]], True, 3)
+    assert [number for number in range(5) if copies.get("ann", number, 1)] == [2, 3, 4]
+    assert copies.get(9, 9, 1) and not copies.get(9, 9, 50) and not copies.get(8, 9, 1)
+    now[0] = 1_000.0
+    copies.expire()
+    assert not copies._kept
 
 
 def test_every_default_fits_its_own_schema(crm: Path) -> None:

@@ -11,18 +11,22 @@ DELETE, and no parser knows which of them somebody meant.
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from itertools import islice
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import anyio.to_thread
 from pydantic import BaseModel, ConfigDict, Field
 
+from enterprise_connectors.declare import destroying, reading
+from enterprise_connectors.sql.copies import Copies
 from enterprise_connectors.sql.named import Named
+from enterprise_connectors.sql.other import DIALECTS
 from usrland.connector import Call, Connector, Operation
 from usrland.errors import Denied, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.redact import keep_secret
@@ -46,11 +50,13 @@ _DIALECTS: Mapping[str, Dialect] = {
     "duckdb": "duckdb",
 }
 
-READ = frozenset({"sys:read"})
-DESTROY = frozenset({"sys:destroy"})
+_SECRET = re.compile(r"pass|pwd|token|secret|key", re.IGNORECASE)
+"""In the name of a part of an address: what stands there is not to be seen."""
+
 
 MAX_TABLES = 200
 """At once; there may be tens of thousands."""
+EXPIRY_SECONDS = 30.0
 EXAMPLES = 10
 """Rows that a dry run shows."""
 
@@ -85,7 +91,10 @@ class SqlConfig(BaseModel):
 
     url: str = Field(repr=False)
     """`sqlite:////absolute/path`, `duckdb:////absolute/path`, or `postgresql`, `mariadb` or `mysql` and
-    `://role:password@host/database`."""
+    `://role:password@host/database`. Any other address of SQLAlchemy's (`oracle+oracledb://…`, `mssql+pymssql://…`,
+    `snowflake://…`) is a database that is only read; see `other`."""
+    dialect: str = ""
+    """For those, the language as sqlglot calls it, where it does not follow from the address."""
     tables: list[str] | None = None
     """The only tables that may be used: `name` (without a schema, or in `public`) or `schema.name`. Default: all
     that the role may read."""
@@ -149,37 +158,63 @@ class SqlConnector(Connector[SqlConfig]):
     def __init__(self, config: SqlConfig, http: httpx.AsyncClient) -> None:
         super().__init__(config, http)
         parts = urlsplit(config.url)
-        if parts.scheme not in _DIALECTS:
+        self._dialect = _DIALECTS.get(parts.scheme, "")
+        self._changes = bool(self._dialect)
+        if not self._dialect:
+            self._dialect = config.dialect or DIALECTS.get(parts.scheme.partition("+")[0], "")
+        elif config.dialect:
+            raise InvalidInput("dialect: it goes with databases that are reached through SQLAlchemy.")
+        if not self._dialect:
             raise InvalidInput(
-                f"url: the scheme {parts.scheme!r} is not known.", fix=f"Use one of {', '.join(_DIALECTS)}."
+                f"url: the scheme {parts.scheme!r} is not known.",
+                fix=f"Use one of {', '.join(_DIALECTS)}, or another of SQLAlchemy's and say its dialect.",
             )
+        if not self._changes and (
+            writing := [name for name, query in config.queries.items() if query.effect != "read"]
+        ):
+            raise InvalidInput(f"queries: {writing[0]!r} changes something, and this database is only read here.")
         if parts.scheme in ("sqlite", "duckdb") and not config.url.startswith(f"{parts.scheme}:////"):
             raise InvalidInput(
                 f"url: a {parts.scheme} file is named by its whole path.",
                 fix=f"Use {parts.scheme}:////absolute/path.",
             )
-        if _DIALECTS[parts.scheme] == "mysql" and not parts.path.strip("/"):
+        if self._changes and self._dialect == "mysql" and not parts.path.strip("/"):
             raise InvalidInput("url: it names no database.", fix=f"Use {parts.scheme}://role@host/database.")
-        if config.roles is not None and _DIALECTS[parts.scheme] != "postgres":
+        if config.roles is not None and not (self._changes and self._dialect == "postgres"):
             raise InvalidInput("roles: only PostgreSQL takes on roles.")
         if parts.password:
             keep_secret(unquote(parts.password))
+        for key, value in parse_qsl(parts.query):
+            if _SECRET.search(key):
+                keep_secret(value)
         self._opening = threading.Lock()
         self._opened: tuple[Guard, Engine] | None = None
+        self._copies = Copies()
 
     def operations(self) -> Sequence[Operation]:
         named = [self._named(name, query) for name, query in self.config.queries.items()]
-        return [
+        reads = [
             *named,
-            Operation(call=self.tables, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.describe, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.query, effect="read", scopes=READ),
-            Operation(call=self.explain, effect="read", scopes=READ, cost="low"),
-            Operation(call=self.execute, preview=self.would_execute, effect="destroy", scopes=DESTROY),
+            reading(self.tables, cost="low"),
+            reading(self.describe, cost="low"),
+            reading(self.query),
+            reading(self.explain, cost="low"),
+        ]
+        if not self._changes:
+            return reads
+        return [
+            *reads,
+            destroying(self.execute, self.would_execute),
         ]
 
     async def check(self) -> None:
         await self._work(lambda guard, engine: next(_available(guard, engine), None), None)
+
+    async def work(self) -> None:
+        """Let go of rows that nobody comes back for."""
+        while True:
+            await anyio.sleep(EXPIRY_SECONDS)
+            self._copies.expire()
 
     async def aclose(self) -> None:
         if self._opened is not None:
@@ -188,9 +223,7 @@ class SqlConnector(Connector[SqlConfig]):
     def _named(self, name: str, query: Named) -> Operation:
         async def read(_call: Call, **arguments: Any) -> Rows:
             sql, values = query.statement(arguments, _call.principal)
-            limits = self._limits(offset=_call.offset)
-            result, _ = await self._read(sql, values, limits, _call, guarded=False)
-            return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, None))
+            return await self._read(sql, values, _call, guarded=False)
 
         async def change(_call: Call, **arguments: Any) -> Changed:
             sql, values = query.statement(arguments, _call.principal)
@@ -269,18 +302,48 @@ class SqlConnector(Connector[SqlConfig]):
         max_rows: Annotated[int | None, Field(ge=1, description="At once; default as configured.")] = None,
     ) -> Rows:
         """Run one SELECT and get its rows. ORDER BY when you mean to read on with the cursor."""
-        result, warning = await self._read(sql, parameters, self._limits(max_rows, call.offset), call)
-        return Rows(items=result.rows, columns=result.columns, more=result.more, note=_note(result, warning))
+        return await self._read(sql, parameters, call, max_rows=max_rows)
 
     async def _read(
-        self, sql: str, parameters: Sequence[Any] | None, limits: Limits, call: Call, *, guarded: bool = True
-    ) -> tuple[Result, str | None]:
-        def work(guard: Guard, engine: Engine) -> tuple[Result, str | None]:
+        self,
+        sql: str,
+        parameters: Sequence[Any] | None,
+        call: Call,
+        *,
+        max_rows: int | None = None,
+        guarded: bool = True,
+    ) -> Rows:
+        limits = self._limits(max_rows, call.offset)
+
+        def work(guard: Guard, engine: Engine) -> Rows:
             if guarded:
                 guard.query(sql)
-            return engine.query(sql, parameters or (), limits), engine.warning()
+            result, again = self._page(engine, sql, parameters or (), limits, call)
+            facts = _facts(result, again=again)
+            if guarded and (warning := engine.warning()):
+                facts.append(warning)
+            return Rows(items=result.rows, columns=result.columns, more=result.more, note=" ".join(facts) or None)
 
         return await self._work(work, call)
+
+    def _page(
+        self, engine: Engine, sql: str, parameters: Sequence[Any], limits: Limits, call: Call
+    ) -> tuple[Result, bool]:
+        """Rows from `limits.offset` on, and whether the query had to be run again for them."""
+        from enterprise_connectors.sql.copies import copied
+
+        caller = call.principal
+        who = (caller.tenant, caller.namespace, caller.subject)
+        what = (call.operation, self._role_of(caller), limits.max_rows, sql, repr(parameters))
+        copy = self._copies.get(who, what, limits.offset) if limits.offset else None
+        again = bool(limits.offset) and copy is None
+        if copy is None:
+            copy = copied(engine.reading(sql, parameters, limits), limits)
+        page = copy.page(limits)
+        # the answer is cut to its budget after this; a token is at least one character
+        if page.more or sum(len(str(row)) for row in page.rows) > call.max_tokens:
+            self._copies.keep(who, what, copy)
+        return page, again
 
     async def explain(self, sql: Sql, call: Call) -> Plan:
         """How the database would run one SELECT; it is not run. For queries that are slow."""
@@ -332,13 +395,16 @@ class SqlConnector(Connector[SqlConfig]):
         )
 
     async def _work(self, work: Callable[[Guard, Engine], WorkT], call: Call | None) -> WorkT:
-        role = self.config.roles.of(call.principal) if self.config.roles is not None and call is not None else ""
+        role = self._role_of(call.principal) if call is not None else ""
 
         def run() -> WorkT:
             guard, engine = self._open()
             return work(guard, engine.as_role(role) if role else engine)
 
         return await anyio.to_thread.run_sync(run)
+
+    def _role_of(self, caller: Principal) -> str:
+        return self.config.roles.of(caller) if self.config.roles is not None else ""
 
     def _open(self) -> tuple[Guard, Engine]:
         with self._opening:
@@ -349,11 +415,17 @@ class SqlConnector(Connector[SqlConfig]):
     def _made(self) -> tuple[Guard, Engine]:
         from enterprise_connectors.sql.guard import Guard
 
-        url, dialect = self.config.url, _DIALECTS[urlsplit(self.config.url).scheme]
+        url, dialect = self.config.url, self._dialect
         tables = None if self.config.tables is None else frozenset(self.config.tables)
         writable = None if self.config.write_tables is None else frozenset(self.config.write_tables)
         file = unquote(url.partition(":///")[2])
         guard = Guard(dialect, tables, writable=writable)
+        if not self._changes:
+            from enterprise_connectors.sql.other import Other
+
+            schemas = {table.rpartition(".")[0] for table in tables or ()} - {""}
+            other = Other(url, dialect, schemas)
+            return replace(guard, exists=other.is_listed), other
         try:
             match dialect:
                 case "sqlite":
@@ -369,7 +441,7 @@ class SqlConnector(Connector[SqlConfig]):
 
                     engine = MariaDb(url)
                     return replace(guard, default_schema=engine.database), engine
-                case "postgres":
+                case _:
                     from enterprise_connectors.sql.postgres import Postgres
 
                     return guard, Postgres(url)
@@ -424,10 +496,12 @@ def _named(guard: Guard, engine: Engine, name: str) -> Table:
     raise NotFound(f"there is no table {name!r}.", fix="The operation tables lists the tables there are.")
 
 
-def _note(result: Result, warning: str | None) -> str | None:
+def _facts(result: Result, *, again: bool) -> list[str]:
     facts = []
     if result.shortened:
         facts.append(f"{result.shortened} long values are shortened; select a part of them with substr().")
-    if warning:
-        facts.append(warning)
-    return " ".join(facts) or None
+    if again:
+        facts.append(
+            "The query was run again for these: where rows changed meanwhile, some may repeat or be missing."
+        )
+    return facts

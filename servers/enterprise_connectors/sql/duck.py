@@ -8,8 +8,9 @@ so the calls of one system take turns; DuckDB itself uses all processors for eac
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from enterprise_connectors.sql.engine import (
     SAMPLE_ROWS,
     Column,
     Description,
+    Engine,
     Limits,
     Result,
     Table,
     collect,
     quoted,
+    refuse_too_many,
 )
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
 
@@ -64,25 +67,24 @@ _READS = ("SELECT",)
 _CHANGES = ("INSERT", "UPDATE", "DELETE")
 
 
-class Duck:
+class Duck(Engine):
     """One database file."""
 
     def __init__(self, file: str) -> None:
         self._file = Path(file)
         self._turn = threading.Lock()
 
-    def as_role(self, role: str) -> Duck:
-        raise InvalidInput("only PostgreSQL takes on roles.")
-
-    def close(self) -> None:
-        """Nothing is held between calls."""
-
-    def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
+    @contextmanager
+    def reading(
+        self, sql: str, parameters: Sequence[Any], limits: Limits
+    ) -> Iterator[tuple[list[str], Iterable[Sequence[Any]]]]:
         with self._connected(limits.seconds) as connection:
             _one(connection, sql, _READS)
             connection.execute(sql, list(parameters))
-            columns = [column[0] for column in connection.description or ()]
-            return collect(columns, _fetched(connection, limits.offset), limits)
+            yield (
+                [column[0] for column in connection.description or ()],
+                islice(_fetched(connection), limits.offset, None),
+            )
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._connected(limits.seconds) as connection:
@@ -99,11 +101,7 @@ class Duck:
             rows = connection.fetchall()
             counted = columns == ["Count"]
             affected = int(rows[0][0]) if counted and rows else len(rows)
-            if affected > limits.max_changed:
-                raise Denied(
-                    f"it would change {affected} rows; at most {limits.max_changed} are allowed at once.",
-                    fix="Narrow the WHERE.",
-                )
+            refuse_too_many(affected, limits)
             result = Result() if counted else collect(columns, rows, limits)
             if commit:
                 connection.commit()
@@ -114,7 +112,7 @@ class Duck:
     def tables(self, part: str = "") -> Iterator[Table]:
         with self._connected(CATALOG_SECONDS) as connection:
             connection.execute(_TABLES, [part])
-            for schema, name, kind, rows, comment in _fetched(connection, 0):
+            for schema, name, kind, rows, comment in _fetched(connection):
                 yield Table(
                     name=name, schema="" if schema == "main" else schema, kind=kind, rows=rows, comment=comment
                 )
@@ -132,12 +130,6 @@ class Duck:
             keys=[str(key[0]) for key in keys],
             sample=self.query(f"SELECT * FROM {quoted(*where)} LIMIT {SAMPLE_ROWS}", (), limits),
         )
-
-    def can_take_back(self, table: str, schema: str) -> bool:
-        return True
-
-    def warning(self) -> str | None:
-        return None
 
     @contextmanager
     def _connected(self, seconds: float, *, write: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -171,10 +163,9 @@ def _one(connection: duckdb.DuckDBPyConnection, sql: str, allowed: Sequence[str]
         raise Denied(f"only one statement of {', '.join(allowed)} is allowed here.")
 
 
-def _fetched(connection: duckdb.DuckDBPyConnection, offset: int) -> Iterator[tuple[Any, ...]]:
+def _fetched(connection: duckdb.DuckDBPyConnection) -> Iterator[tuple[Any, ...]]:
     while rows := connection.fetchmany(FETCH_AT_ONCE):
-        yield from rows[offset:]
-        offset = max(0, offset - len(rows))
+        yield from rows
 
 
 def _ours(error: duckdb.Error) -> Exception:

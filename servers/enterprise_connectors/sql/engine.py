@@ -7,13 +7,28 @@ reaches the next one's.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from enterprise_connectors.sql.values import plain
+from usrland.errors import Denied, InvalidInput
 
-__all__ = ["Column", "Description", "Engine", "Limits", "Result", "Table", "collect", "quoted", "shown"]
+__all__ = [
+    "Column",
+    "Description",
+    "Engine",
+    "Limits",
+    "Reading",
+    "Result",
+    "Table",
+    "collect",
+    "quoted",
+    "refuse_too_many",
+    "shown",
+]
 
 MAX_ANSWER_CHARACTERS = 1_000_000
 SAMPLE_ROWS = 3
@@ -29,7 +44,7 @@ class Limits:
     max_changed: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class Result:
     """Rows as JSON values."""
 
@@ -39,6 +54,10 @@ class Result:
     shortened: int = 0
     """How many values were too long to give whole."""
     affected: int = 0
+
+
+Reading = AbstractContextManager[tuple[list[str], Iterable[Sequence[Any]]]]
+"""An open query: its columns, and its rows as they come. Failures inside it become ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,48 +91,53 @@ class Description:
     sample: Result
 
 
-class Engine(Protocol):
+class Engine(ABC):
     """One database. Every method blocks, and raises only errors of ours."""
 
     def as_role(self, role: str) -> Engine:
         """The same database, asked in the name of one of its roles."""
-        ...
+        raise InvalidInput("only PostgreSQL takes on roles.")
 
     def close(self) -> None:
         """Let go of what is held between calls."""
-        ...
+        return
+
+    @abstractmethod
+    def reading(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Reading:
+        """Run one query that was checked, with no way to change anything, and read it from `limits.offset` on."""
 
     def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
-        """Run one query that was checked, with no way to change anything."""
-        ...
+        """Some rows of such a query."""
+        with self.reading(sql, parameters, limits) as (columns, rows):
+            return collect(columns, rows, limits)
 
+    @abstractmethod
     def plan(self, sql: str, limits: Limits) -> list[str]:
         """How the database would run a query; it is not run."""
-        ...
 
+    @abstractmethod
     def execute(self, sql: str, parameters: Sequence[Any], limits: Limits, *, commit: bool) -> Result:
         """Run one change that was checked. Without `commit` it is run and taken back."""
-        ...
 
+    @abstractmethod
     def tables(self, part: str = "") -> Iterator[Table]:
         """Tables and views the role may read with `part` in what `shown` calls them, in whatever case; sorted.
 
         Read as far as it is asked for, so that a database with very many of them can be looked into. What it holds
         is let go of when it is closed.
         """
-        ...
 
+    @abstractmethod
     def describe(self, table: Table, limits: Limits) -> Description:
         """Columns, keys and some rows of one of `tables()`."""
-        ...
 
     def can_take_back(self, table: str, schema: str) -> bool:
         """Whether a change of this table is undone by a rollback."""
-        ...
+        return True
 
     def warning(self) -> str | None:
         """What the operator should change about this database, in one sentence."""
-        ...
+        return None
 
 
 def collect(columns: list[str], rows: Iterable[Sequence[Any]], limits: Limits) -> Result:
@@ -128,6 +152,15 @@ def collect(columns: list[str], rows: Iterable[Sequence[Any]], limits: Limits) -
         kept.append(values)
         shortened += cut
     return Result(columns=columns, rows=kept, shortened=shortened)
+
+
+def refuse_too_many(affected: int, limits: Limits) -> None:
+    """Raises `Denied` where a change that was made meets more rows than it may; it is to be taken back."""
+    if affected > limits.max_changed:
+        raise Denied(
+            f"it would change {affected} rows; at most {limits.max_changed} are allowed at once.",
+            fix="Narrow the WHERE.",
+        )
 
 
 def quoted(*names: str) -> str:

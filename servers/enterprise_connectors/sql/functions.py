@@ -7,7 +7,7 @@ with anything but a small number that is written out).
 
 from __future__ import annotations
 
-__all__ = ["NAMES", "PARSED", "SIZED", "named"]
+__all__ = ["COMMON", "NAMES", "PARSED", "SIZED", "named"]
 
 
 def named(*lists: str) -> frozenset[str]:
@@ -141,6 +141,9 @@ struct_values substring_grapheme subtract sumkahan tanh timezone timezone_hour t
 to_centuries to_decades to_hex to_millennia to_quarters trim_array ucase unbin unhex union_extract union_tag
 union_value url_decode url_encode uuid_extract_timestamp uuid_extract_version wavg weighted_avg
 """
+
+COMMON = named(_BOTH)
+"""What every database has."""
 
 NAMES = {
     "sqlite": named(_BOTH, _SQLITE),

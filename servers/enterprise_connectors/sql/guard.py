@@ -13,15 +13,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from enterprise_connectors.sql.functions import NAMES, PARSED, SIZED, named
+from enterprise_connectors.sql.functions import COMMON, NAMES, PARSED, SIZED, named
 from enterprise_connectors.sql.placeholders import split
 from usrland.errors import Denied, InvalidInput
 
@@ -30,7 +29,9 @@ __all__ = ["Dialect", "Guard"]
 # it warns that it does not understand a statement; here that is a refusal
 logging.getLogger("sqlglot").setLevel(logging.ERROR)
 
-Dialect = Literal["sqlite", "postgres", "mysql", "duckdb"]
+Dialect = str
+"""As the parser calls it: `sqlite`, `postgres`, `mysql`, `duckdb`, or that of a database of another kind. For
+those, the functions that every database has and those that the parser itself knows are all there are."""
 
 MAX_CHARACTERS = 20_000
 MAX_LIST_DIGITS = 7
@@ -74,6 +75,11 @@ _LESS: dict[Dialect, frozenset[str]] = {
     "duckdb": frozenset(),
 }
 
+_CLAUSES = named("with_ expressions distinct from_ joins laterals where group having windows qualify order limit"
+                 " offset fetch sample")  # fmt: skip
+_BARE = named("backup begin break checkpoint commit continue dump end exec execute go kill load reconfigure return"
+              " revert rollback save shutdown throw use")  # fmt: skip
+_TAKES_DOLLARS = frozenset({"sqlite", "postgres", "duckdb"})
 _HIDDEN_SCHEMAS = frozenset(
     [
         "pg_catalog",
@@ -102,11 +108,13 @@ class Guard:
     """Where a table without a schema is, if not where the dialect says."""
     writable: frozenset[str] | None = None
     """The tables that may be changed; None is all that may be used."""
+    exists: Callable[[str, str], bool] | None = None
+    """For databases whose own tables have no names that are known here: whether name and schema are somebody's."""
 
     def query(self, sql: str) -> None:
         """Raises unless `sql` is one query that only reads, with allowed functions and tables."""
         tree = self._parsed(sql)
-        if type(tree).__name__ not in _QUERIES | (_MORE[self.dialect] & _SHAPING):
+        if type(tree).__name__ not in _QUERIES | (_MORE.get(self.dialect, frozenset()) & _SHAPING):
             raise Denied(
                 f"only one SELECT is allowed here, not {_kind(tree)}.",
                 fix="For a plan use the operation explain; for the schema use tables and describe.",
@@ -161,18 +169,18 @@ class Guard:
 
     @property
     def _nodes(self) -> frozenset[str]:
-        return (_NODES | _MORE[self.dialect]) - _LESS[self.dialect]
+        return (_NODES | _MORE.get(self.dialect, frozenset())) - _LESS.get(self.dialect, frozenset())
 
     def allows(self, name: str, schema: str = "") -> bool:
         """Whether this table, by its exact name, may be used."""
-        if self._is_hidden(name, schema):
+        if self._is_hidden(name, schema) or (self.exists is not None and not self.exists(name, schema)):
             return False
         return self.tables is None or self._is_among(self.tables, name, schema)
 
     def _is_among(self, tables: frozenset[str], name: str, schema: str) -> bool:
-        fold = str.lower if self.dialect in ("sqlite", "duckdb") else str
+        fold = str if self.dialect in ("postgres", "mysql") else str.lower
         among = {fold(table) for table in tables}
-        plain = schema in ("", self.default_schema or _DEFAULT_SCHEMA[self.dialect])
+        plain = schema in ("", self.default_schema or _DEFAULT_SCHEMA.get(self.dialect, ""))
         return fold(f"{schema}.{name}") in among or (plain and fold(name) in among)
 
     def _is_hidden(self, name: str, schema: str) -> bool:
@@ -191,10 +199,11 @@ class Guard:
     def _parsed(self, sql: str) -> exp.Expr:
         if len(sql) > MAX_CHARACTERS or "\0" in sql:
             raise InvalidInput(f"sql: at most {MAX_CHARACTERS} characters and no zero byte.")
-        if self.dialect == "mysql":
-            if _RUN_COMMENT.search(sql):
-                raise Denied("comments that the server runs as code are not allowed.")
-            texts, numbers = split(sql)
+        other = self.exists is not None
+        if (other or self.dialect == "mysql") and _RUN_COMMENT.search(sql):
+            raise Denied("comments that the server runs as code are not allowed.")
+        if other or self.dialect not in _TAKES_DOLLARS:
+            texts, numbers = split(sql, self.dialect)
             sql = "".join(f"{text}:p{number}" for text, number in zip(texts, numbers, strict=False)) + texts[-1]
         try:
             trees = sqlglot.parse(sql, read=self.dialect)
@@ -218,6 +227,8 @@ class Guard:
                 raise Denied("functions are called without a schema here.")
             if isinstance(node, exp.Table):
                 self._check_table(node)
+            if self.exists is not None:
+                _check_plain(node)
 
     def _check_function(self, node: exp.Func) -> None:
         if type(node).__name__ in SIZED:
@@ -233,7 +244,7 @@ class Guard:
         if isinstance(node, exp.Format) or node.name.lower() in _FORMATTERS:
             self._check_format(node)
         if isinstance(node, exp.Anonymous | exp.AnonymousAggFunc):
-            known = node.name.lower() in NAMES[self.dialect]
+            known = node.name.lower() in NAMES.get(self.dialect, COMMON)
         else:
             known = type(node).__name__ in PARSED
         if not known:
@@ -287,6 +298,20 @@ class Guard:
             if name in names[:visible]:
                 return True
         return False
+
+
+def _check_plain(node: exp.Expr) -> None:
+    """For a database that is hardly known: clauses of every SQL alone, and no statement in the place of an alias.
+
+    A batch of T-SQL needs nothing between its statements: `FROM t SHUTDOWN` is two there, and an alias to the
+    parser.
+    """
+    if isinstance(node, exp.Select) and (more := {key for key, value in node.args.items() if value} - _CLAUSES):
+        raise Denied(f"{min(more).strip('_').upper()} is not allowed in a statement here.")
+    if isinstance(node, exp.Alias | exp.TableAlias):
+        alias = node.args.get("alias") if isinstance(node, exp.Alias) else node.this
+        if isinstance(alias, exp.Identifier) and not alias.args.get("quoted") and alias.name.lower() in _BARE:
+            raise Denied(f"{alias.name!r} is not allowed as a name here.", fix="Quote it.")
 
 
 def _is_small(text: str) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from typing import Any
@@ -19,14 +19,17 @@ from urllib.parse import unquote, urlsplit
 import pymysql
 from pymysql.cursors import SSCursor
 
+from enterprise_connectors.sql.copies import MAX_ROWS
 from enterprise_connectors.sql.engine import (
     SAMPLE_ROWS,
     Column,
     Description,
+    Engine,
     Limits,
     Result,
     Table,
     collect,
+    refuse_too_many,
 )
 from enterprise_connectors.sql.placeholders import split
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
@@ -68,7 +71,7 @@ WHERE table_schema = %s AND table_name = %s AND engine NOT IN ('InnoDB', 'ROCKSD
 """
 
 
-class MariaDb:
+class MariaDb(Engine):
     """One database under one role."""
 
     def __init__(self, url: str) -> None:
@@ -84,20 +87,16 @@ class MariaDb:
         self._warning: str | None = None
         self._asked = False
 
-    def as_role(self, role: str) -> MariaDb:
-        raise InvalidInput("only PostgreSQL takes on roles.")
-
-    def close(self) -> None:
-        """Nothing is held between calls."""
-
-    def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
+    @contextmanager
+    def reading(
+        self, sql: str, parameters: Sequence[Any], limits: Limits
+    ) -> Iterator[tuple[list[str], Iterable[Sequence[Any]]]]:
+        # rows that nobody asks for are not worth fetching: the connection is dropped with them
         with self._transaction(limits.seconds) as connection, connection.cursor(SSCursor) as cursor:
-            cursor.execute(f"SET SESSION sql_select_limit = {limits.offset + limits.max_rows + 1}")
+            most = limits.offset + limits.max_rows + MAX_ROWS + 1
+            cursor.execute(f"SET SESSION sql_select_limit = {most}")
             cursor.execute(_filled(connection, sql, parameters))
-            columns = [column[0] for column in cursor.description or ()]
-            result = collect(columns, islice(cursor, limits.offset, None), limits)
-            # rows that nobody asks for are not worth fetching: the connection is dropped with them
-            return result
+            yield [column[0] for column in cursor.description or ()], islice(cursor, limits.offset, None)
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._transaction(limits.seconds) as connection, connection.cursor() as cursor:
@@ -112,11 +111,7 @@ class MariaDb:
         with self._transaction(limits.seconds, write=True) as connection, connection.cursor() as cursor:
             cursor.execute(_filled(connection, sql, parameters))
             affected = cursor.rowcount
-            if affected > limits.max_changed:
-                raise Denied(
-                    f"it would change {affected} rows; at most {limits.max_changed} are allowed at once.",
-                    fix="Narrow the WHERE.",
-                )
+            refuse_too_many(affected, limits)
             columns = [column[0] for column in cursor.description or ()]
             result = collect(columns, cursor.fetchall() if columns else (), limits)
             if commit:

@@ -10,21 +10,28 @@ import re
 
 from usrland.errors import InvalidInput
 
-__all__ = ["split"]
+__all__ = ["READS_AS_MYSQL", "split"]
 
-_TOKEN = re.compile(
+READS_AS_MYSQL = frozenset({"mysql", "doris", "starrocks", "singlestore"})
+"""Languages that take a backslash in a text, and comments with `#`."""
+
+_MYSQL = re.compile(
     r"""'(?:[^'\\]|\\.|'')*'|"(?:[^"\\]|\\.|"")*"|`(?:[^`]|``)*`|--[^\n]*|\#[^\n]*|/\*.*?\*/|\$(\d{1,3})(?!\w)""",
+    re.DOTALL,
+)
+_STANDARD = re.compile(
+    r"""'[^']*'|"[^"]*"|`[^`]*`|--[^\n]*|/\*.*?\*/|(?<![\w$])\$(\d{1,3})(?![\w$])""",
     re.DOTALL,
 )
 
 
-def split(sql: str) -> tuple[list[str], list[int]]:
+def split(sql: str, dialect: str = "mysql") -> tuple[list[str], list[int]]:
     """The texts around the placeholders (one more than there are), and the number of each placeholder.
 
-    Quotes are read as MySQL reads them. Raises `InvalidInput` for `$0`.
+    Raises `InvalidInput` for `$0`.
     """
     texts, numbers, last = [], [], 0
-    for match in _TOKEN.finditer(sql):
+    for match in (_MYSQL if dialect in READS_AS_MYSQL else _STANDARD).finditer(sql):
         if match[1] is not None:
             if int(match[1]) == 0:
                 raise InvalidInput("parameters: they are counted from $1.")

@@ -8,7 +8,7 @@ reading the server's files through a function: the guard does, and a role of its
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import copy
 from typing import Any
@@ -21,11 +21,13 @@ from enterprise_connectors.sql.engine import (
     SAMPLE_ROWS,
     Column,
     Description,
+    Engine,
     Limits,
     Result,
     Table,
     collect,
     quoted,
+    refuse_too_many,
 )
 from enterprise_connectors.sql.pool import Pool
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
@@ -62,7 +64,7 @@ _SUPERUSER = "SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_u
 _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized view", "f": "foreign table"}
 
 
-class Postgres:
+class Postgres(Engine):
     """One database under one role."""
 
     def __init__(self, url: str) -> None:
@@ -80,7 +82,10 @@ class Postgres:
     def close(self) -> None:
         self._pool.close()
 
-    def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
+    @contextmanager
+    def reading(
+        self, sql: str, parameters: Sequence[Any], limits: Limits
+    ) -> Iterator[tuple[list[str], Iterable[Sequence[Any]]]]:
         with (
             self._transaction(limits.seconds) as connection,
             psycopg.RawServerCursor(connection, "usrland") as cursor,
@@ -89,7 +94,7 @@ class Postgres:
             cursor.execute(sql.encode(), _bound(parameters))
             if limits.offset:
                 cursor.scroll(limits.offset)
-            return collect([column.name for column in cursor.description or ()], cursor, limits)
+            yield [column.name for column in cursor.description or ()], cursor
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         return [str(row[0]) for row in self._rows(f"EXPLAIN {sql}", (), limits.seconds)]
@@ -98,11 +103,7 @@ class Postgres:
         with self._transaction(limits.seconds, write=True) as connection, psycopg.RawCursor(connection) as cursor:
             cursor.execute(sql.encode(), _bound(parameters), prepare=True)
             affected = cursor.rowcount
-            if affected > limits.max_changed:
-                raise Denied(
-                    f"it would change {affected} rows; at most {limits.max_changed} are allowed at once.",
-                    fix="Narrow the WHERE.",
-                )
+            refuse_too_many(affected, limits)
             columns = [column.name for column in cursor.description or ()]
             result = collect(columns, cursor if columns else (), limits)
             if commit:
@@ -130,9 +131,6 @@ class Postgres:
             keys=[str(row[0]) for row in self._rows(_KEYS, (name,), CATALOG_SECONDS)],
             sample=self.query(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}", (), limits),
         )
-
-    def can_take_back(self, table: str, schema: str) -> bool:
-        return True
 
     def warning(self) -> str | None:
         if self._superuser is None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,13 @@ from enterprise_connectors.sql.engine import (
     SAMPLE_ROWS,
     Column,
     Description,
+    Engine,
     Limits,
     Result,
     Table,
     collect,
     quoted,
+    refuse_too_many,
 )
 from enterprise_connectors.sql.functions import NAMES
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
@@ -42,25 +44,21 @@ Allows = Callable[[str], bool]
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
 
 
-class Sqlite:
+class Sqlite(Engine):
     """One database file. `allows` says which tables may be used."""
 
     def __init__(self, file: str, allows: Allows) -> None:
         self._file = Path(file)
         self._allows = allows
 
-    def as_role(self, role: str) -> Sqlite:
-        raise InvalidInput("only PostgreSQL takes on roles.")
-
-    def close(self) -> None:
-        """Nothing is held between calls."""
-
-    def query(self, sql: str, parameters: Sequence[Any], limits: Limits) -> Result:
+    @contextmanager
+    def reading(
+        self, sql: str, parameters: Sequence[Any], limits: Limits
+    ) -> Iterator[tuple[list[str], Iterable[Sequence[Any]]]]:
         with self._connected(limits) as connection:
             connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql)))
             cursor = connection.execute(sql, _bound(parameters))
-            columns = [column[0] for column in cursor.description or ()]
-            return collect(columns, islice(cursor, limits.offset, None), limits)
+            yield [column[0] for column in cursor.description or ()], islice(cursor, limits.offset, None)
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._connected(limits) as connection:
@@ -75,11 +73,7 @@ class Sqlite:
             result = collect([column[0] for column in cursor.description or ()], cursor, limits)
             connection.set_authorizer(None)
             affected = connection.execute("SELECT changes()").fetchone()[0]
-            if affected > limits.max_changed:
-                raise Denied(
-                    f"it would change {affected} rows; at most {limits.max_changed} are allowed at once.",
-                    fix="Narrow the WHERE.",
-                )
+            refuse_too_many(affected, limits)
             connection.execute("COMMIT" if commit else "ROLLBACK")
             return Result(columns=result.columns, rows=result.rows, more=result.more, affected=affected)
 
@@ -117,12 +111,6 @@ class Sqlite:
             ],
             sample=sample,
         )
-
-    def can_take_back(self, table: str, schema: str) -> bool:
-        return True
-
-    def warning(self) -> str | None:
-        return None
 
     @contextmanager
     def _connected(self, limits: Limits | None, *, write: bool = False) -> Iterator[sqlite3.Connection]:

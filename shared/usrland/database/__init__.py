@@ -3,6 +3,6 @@
 Importing this package imports nothing heavy; `Database.open` does, off the event loop, at the first use.
 """
 
-from usrland.database.engine import Database, DatabaseUrl
+from usrland.database.engine import Database, DatabaseUrl, import_sqlmodel
 
-__all__ = ["Database", "DatabaseUrl"]
+__all__ = ["Database", "DatabaseUrl", "import_sqlmodel"]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sqlalchemy import URL, Engine
     from sqlmodel import Session
 
-__all__ = ["Database", "DatabaseUrl"]
+__all__ = ["Database", "DatabaseUrl", "import_sqlmodel"]
 
 ResultT = TypeVar("ResultT")
 
@@ -119,7 +119,7 @@ class Database:
         return self._run(work, write=True)
 
     def _run(self, work: Callable[[Session], ResultT], *, write: bool) -> ResultT:
-        _import_sqlmodel()
+        import_sqlmodel()
         from sqlalchemy.exc import DBAPIError
         from sqlmodel import Session
 
@@ -144,11 +144,11 @@ class Database:
     def open(self) -> Engine:
         """The engine, with all migrations applied. Blocks; the first caller waits for it.
 
-        Table modules may be imported once this has returned, and not before (see `_import_sqlmodel`).
+        Table modules may be imported once this has returned, and not before (see `import_sqlmodel`).
         """
         with self._opening:
             if self._engine is None:
-                _import_sqlmodel()
+                import_sqlmodel()
                 engine = _create_engine(self._url, self._wait_seconds)
                 try:
                     _migrate(engine, self._migrations)
@@ -169,7 +169,7 @@ class Database:
 _importing = threading.Lock()
 
 
-def _import_sqlmodel() -> None:
+def import_sqlmodel() -> None:
     """Import SQLAlchemy from one thread at a time.
 
     It imports itself in circles; two threads that begin at different ends see half a package.

@@ -23,14 +23,15 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 import duckdb
 import psycopg
 import pymysql
 
 from enterprise_connectors.sql import SqlConfig, SqlConnector
-from enterprise_connectors.sql.guard import Dialect, Guard
+from enterprise_connectors.sql.functions import NAMES
+from enterprise_connectors.sql.guard import Guard
 from usrland.connector import Call
 from usrland.errors import UsrlandError
 from usrland.schemas.principal import Principal
@@ -193,7 +194,7 @@ async def attack(engine: str, payloads: list[dict[str, Any]]) -> tuple[int, Coun
 def good(folder: Path) -> None:
     total = refused = 0
     for file in sorted(folder.rglob("*.sql")):
-        dialects = [dialect for dialect in get_args(Dialect) if dialect in file.name] or [
+        dialects = [dialect for dialect in NAMES if dialect in file.name] or [
             "postgres",
             "mysql",
             "duckdb",
