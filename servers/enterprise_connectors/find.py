@@ -6,7 +6,7 @@ request and the operation in the embedding that the rest of usrland searches wit
 `meaning`). Each is divided by its best, so that neither scale rules the other. *Cover*: how much of what an
 operation says of itself in its name, its first line and the end of its path the request asks for, so that "list
 issues" finds the issues and not the labels of the comments of issues. *System*: what the request calls by name
-is looked for there. A mild preference follows for operations whose effect is what the request's verb asks for.
+is looked for there. A preference follows for operations whose effect is what the request's verb asks for.
 
 The weights were chosen on one half of three public collections and of the requests in
 `tests/benchmarks/connectors`; the other halves are reported there.
@@ -48,7 +48,7 @@ COVER: Mapping[str, float] = {"title": 0.67, "name": 0.5, "resource": 0.33}
 SYSTEM = 1.67
 RELATED = 0.3
 """Cosine. An operation that shares no word with the request and means less of it is no answer."""
-EFFECT = 0.33
+EFFECT = 0.8
 PASSAGE_CHARACTERS = 300
 LOOKED_AT = 100
 """Of the best; more only where the caller may not use that many of them."""

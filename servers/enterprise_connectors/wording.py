@@ -134,9 +134,12 @@ which what who whose when where how is are do does tell
 create open file raise make add new start register submit post put upload send write publish update change edit
 modify rename set patch replace move invite assign give grant hand share schedule book close resolve merge
 approve run trigger append enable disable turn comment log attach copy pay charge refund
+follow subscribe save pause resume play skip like rate star pin mark archive lock reserve sign
 """),
-    "destroy": _set("delete remove drop erase cancel revoke throw kick ban purge"),
+    "destroy": _set("delete remove drop erase cancel revoke throw kick ban purge unfollow unsubscribe"),
 }
+_GIVE_ME = re.compile(r"\b(?:give|hand)\s+(?:me|us)\b", re.IGNORECASE)
+"""Whoever says so wants to see something, and gives nobody anything."""
 _VERB_WITHIN = 12
 """Words. A verb that stands later belongs to the story and not to what is asked."""
 
@@ -162,7 +165,8 @@ def synonyms(word: str) -> frozenset[str]:
 
 def asked(request: str) -> Effect | None:
     """What the request's first verb says it wants to happen; None where it does not say."""
-    plain = [word for word in map(str.lower, _WORD.findall(request)) if word not in _FILLERS]
+    shown = _GIVE_ME.sub("show", request)
+    plain = [word for word in map(str.lower, _WORD.findall(shown)) if word not in _FILLERS]
     for word in plain[:_VERB_WITHIN]:
         for effect, verbs in _VERBS.items():
             if word in verbs:

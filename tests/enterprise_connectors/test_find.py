@@ -116,6 +116,7 @@ def test_the_verb_of_the_request_prefers_what_has_that_effect() -> None:
         "read",
         None,
     ]
+    assert (asked("give me a photo"), asked("give Ann access")) == ("read", "write")
 
 
 def test_meaning_finds_what_shares_no_word_and_not_what_means_something_else(tmp_path: Path) -> None:
