@@ -1,12 +1,15 @@
 """Do calls go over the wire as the description says? And does any value lead a request elsewhere?
 
-    python tests/benchmarks/connectors/conformance.py DATA [--calls 60] [--spec NAME]
+    python tests/benchmarks/connectors/conformance.py DATA [--calls 60] [--spec NAME] [--prism PROGRAM]
 
 DATA is a folder of API descriptions (JSON). Each is loaded as the server loads it. Counted are: operations that
 are offered and those that are reported with a reason; offered ones whose arguments are a JSON schema of the
 portable subset, with effect and scopes; of a sample of calls with generated arguments, through the connector and
 over a socket to a recording server, those that arrive as the description says; and of hostile values in every
 string parameter of every operation, those that reach anything but their own path.
+
+With `--prism` (the program of npm's `@stoplight/prism-cli`) such calls go to a mock of each description instead,
+which judges them by itself: counted are those that it takes.
 
 What arrives is read back here by code that shares nothing with what sent it, and JSON bodies are validated
 against the original schemas.
@@ -22,6 +25,8 @@ import json
 import random
 import re
 import socket
+import subprocess
+import tempfile
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -31,9 +36,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+import anyio
 import jsonschema
 import referencing
 import referencing.jsonschema
+from anyio.abc import Process
 
 from enterprise_connectors.openapi.auth import Shown
 from enterprise_connectors.openapi.connector import OpenApiConfig, OpenApiConnector
@@ -47,6 +54,11 @@ from usrland.schemas.principal import Principal
 
 CALLER = Call(id="b", principal=Principal(subject="b", scopes=frozenset({"*"})), operation="b")
 NOBODY = Shown(headers={})
+REFUSALS = frozenset(
+    {"UNPROCESSABLE_ENTITY", "NO_PATH_MATCHED_ERROR", "NO_METHOD_MATCHED_ERROR", "INVALID_CONTENT_TYPE"}
+)
+PRISM_SECONDS = 120.0
+"""A large description takes long to be mocked."""
 SAFE = "/:@!$&'()*+,;=~%{}"
 TEXTS = {
     "date": "2026-01-31",
@@ -149,6 +161,16 @@ def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> A
                 bounds = {key: schema[key] for key in ("minimum", "maximum") if key in schema}
                 return value({"type": kind, "required": [], **bounds}, chance, depth)
             return int(kind) if kind.isdigit() else kind
+
+
+def sampled(endpoint: Endpoint, chance: random.Random) -> dict[str, Any]:
+    """Arguments of one operation; headers carry no more than ASCII."""
+    arguments: dict[str, Any] = value(endpoint.arguments, chance)
+    arguments.pop("pick", None)
+    for parameter in endpoint.parameters:
+        if parameter.location == "header" and parameter.argument in arguments:
+            arguments[parameter.argument] = ascii_only(arguments[parameter.argument])
+    return arguments
 
 
 def ascii_only(given: Any) -> Any:
@@ -404,11 +426,7 @@ async def sample(
         address = f"http://127.0.0.1:{recorder.server_port}/base"
         connector = OpenApiConnector(OpenApiConfig(spec=file, base_url=address), http)
         for endpoint in chosen:
-            arguments = value(endpoint.arguments, chance)
-            arguments.pop("pick", None)
-            for parameter in endpoint.parameters:
-                if parameter.location == "header" and parameter.argument in arguments:
-                    arguments[parameter.argument] = ascii_only(arguments[parameter.argument])
+            arguments = sampled(endpoint, chance)
             recorder.seen.clear()
             try:
                 await connector._run(endpoint, arguments, CALLER)
@@ -418,6 +436,104 @@ async def sample(
             if wrong:
                 found[f"{endpoint.name}: {wrong[0]}"] += 1
     return len(chosen), found
+
+
+async def ask_prism(
+    program: str, file: Path, document: Document, endpoints: list[Endpoint], calls: int
+) -> tuple[int, Counter[str]]:
+    """The same sample, judged by Prism. (calls judged, what was wrong)"""
+    chance = random.Random(file.stem)
+    chosen = chance.sample(endpoints, min(calls, len(endpoints)))
+    found: Counter[str] = Counter()
+    judged = 0
+    port = free_port()
+    with tempfile.TemporaryDirectory() as folder:
+        served = Path(folder) / "served.json"
+        served.write_text(json.dumps(without_security(document.content)), encoding="utf-8")
+        command = [program, "mock", str(served), "--errors", "-p", str(port), "-v", "error"]
+        async with await anyio.open_process(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        ) as prism:
+            try:
+                if not await listening(prism, port):
+                    return 0, Counter({"prism does not serve it": 1})
+                async with client(allow_private=True) as http:
+                    address = f"http://127.0.0.1:{port}"
+                    connector = OpenApiConnector(OpenApiConfig(spec=file, base_url=address), http)
+                    for endpoint in chosen:
+                        arguments = sampled(endpoint, chance)
+                        try:
+                            wrong = await prisms_word(connector, endpoint, address, arguments)
+                        except (UsrlandError, OSError) as error:
+                            wrong = f"no answer: {type(error).__name__}: {str(error)[:100]}"
+                        judged += 1
+                        if wrong:
+                            found[f"{endpoint.name}: {wrong}"] += 1
+            finally:
+                prism.terminate()
+    return judged, found
+
+
+async def prisms_word(
+    connector: OpenApiConnector, endpoint: Endpoint, address: str, arguments: Mapping[str, Any]
+) -> str:
+    """What Prism has against a request; empty where it takes it."""
+    request = build(endpoint, address, arguments)
+    prepared = connector._authorized(
+        request.method, request.url, NOBODY, query=request.query, headers=request.headers, content=request.content
+    )
+    response = await connector.http.send(prepared)
+    if "problem+json" not in response.headers.get("content-type", ""):
+        return ""
+    problem = response.json()
+    kind = str(problem.get("type", "")).rpartition("#")[2]
+    if kind not in (
+        "UNPROCESSABLE_ENTITY",
+        "NO_PATH_MATCHED_ERROR",
+        "NO_METHOD_MATCHED_ERROR",
+        "INVALID_CONTENT_TYPE",
+    ):
+        return ""  # it took the request, and has no example to answer with
+    said = [f"{'.'.join(each['location'])} {each['message']}" for each in problem.get("validation", ())[:2]]
+    return f"{kind} {'; '.join(said)}"[:200]
+
+
+def without_security(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The description without what a caller has to prove, and without the addresses of the real system."""
+    methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+    paths = {
+        path: {
+            key: {name: part for name, part in node.items() if name not in ("security", "servers")}
+            if key in methods and isinstance(node, dict)
+            else node
+            for key, node in item.items()
+            if key != "servers"
+        }
+        if isinstance(item, dict)
+        else item
+        for path, item in content.get("paths", {}).items()
+    }
+    left = {key: item for key, item in content.items() if key not in ("security", "servers", "basePath", "host")}
+    return {**left, "paths": paths}
+
+
+async def listening(process: Process, port: int) -> bool:
+    for _ in range(int(PRISM_SECONDS / 0.25)):
+        if process.returncode is not None:
+            return False
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+        except OSError:
+            await asyncio.sleep(0.25)
+        else:
+            return True
+    return False
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def attack(file: Path, endpoints: list[Endpoint], recorder: Recorder) -> tuple[int, int, list[str]]:
@@ -491,6 +607,7 @@ def main() -> None:
     parser.add_argument("--calls", type=int, default=60)
     parser.add_argument("--spec")
     parser.add_argument("--only-calls", action="store_true", help="leave the hostile values out")
+    parser.add_argument("--prism", help="the program that judges instead of the recording server")
     given = parser.parse_args()
     recorder = Recorder()
     threading.Thread(target=recorder.serve_forever, daemon=True).start()
@@ -502,6 +619,12 @@ def main() -> None:
             continue
         document = Document.load(file)
         endpoints, reported = read_endpoints(document)
+        if given.prism:
+            called, found = asyncio.run(ask_prism(given.prism, file, document, endpoints, given.calls))
+            wrong += found
+            totals += Counter(specs=1, called=called, conforming=called - (found.total() if called else 0))
+            print(f"{file.stem:24s} {called - found.total():3d}/{called:3d}", dict(found) or "", flush=True)
+            continue
         bad = [(e.name, reason) for e in endpoints if (reason := outside(e.arguments))]
         called, found = asyncio.run(sample(file, document, endpoints, recorder, given.calls))
         attacked = [] if given.only_calls else endpoints

@@ -16,13 +16,16 @@ import json
 import multiprocessing
 import socket
 import statistics
+import sys
 import tempfile
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+from mcp import Client, StdioServerParameters
 
 from enterprise_connectors.server import service
 from usrland.errors import UsrlandError
@@ -77,6 +80,56 @@ async def _serve(ready: Any, effects: Any) -> None:
     ready.put(server.sockets[0].getsockname()[1])
     async with server:
         await server.serve_forever()
+
+
+BARE = """
+import sys
+import httpx
+from mcp.server import MCPServer
+
+server = MCPServer("bare", log_level="WARNING")
+client = httpx.AsyncClient()
+
+@server.tool()
+async def get_thing(id: str) -> dict:
+    response = await client.get(f"http://127.0.0.1:{PORT}/things/{id}")
+    return response.json()
+"""
+"""A server that does the same and governs nothing."""
+
+
+async def through_mcp(host: Any, home: Path, port: int, calls: int) -> None:
+    code = BARE.replace("{PORT}", str(port))
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    server = StdioServerParameters(
+        command=sys.executable,
+        args=["-m", "enterprise_connectors"],
+        env={"USRLAND_HOME": str(home), "USRLAND_ENTERPRISE_CONNECTORS_EMBEDDING": "none"},
+    )
+    plain = StdioServerParameters(command=sys.executable, args=["-c", f"{code}\nserver.run()"])
+    for name, ours, theirs in (("in process", host.server, scope["server"]), ("stdio", server, plain)):
+        async with Client(ours) as governed, Client(theirs) as bare:
+
+            async def ask(client: Client, tool: str, arguments: dict[str, Any]) -> None:
+                result = await client.call_tool(tool, arguments)
+                assert not result.is_error, result
+
+            mine = partial(ask, governed, "sys_call", {"name": "api_get_thing", "arguments": {"id": "7"}})
+            other = partial(ask, bare, "get_thing", {"id": "7"})
+            await timed(mine, 50)
+            await timed(other, 50)
+            wall: dict[str, list[float]] = {"governed": [], "bare": []}
+            for _ in range(10):
+                wall["bare"] += await timed(other, calls // 10)
+                wall["governed"] += await timed(mine, calls // 10)
+            report(f"MCP {name}, bare", wall["bare"])
+            report(f"MCP {name}, sys_call", wall["governed"])
+            ratio = statistics.median(wall["governed"]) / statistics.median(wall["bare"])
+            slow, fast = await rate(other, calls), await rate(mine, calls)
+            print(
+                f"p50: {ratio:.2f} × bare; {AT_ONCE} together {slow:.0f}/s bare, {fast:.0f}/s: {fast / slow:.2f} ×"
+            )
 
 
 def serve(ready: Any) -> None:
@@ -135,6 +188,8 @@ async def measure(port: int, calls: int, retries: int) -> None:
             print(f"{AT_ONCE} at a time: {fast:.0f}/s bare, {governed_rate:.0f}/s governed", end=": ")
             print(f"{governed_rate / fast:.2f} ×")
 
+            await through_mcp(host, home, port, calls)
+
             answers: Counter[str] = Counter()
             for number in range(retries):
                 await governed()  # an answer now and then, or the system counts as down and is left alone
@@ -161,7 +216,7 @@ async def measure(port: int, calls: int, retries: int) -> None:
 
 
 def report(name: str, times: list[float]) -> None:
-    print(f"{name:12s} p50 {statistics.median(times):.2f} ms  p95 {sorted(times)[int(len(times) * 0.95)]:.2f} ms")
+    print(f"{name:24s} p50 {statistics.median(times):.2f} ms  p95 {sorted(times)[int(len(times) * 0.95)]:.2f} ms")
 
 
 def main() -> None:
