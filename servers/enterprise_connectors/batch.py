@@ -8,19 +8,19 @@ again. The call path's own idempotency key cannot do that: it stands for one ans
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, Literal
 
-import anyio
+import anyio.to_thread
 from pydantic import Field
 
 from enterprise_connectors.catalogue import Catalogue
 from enterprise_connectors.jobs import Job, Jobs, State
 from enterprise_connectors.plan import MAX_STEPS, Done, Make, Step, run_plan
 from usrland.connector import Call, Operation
-from usrland.errors import InvalidInput
+from usrland.errors import InvalidInput, NotFound
+from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer, Preview
 
 __all__ = ["plan_operations"]
@@ -87,29 +87,41 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
         resume: Resume = "",
     ) -> JobList:
         """Run a plan in the background: for what may take longer than 20 seconds. Then ask for its status, its
-        result (waits up to 20 s), or cancel it."""
+        result (waits up to 20 s), or cancel it. It outlives this connection."""
         match action:
             case "list":
-                return JobList(jobs=[_job(each) for each in jobs.of(call.principal)])
+                return JobList(jobs=[_job(each) for each in await jobs.of(call.principal)])
             case "start":
                 if not steps:
                     raise InvalidInput("steps: a job needs at least one.")
                 # keyed in any case: nobody is there to see whether a call took effect
                 key = _key(catalogue, resume or call.idempotency_key or call.id)
-                work = partial(_work, steps, _make(catalogue, call), key)
-                started = await jobs.start(call.principal, len(steps), work)
+                plain = [step.model_dump(mode="json", exclude_defaults=True) for step in steps]
+                again = await anyio.to_thread.run_sync(_may_be_repeated, catalogue, steps, call.principal)
+                known = await jobs.start(
+                    call.principal,
+                    plain,
+                    key,
+                    partial(run_plan, steps, _make(catalogue, call), key=key),
+                    # what may not be written down cannot be kept until then
+                    again=again and [_recorded(catalogue, step) for step in plain] == plain,
+                    hidden=_hidden(steps),
+                )
             case "status":
-                started = jobs.get(job, call.principal)
+                known = await _looked_after(jobs, job, catalogue, call)
             case "result":
-                started = jobs.get(job, call.principal)
-                await _waited(started)
-                if started.state != "running":
-                    return JobList(jobs=[_job(started, answers=started.done.answers)])
+                known = await _looked_after(jobs, job, catalogue, call)
+                known = await jobs.ended(job, call.principal, WAIT_SECONDS)
             case "cancel":
-                started = jobs.get(job, call.principal)
-                started.scope.cancel()
-                await _waited(started)
-        return JobList(jobs=[_job(started)])
+                await jobs.cancel(job, call.principal)
+                known = await jobs.ended(job, call.principal, WAIT_SECONDS)
+        return JobList(jobs=[_job(known, answers=action == "result" and known.state != "running")])
+
+    def recorded(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        steps = arguments.get("steps")
+        if not isinstance(steps, list):
+            return arguments
+        return {**arguments, "steps": [_recorded(catalogue, step) for step in steps]}
 
     effect: Literal["read", "destroy"] = "destroy" if catalogue.grants_writing else "read"
     return [
@@ -118,6 +130,7 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
             preview=would_batch,
             # its calls ask for themselves
             consent=False,
+            recorded=recorded,
             effect=effect,
             scopes=CALL,
             open_world=True,
@@ -128,6 +141,7 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
             call=sys_jobs,
             preview=_nothing if effect == "destroy" else None,
             consent=False,
+            recorded=recorded,
             effect=effect,
             scopes=CALL,
             open_world=True,
@@ -154,30 +168,47 @@ def _key(catalogue: Catalogue, given: str | None) -> str | None:
     return given or None if catalogue.grants_writing else None
 
 
-async def _work(steps: list[Step], make: Make, key: str | None, done: Done) -> None:
-    await run_plan(steps, make, done, key=key)
-    for step in steps:
-        if step.hide:
-            done.answers.pop(step.id, None)
+async def _looked_after(jobs: Jobs, id: str, catalogue: Catalogue, call: Call) -> Job:
+    """The job; one whose process died is run again where that does no harm."""
+    known = await jobs.get(id, call.principal)
+    if known.steps is None:
+        return known
+    steps = [Step.model_validate(step) for step in known.steps]
+    work = partial(run_plan, steps, _make(catalogue, call), key=known.key)
+    return await jobs.run_again(id, call.principal, work, hidden=_hidden(steps))
 
 
-async def _waited(job: Job) -> None:
-    with anyio.move_on_after(WAIT_SECONDS):
-        await job.finished.wait()
+def _may_be_repeated(catalogue: Catalogue, steps: list[Step], caller: Principal) -> bool:
+    """Whether every call of a plan is as good made twice as once. Blocks at the first use."""
+    try:
+        return all(catalogue.entry(step.name, caller).operation.idempotent for step in steps)
+    except NotFound:  # its step will say so
+        return False
+
+
+def _recorded(catalogue: Catalogue, step: Any) -> Any:
+    """A step as it may be written down: its arguments are those of the operation it names."""
+    match step:
+        case {"name": str(name), "arguments": dict(given)}:
+            return {**step, "arguments": catalogue.recorded(name, given)}
+        case _:
+            return step
+
+
+def _hidden(steps: list[Step]) -> frozenset[str]:
+    return frozenset(step.id for step in steps if step.hide)
 
 
 def _shown(steps: list[Step], done: Done) -> dict[str, Any]:
-    hidden = {step.id for step in steps if step.hide}
-    return {id: answer for id, answer in done.answers.items() if id not in hidden}
+    return {id: answer for id, answer in done.answers.items() if id not in _hidden(steps)}
 
 
-def _job(job: Job, *, answers: Mapping[str, Any] | None = None) -> JobAnswer:
-    until = job.ended or time.monotonic()
+def _job(job: Job, *, answers: bool = False) -> JobAnswer:
     return JobAnswer(
         job=job.id,
         state=job.state,
-        steps=f"{len(job.done.answers)} of {job.steps}",
-        seconds=int(until - job.began),
-        failed=job.done.failed or None,
-        answers=None if answers is None else dict(answers),
+        steps=f"{job.answered} of {job.total}",
+        seconds=int(job.seconds),
+        failed=job.failed or None,
+        answers=job.answers if answers else None,
     )

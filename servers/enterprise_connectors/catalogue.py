@@ -18,7 +18,8 @@ Listing must not wait. Up to eight operations with short names are listed as too
 from configuration alone: a system whose table names a file above 32 KiB (an API description) counts as many
 without being read, and of the others `Connector.operations` is asked, which never touches a network. Above
 that the `sys_` tools lead to everything, and descriptions are parsed at the first use, in a thread: a
-large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk.
+large one (1,223 operations, 7 MB) takes 0.3 s, so no parsed form is kept on the disk. Operations that a system's
+table names `direct` are listed all the same; its description is then read before the listing is answered.
 """
 
 from __future__ import annotations
@@ -30,12 +31,14 @@ import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import anyio
 from pydantic import ValidationError
 
+from enterprise_connectors.connection import Connection, Opened
 from enterprise_connectors.files import Files
 from enterprise_connectors.reads import Reads
 from enterprise_connectors.systems import Configured, System
@@ -50,8 +53,6 @@ from usrland.settings import explain
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
-
-    import httpx
 
     from enterprise_connectors.find import Index
     from enterprise_connectors.meaning import Meaning
@@ -91,16 +92,20 @@ class Catalogue:
         embedder: Embedder | None = None,
         folder: Path | None = None,
         pins: Mapping[str, Pin] | None = None,
+        key: bytes = b"",
     ) -> None:
-        """`pins` are the operations a person reviewed; where there are any, no others are offered."""
+        """`pins` are the operations a person reviewed; where there are any, no others are offered.
+
+        `key`: of the marks that stand for personal data in what is written down.
+        """
+        self._key = key
         self.problems = dict(configured.problems)
         self._pins = pins
         self._withheld: list[Operation] = []
         self._embedder = embedder
         self._folder = folder
         self._building = threading.Lock()
-        self._clients: list[httpx.AsyncClient] = []
-        self._connectors: dict[str, Connector[Any]] = {}
+        self._connections: dict[str, Connection] = {}
         self._of_system: dict[str, list[Operation]] = {}
         self._taken: set[str] = set()
         self._kinds = _kinds() if configured.systems else {}
@@ -114,16 +119,33 @@ class Catalogue:
         return any(system.write for system in self.systems)
 
     def listed(self) -> list[Operation]:
-        """The operations that are tools of their own: all of them where they are few, else none."""
+        """The operations that are tools of their own: all where they are few, else those named `direct`."""
         if any(_names_a_large_file(system.options) for system in self.systems):
-            return []
+            return self._direct()
         operations: list[Operation] = []
         for system in self.systems:
             operations += self._operations(system)
-        few = len(operations) <= MAX_LISTED and all(
-            len(op.name) <= MAX_LISTED_NAME and _is_typed(Parameters(op).own) for op in operations
-        )
-        return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else []
+        few = len(operations) <= MAX_LISTED and all(map(_is_listable, operations))
+        return operations if few and sum(map(_size, operations)) <= MAX_LISTED_CHARACTERS else self._direct()
+
+    def _direct(self) -> list[Operation]:
+        """What the operator named, as far as a listing has room for it."""
+        chosen: list[Operation] = []
+        for system in (system for system in self.systems if system.direct):
+            known = {operation.name: operation for operation in self._operations(system)}
+            for name in system.direct:
+                operation = known.get(_name(system, name))
+                if operation is None:
+                    self._problem(system, f"direct: there is no operation {name!r}.")
+                elif (
+                    len(chosen) == MAX_LISTED
+                    or not _is_listable(operation)
+                    or sum(map(_size, [*chosen, operation])) > MAX_LISTED_CHARACTERS
+                ):
+                    self._problem(system, f"direct: {name!r} has no room in the list of tools.")
+                else:
+                    chosen.append(operation)
+        return chosen
 
     def entries(self) -> Mapping[str, Entry]:
         """Every operation by name. Blocks while descriptions are read, once."""
@@ -142,6 +164,16 @@ class Catalogue:
         if entry is None or (principal is not None and principal.missing(entry.operation.scopes)):
             raise NotFound(f"there is no operation {name!r}.", fix="sys_find names the operations there are.")
         return entry
+
+    def recorded(self, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The arguments of a call as they may be written down, even where there is no such operation.
+
+        Without a name, as every system would have it.
+        """
+        for system in self.systems:
+            if system.redact.asked_for and (not name or name.startswith(f"{system.name}_")):
+                arguments = system.redact.recorded(arguments, self._key)
+        return arguments
 
     def search(self, request: str, limit: int, allowed: Callable[[Entry], bool]) -> list[Entry]:
         """The operations that `request` may mean, best first. Blocks at the first use."""
@@ -179,9 +211,10 @@ class Catalogue:
 
     async def _each(self, ask: Callable[[Connector[Any]], Awaitable[None]]) -> dict[str, str]:
         problems: dict[str, str] = {}
-        for name, connector in self._connectors.items():
+        for name, connection in self._connections.items():
             try:
-                await ask(connector)
+                await connection.renew()
+                await ask(connection.connector)
             except UsrlandError as error:
                 problems[name] = str(error)
             except Exception:  # foreign code; the other systems are asked all the same
@@ -202,37 +235,17 @@ class Catalogue:
     async def work(self) -> None:
         """What systems do beside their calls; runs until cancelled or all is done."""
         async with anyio.create_task_group() as tasks:
-            for name, connector in self._connectors.items():
-                tasks.start_soon(self._working, name, connector, name=f"{name}'s own work")
-
-    async def _working(self, name: str, connector: Connector[Any]) -> None:
-        try:
-            await connector.work()
-        except Exception:  # foreign code; the calls go on without it
-            logger.exception("the background work of system %s stopped", name)
+            for name, connection in self._connections.items():
+                tasks.start_soon(connection.work, name=f"{name}'s own work")
 
     async def aclose(self) -> None:
-        """Close every connector, then the clients they were handed."""
-        for name, connector in self._connectors.items():
-            try:
-                await connector.aclose()
-            except Exception:  # foreign code; the others are closed all the same
-                logger.exception("closing system %s failed", name)
-        for client in self._clients:
-            await client.aclose()
+        """Close every connector and the clients they were handed."""
+        for connection in self._connections.values():
+            await connection.aclose()
 
     def _connect(self, system: System) -> bool:
         try:
-            kind = self._kind(system.kind)
-            client = outgoing(allow_private=system.allow_private, tls=system.tls)
-            config = kind.config_type.model_validate(system.options)
-            connector = kind(config, client)
-            if self._folder is not None:
-                connector.folder = self._folder / "systems" / system.name
-                if hasattr(connector, "files"):
-                    connector.files = Files(self._folder / "files")
-            self._connectors[system.name] = connector
-            self._clients.append(client)
+            self._connections[system.name] = Connection(system, self._opened)
         except ValidationError as error:
             self._problem(system, f"{explain(error)}.")
         except UsrlandError as error:
@@ -241,7 +254,26 @@ class Catalogue:
             # a connector is foreign code; one that breaks must not cost the other systems
             logger.exception("connector %s failed to start for system %s", system.kind, system.name)
             self._problem(system, f"the connector {system.kind!r} failed to start; its log tells why.")
-        return system.name in self._connectors
+        return system.name in self._connections
+
+    def _opened(self, system: System) -> Opened:
+        kind = self._kind(system.kind)
+        config = kind.config_type.model_validate(system.options)
+        client = outgoing(allow_private=system.allow_private, tls=system.tls)
+        connector = kind(config, client)
+        if self._folder is not None:
+            connector.folder = self._folder / "systems" / system.name
+            if hasattr(connector, "files"):
+                connector.files = Files(self._folder / "files")
+
+        async def close() -> None:
+            try:
+                await connector.aclose()
+            except Exception:  # foreign code; the others are closed all the same
+                logger.exception("closing system %s failed", system.name)
+            await client.aclose()
+
+        return connector, close
 
     def _kind(self, kind: str) -> type[Connector[Any]]:
         if kind not in self._kinds:
@@ -264,9 +296,10 @@ class Catalogue:
         return self._of_system[system.name]
 
     def _issued(self, system: System) -> Iterator[Operation]:
-        connector = self._connectors[system.name]
+        connection = self._connections[system.name]
+        connector = connection.connector
         try:
-            declared = connector.operations()
+            declared = connection.operations()
         except UsrlandError as error:
             self._problem(system, f"{error.fact} {error.fix}")
             return
@@ -278,11 +311,12 @@ class Catalogue:
             self._problem(system, problem)
         withheld: list[str] = []
         upstream, reads = Upstream(system.name, at_once=system.at_once), Reads()
+        connection.on_change = reads.forget
         for operation in declared:
             if operation.effect != "read" and not system.write:
                 continue
             try:
-                issued = _reissued(system, operation, upstream, reads)
+                issued = _reissued(system, operation, connection, upstream, reads, self._key)
             except ValueError as error:
                 self._problem(system, f"{error}.")
                 continue
@@ -316,20 +350,23 @@ def _kinds() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=ENTRY_POINTS)}
 
 
-def _reissued(system: System, operation: Operation, upstream: Upstream, reads: Reads) -> Operation:
-    def shown(function: Function) -> Function:
-        guarded = upstream.guarded(function)
+def _reissued(
+    system: System, operation: Operation, connection: Connection, upstream: Upstream, reads: Reads, key: bytes
+) -> Operation:
+    def shown(part: Literal["call", "preview"]) -> Function:
+        guarded = upstream.guarded(connection.calling(operation, part))
         return system.redact.around(guarded) if system.redact.asked_for else guarded
 
     declared = {f"{system.name}:{scope.partition(':')[2] or scope}" for scope in operation.scopes}
     return replace(
         operation,
-        call=reads.around(operation, shown(operation.call)),
-        preview=shown(operation.preview) if operation.preview else None,
+        call=reads.around(operation, shown("call")),
+        preview=shown("preview") if operation.preview else None,
         name=_name(system, operation.name),
         title=f"{system.name}: {operation.title}",
         description=_where(system) + operation.description,
         scopes=frozenset(declared | {f"{system.name}:{operation.effect}"}),
+        recorded=partial(system.redact.recorded, key=key) if system.redact.asked_for else None,
         undo=_name(system, operation.undo) if operation.undo else "",
         quotes=system.name,
         open_world=True,
@@ -365,6 +402,10 @@ def _searchable(name: str, entry: Entry) -> dict[str, Any]:
         "effect": entry.operation.effect,
         "called": entry.system.name,
     }
+
+
+def _is_listable(operation: Operation) -> bool:
+    return len(operation.name) <= MAX_LISTED_NAME and _is_typed(Parameters(operation).own)
 
 
 def _size(operation: Operation) -> int:

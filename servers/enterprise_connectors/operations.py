@@ -8,6 +8,7 @@ under the scopes, consent and audit of the operation that is meant.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import anyio
@@ -97,8 +98,22 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
     def meant(arguments: Mapping[str, Any]) -> tuple[Operation, Mapping[str, Any]]:
         return catalogue.entry(arguments["name"]).operation, arguments["arguments"]
 
+    def recorded(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Of a call that was refused before it was known what is meant."""
+        name, given = arguments.get("name"), arguments.get("arguments")
+        if not isinstance(name, str) or not isinstance(given, dict):
+            return arguments
+        return {**arguments, "arguments": catalogue.recorded(name, given)}
+
     return [
-        Operation(call=sys_find, effect="read", scopes=FIND, cost="low", title="Find an operation"),
+        Operation(
+            call=sys_find,
+            effect="read",
+            scopes=FIND,
+            cost="low",
+            title="Find an operation",
+            recorded=partial(catalogue.recorded, ""),
+        ),
         Operation(call=sys_describe, effect="read", scopes=FIND, cost="low", title="Describe an operation"),
         Operation(
             call=sys_call,
@@ -106,6 +121,7 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
             effect="destroy" if catalogue.grants_writing else "read",
             scopes=CALL,
             delegate=meant,
+            recorded=recorded,
             open_world=True,
             title="Call an operation",
         ),

@@ -6,20 +6,25 @@
 
 A field rule blots out the whole value, whatever it is. A kind is found by its form, and where the form has a check
 digit (cards, IBANs) only what passes it. Forms are guesses: a name, an address or a number in words is not found,
-so fields are the rule to rely on. Arguments are not touched: the caller knows what it sends.
+so fields are the rule to rely on. A system is sent what the caller gave; what is written down of a call (the audit
+log, jobs that may be run again) has a mark in its place, the same for the same value under the key of this home:
+whose data it was can be told apart and not be read.
 """
 
 from __future__ import annotations
 
 import functools
+import hmac
 import ipaddress
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from usrland.audit.entry import canonical
 from usrland.errors import UsrlandError
 from usrland.schemas.wire import Answer, Page
 
@@ -76,25 +81,54 @@ class Personal(BaseModel):
 
     def without(self, answer: BaseModel) -> BaseModel:
         """An answer of the same kind."""
-        shown = self._value(answer.model_dump(mode="json"), ())
+        shown = _Blotter(self).value(answer.model_dump(mode="json"), ())
         try:
             return type(answer).model_validate(shown)
         except ValidationError:  # a number that was blotted out is a text now
             return (_AnyPage if isinstance(answer, Page) else _Any).model_validate(shown)
 
     def text(self, text: str) -> str:
-        for kind in (kind for kind in _FORMS if kind in self.kinds):
-            text = _FORMS[kind].sub(lambda match, kind=kind: _mark(kind, match[0]), text)  # type: ignore[misc]
+        return _Blotter(self).text(text)
+
+    def recorded(self, arguments: Mapping[str, Any], key: bytes) -> dict[str, Any]:
+        """Arguments as they may be written down: what is personal as a mark of its own."""
+        return dict(_Blotter(self, key).value(dict(arguments), ()))
+
+    @functools.cached_property
+    def names(self) -> list[list[str]]:
+        """The rules for fields, each as a path."""
+        return [field.lower().split(".") for field in self.fields]
+
+
+@dataclass(frozen=True, slots=True)
+class _Blotter:
+    """Takes what is personal out of JSON values; with a key, it leaves marks that can be told apart."""
+
+    rules: Personal
+    key: bytes | None = None
+
+    def text(self, text: str) -> str:
+        for kind in (kind for kind in _FORMS if kind in self.rules.kinds):
+            text = _FORMS[kind].sub(lambda match, kind=kind: self._found(kind, match[0]), text)  # type: ignore[misc]
         return text
 
-    def _value(self, value: Any, path: tuple[str, ...]) -> Any:
+    def _found(self, kind: Kind, found: str) -> str:
+        check = _CHECKS.get(kind)
+        return self._mark(kind, found) if check is None or check(found) else found
+
+    def _mark(self, kind: str, value: Any) -> str:
+        if self.key is None:
+            return f"[{kind}]"
+        return f"[{kind} {hmac.digest(self.key, canonical(value), 'sha256').hex()[:16]}]"
+
+    def value(self, value: Any, path: tuple[str, ...]) -> Any:
         match value:
             case dict():
                 return self._object(value, path)
             case list():
-                return [self._value(item, path) for item in value]
+                return [self.value(item, path) for item in value]
             case str() if value[:1] in "{[" and (inner := _parsed(value)) is not None:
-                return json.dumps(self._value(inner, path), ensure_ascii=False)
+                return json.dumps(self.value(inner, path), ensure_ascii=False)
             case str():
                 return self.text(value)
             case int() | float() if not isinstance(value, bool):
@@ -117,28 +151,24 @@ class Personal(BaseModel):
             if columns and key == "columns":  # they name what there is, and are nobody's data
                 shown[key] = item
             elif self._names((*path, key)) and item is not None:
-                shown[key] = "[personal]"
+                shown[key] = self._mark("personal", item)
             elif columns and key in ("items", "rows", "sample") and isinstance(item, list):
                 shown[key] = [self._row(row, hidden, path) for row in item]
             else:
-                shown[key] = self._value(item, (*path, key))
+                shown[key] = self.value(item, (*path, key))
         return shown
 
     def _row(self, row: Any, hidden: set[int], path: tuple[str, ...]) -> Any:
         if not isinstance(row, list):
-            return self._value(row, path)
+            return self.value(row, path)
         return [
-            "[personal]" if number in hidden and cell is not None else self._value(cell, path)
+            self._mark("personal", cell) if number in hidden and cell is not None else self.value(cell, path)
             for number, cell in enumerate(row)
         ]
 
     def _names(self, path: Sequence[str]) -> bool:
         plain = [part.lower() for part in path]
-        return any(plain[-len(rule) :] == rule for rule in self._rules)
-
-    @functools.cached_property
-    def _rules(self) -> list[list[str]]:
-        return [field.lower().split(".") for field in self.fields]
+        return any(plain[-len(rule) :] == rule for rule in self.rules.names)
 
 
 def _parsed(text: str) -> Any:
@@ -146,11 +176,6 @@ def _parsed(text: str) -> Any:
         return json.loads(text)
     except ValueError:
         return None
-
-
-def _mark(kind: Kind, found: str) -> str:
-    check = _CHECKS.get(kind)
-    return f"[{kind}]" if check is None or check(found) else found
 
 
 def _is_card(text: str) -> bool:

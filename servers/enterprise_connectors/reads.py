@@ -41,14 +41,18 @@ class Reads:
             return self._forgetting(function)
         return self._remembering(operation, function) if operation.cache_seconds > 0 else function
 
+    def forget(self) -> None:
+        """Let go of all answers."""
+        self._kept.clear()
+        self._bytes = 0
+
     def _forgetting(self, function: Function) -> Function:
         @functools.wraps(function)
         async def call(**arguments: Any) -> BaseModel:
             try:
                 return await function(**arguments)
             finally:
-                self._kept.clear()
-                self._bytes = 0
+                self.forget()
 
         return call
 

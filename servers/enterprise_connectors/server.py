@@ -17,6 +17,7 @@ from enterprise_connectors.operations import operations
 from enterprise_connectors.systems import Configured, systems
 from usrland.connector import Service
 from usrland.embedding import DEFAULT, embedder
+from usrland.ledger import Ledger
 from usrland.pins import read_pins
 from usrland.settings import Settings
 
@@ -57,8 +58,9 @@ def gateway(settings: Settings, configured: Configured, *, name: str, title: str
         embedder=embedder(table.embedding),
         folder=settings.data(name),
         pins=read_pins(settings.home),
+        key=settings.key("personal") if any(system.redact.asked_for for system in configured.systems) else b"",
     )
-    jobs = Jobs()
+    jobs = Jobs(Ledger.url(settings, name))
     searched, stopping = anyio.Event(), threading.Event()
 
     async def learn() -> None:

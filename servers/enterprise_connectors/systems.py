@@ -9,6 +9,7 @@ Each table is one system, and its name is how people and kernels call it:
     allow_private = true                  # its HTTP may reach loopback and private addresses
     at_once = 8                           # calls it gets at the same time, from this process
     tls = {certificate = "/etc/us.pem"}   # mutual TLS: certificate, key; authority: who vouches for the system
+    direct = ["query"]                    # operations that are tools of their own however many there are
     redact = {fields = ["email"]}         # personal data that no answer shows: see personal.py
     url = "env:CRM_URL"                   # from here on: what the connector's own config_type asks for
 
@@ -21,8 +22,11 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError
@@ -54,8 +58,20 @@ class System:
     allow_private: bool = False
     at_once: int = 8
     tls: Mapping[str, str] = field(default_factory=dict)
+    direct: tuple[str, ...] = ()
     redact: Personal = field(default_factory=Personal)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    references: frozenset[str] = frozenset()
+    """Where its secrets come from."""
+    certificates: tuple[tuple[int, int], ...] = ()
+    """When the files of `tls` were written, and how large they are."""
+    reread: Callable[[], Mapping[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    def again(self) -> System:
+        """The same system, its secrets read again. Blocks. Raises `InvalidInput` where one is not there."""
+        if self.reread is None:
+            return self
+        return replace(self, options=self.reread(), certificates=_written(self.tls.values()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +93,7 @@ class _HostKeys(BaseModel):
     allow_private: bool = False
     at_once: int = Field(default=8, ge=1, le=100)
     tls: dict[Literal["certificate", "key", "authority"], str] = {}
+    direct: Annotated[tuple[str, ...], Strict(False)] = ()
     redact: Annotated[Personal, Strict(False)] = Personal()
 
 
@@ -118,7 +135,16 @@ def _system(settings: Settings, name: str, table: Any) -> System:
     except ValidationError as error:
         raise InvalidInput(f"[{name}]: {explain(error)}.", fix=f"Correct {FILE_NAME}.") from None
     options = {key: value for key, value in table.items() if key not in _HostKeys.model_fields}
-    return System(name=name, options=_resolved(settings, "", options), **dict(keys))
+    reread = partial(_resolved, settings, "", options)
+    references = frozenset(_references("", options))
+    return System(
+        name=name,
+        options=reread(),
+        references=references | {f"file:{file}" for file in keys.tls.values()},
+        certificates=_written(keys.tls.values()),
+        reread=reread,
+        **dict(keys),
+    )
 
 
 def _resolved(settings: Settings, key: str, value: Any) -> Any:
@@ -127,7 +153,32 @@ def _resolved(settings: Settings, key: str, value: Any) -> Any:
             return {inner: _resolved(settings, inner, item) for inner, item in value.items()}
         case list():
             return [_resolved(settings, key, item) for item in value]
-        case str() if key in _SECRET_KEYS or _REFERENCE.fullmatch(value):
+        case str() if _is_reference(key, value):
             return settings.secret(value)
         case _:
             return value
+
+
+def _written(files: Iterable[str]) -> tuple[tuple[int, int], ...]:
+    found = []
+    for file in files:
+        with suppress(OSError):  # who opens it says what is wrong
+            facts = Path(file).expanduser().stat()
+            found.append((facts.st_mtime_ns, facts.st_size))
+    return tuple(found)
+
+
+def _references(key: str, value: Any) -> Iterator[str]:
+    match value:
+        case dict():
+            for inner, item in value.items():
+                yield from _references(inner, item)
+        case list():
+            for item in value:
+                yield from _references(key, item)
+        case str() if _is_reference(key, value):
+            yield value
+
+
+def _is_reference(key: str, value: str) -> bool:
+    return key in _SECRET_KEYS or _REFERENCE.fullmatch(value) is not None

@@ -113,7 +113,9 @@ class _Request:
     principal: Principal
     channel: Channel
     arguments: dict[str, Any]
-    """As they came, secrets redacted: what is recorded, and what confirmations and cursors are bound to."""
+    """As they came, secrets redacted: what a person is shown."""
+    recorded: dict[str, Any]
+    """As they may be written down: what is recorded, and what confirmations and cursors are bound to."""
     values: dict[str, Any]
     """As the function takes them."""
     added: Mapping[str, Any]
@@ -124,7 +126,7 @@ class _Request:
 
     @property
     def binding(self) -> Binding:
-        return Binding(principal=self.principal, operation=self.operation.name, arguments=self.arguments)
+        return Binding(principal=self.principal, operation=self.operation.name, arguments=self.recorded)
 
     def entry(self, phase: Phase, **facts: Any) -> Entry:
         return Entry(
@@ -282,6 +284,7 @@ class CallPath:
             own = dict(passed)
             values = self.parameters(operation).check(own)
         shown = redact(own)
+        recorded = _recorded(operation, shown)
         return _Request(
             id=call_id,
             operation=operation,
@@ -289,9 +292,10 @@ class CallPath:
             principal=principal,
             channel=channel,
             arguments=shown,
+            recorded=recorded,
             values=values,
             added=added,
-            commitment=commit(shown),
+            commitment=commit(recorded),
             begun=begun,
             whole=whole,
         )
@@ -493,9 +497,10 @@ class CallPath:
             principal=principal,
             channel=NoChannel(),
             arguments={},
+            recorded={},
             values={},
             added={},
-            commitment=commit(redact(arguments)),
+            commitment=commit(_recorded(operation, redact(arguments))),
             begun=begun,
         )
         await self._note_refusal(request, error)
@@ -528,6 +533,10 @@ async def _patiently(
         except Unavailable as error:
             await anyio.sleep(error.retry_after_seconds or RETRY_SECONDS * 4**attempt)
     return await function(**values)
+
+
+def _recorded(operation: Operation, arguments: dict[str, Any]) -> dict[str, Any]:
+    return arguments if operation.recorded is None else dict(operation.recorded(arguments))
 
 
 def _shown(value: Any) -> str:

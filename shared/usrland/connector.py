@@ -189,6 +189,9 @@ class Operation:
     systems, its name. The host says so beside the answer, and an operator may have what follows it asked for."""
     max_tokens: int = 4_000
     """Default answer budget, in tokens of the o200k vocabulary. The caller may ask for up to 25,000."""
+    recorded: Callable[[Mapping[str, Any]], Mapping[str, Any]] | None = None
+    """The arguments as they may be written down: in the audit log, and in what retries and cursors are bound to.
+    What was different has to stay different. Default: as they are, without secrets."""
     origin: str = ""
     """A hash of the foreign definition it was made from; a review is tied to it."""
     visible: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from enterprise_connectors.personal import Personal
 from enterprise_connectors.reads import Reads
 from usrland.connector import Call, Operation
-from usrland.errors import Conflict
+from usrland.errors import Conflict, UsrlandError
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Answer
 
@@ -129,6 +130,57 @@ async def test_columns_that_are_personal_are_blotted_out_in_rows_samples_and_dry
     assert rows["items"] == [[1, "[personal]", "ADA"]]
     assert {row[1] for row in described["sample"]} == {"[personal]"}
     assert "Ada" not in json.dumps(dry) and "[personal]" in json.dumps(dry)
+
+
+async def test_what_is_personal_in_arguments_reaches_the_system_and_not_the_log(
+    serve: Serve, crm: Path, tmp_path: Path
+) -> None:
+    toml = (
+        f'[crm]\nkind = "sql"\nurl = "sqlite:///{crm}"\nwrite = true\n'
+        'redact = {fields = ["name"], kinds = ["email"]}\n'
+        '[crm.queries.add]\ndescription = "Add a customer"\neffect = "write"\n'
+        'sql = "INSERT INTO customers (name, city) VALUES (:name, :city)"\nparameters = {name = {}, city = {}}\n'
+    )
+    ada, bob = {"name": "Ada Byron", "city": "ada@example.org"}, {"name": "Bob Doe", "city": "bob@example.org"}
+    step = {"id": "a", "name": "crm_add", "arguments": {"name": "Cyd Roe", "city": "cyd@example.org"}}
+    async with serve(toml) as run:
+        await run("sys_call", name="crm_add", arguments=ada, idempotency_key="k")
+        again = await run("sys_call", name="crm_add", arguments=ada, idempotency_key="k")
+        with pytest.raises(Conflict, match="other arguments"):
+            await run("sys_call", name="crm_add", arguments=bob, idempotency_key="k")
+        with pytest.raises(UsrlandError):
+            await run("sys_call", name="crm_add", arguments=bob, nonsense=1)
+        with pytest.raises(UsrlandError):
+            await run("sys_call", name="crm_addd", arguments=bob)
+        with pytest.raises(UsrlandError):
+            await run("sys_call", name="crm_add", arguments="not an object")
+        await run("sys_batch", steps=[step])
+        with pytest.raises(UsrlandError):
+            await run("sys_batch", steps=[step, "no step"])
+        with pytest.raises(UsrlandError):
+            await run("sys_batch", steps="none")
+        await run("sys_find", request="add the customer fay@example.org")
+    with sqlite3.connect(tmp_path / "home" / "enterprise-connectors" / "calls.sqlite") as log:
+        kept = [json.loads(row[0]) for row in log.execute("SELECT value FROM audit_argument")]
+    log.close()
+    with sqlite3.connect(crm) as database:
+        names = [row[0] for row in database.execute("SELECT name FROM customers WHERE id > 3 ORDER BY id")]
+    database.close()
+
+    written = json.dumps(kept)
+    assert again["affected"] == 1 and names == ["Ada Byron", "Cyd Roe"]
+    assert not any(word in written for word in ("Byron", "Doe", "Roe", "@example"))
+    of_ada, of_bob = [each for each in kept if set(each) == {"name", "city"}][:2]
+    assert of_ada["name"].startswith("[personal ") and of_ada["city"].startswith("[email ")
+    assert of_ada["name"] != of_bob["name"]
+
+
+def test_a_mark_is_of_the_value_and_of_the_key() -> None:
+    rules = Personal(fields=("name",))
+    given: list[tuple[Any, bytes]] = [("A", b"1"), ("A", b"1"), ("A", b"2"), (7, b"1")]
+    marks = [rules.recorded({"name": name}, key)["name"] for name, key in given]
+
+    assert marks[0] == marks[1] and len(set(marks)) == 3
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -11,7 +14,9 @@ from typing import Any
 import anyio
 import pytest
 
-from usrland.errors import Denied, InvalidInput, NotFound, QuotaExceeded
+from enterprise_connectors.jobs import Jobs
+from enterprise_connectors.plan import Done
+from usrland.errors import Denied, InvalidInput, NotFound, QuotaExceeded, Unavailable
 from usrland.schemas.principal import Principal
 
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
@@ -19,6 +24,11 @@ Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
 def sql(file: Path, **keys: str) -> str:
     return f'[crm]\nkind = "sql"\nurl = "sqlite:///{file}"\n' + "".join(f"{k} = {v}\n" for k, v in keys.items())
+
+
+def configured(home: Path, text: str) -> None:
+    (home / "home").mkdir()
+    (home / "home" / "connectors.toml").write_text(text, encoding="utf-8")
 
 
 def named(file: Path) -> str:
@@ -224,6 +234,168 @@ async def test_only_so_many_jobs_of_one_caller_run_at_once(
             await run("sys_jobs", action="start", steps=steps)
         with anyio.fail_after(30):
             await run("sys_jobs", action="cancel", job=first["job"])
+
+
+DYING = """
+import asyncio, os, pathlib, sys
+from enterprise_connectors import jobs
+from enterprise_connectors.server import service
+from usrland.host import running
+from usrland.schemas.principal import Principal
+from usrland.settings import Settings
+import json
+
+jobs.ALIVE_SECONDS, jobs.BEAT_SECONDS = 1.0, 0.2
+
+async def main():
+    settings = Settings(home=pathlib.Path(sys.argv[1]) / "home")
+    caller = Principal(subject="ann", scopes=frozenset({"*"}), source="test")
+    async with running(service(settings), settings, principal=caller) as host:
+        host.first_contact.set()
+        arguments = {"action": "start", "steps": json.loads(sys.argv[2])}
+        started = await host.path.run("sys_jobs", arguments, principal=caller)
+        job = started.structured["jobs"][0]["job"]
+        print(job, flush=True)
+        while True:
+            asked = await host.path.run("sys_jobs", {"action": "status", "job": job}, principal=caller)
+            if asked.structured["jobs"][0]["steps"].startswith("1 of"):
+                break
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.6)  # it says so in the database every now and then
+        os._exit(9)
+
+asyncio.run(main())
+"""
+"""A server whose process dies while a job of its runs."""
+
+ENDLESS = "SELECT count(*) FROM " + ", ".join(f"customers c{number}" for number in range(24))
+
+
+def died_with_a_job(home: Path, steps: list[dict[str, Any]]) -> str:
+    """A job whose first step is answered, of a process that is no more."""
+    done = subprocess.run(
+        [sys.executable, "-c", DYING, home, json.dumps(steps)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 9, done.stderr
+    return done.stdout.strip()
+
+
+async def eventually(run: Any, job: str, state: str) -> dict[str, Any]:
+    with anyio.fail_after(20):
+        while True:
+            (found,) = (await run("sys_jobs", action="result", job=job))["jobs"]
+            if found["state"] == state:
+                return dict(found)
+            await anyio.sleep(0.2)
+
+
+async def test_what_a_job_gave_is_there_after_its_process(serve: Serve, crm: Path, tmp_path: Path) -> None:
+    configured(tmp_path, sql(crm))
+    job = died_with_a_job(tmp_path, [query("who", "SELECT name FROM customers WHERE id = 1")])
+
+    async with serve(sql(crm)) as run:
+        (found,) = (await run("sys_jobs", action="result", job=job))["jobs"]
+
+    assert (found["state"], found["answers"]["who"]["items"]) == ("done", [["Ada"]])
+
+
+async def test_a_job_of_reads_whose_process_died_is_run_again_for_its_owner(
+    serve: Serve, crm: Path, tmp_path: Path
+) -> None:
+    configured(tmp_path, sql(crm, timeout_seconds="40"))
+    steps = [query("who", "SELECT name FROM customers WHERE id = 1", hide=True), query("all", ENDLESS)]
+    job = died_with_a_job(tmp_path, steps)
+
+    async with serve(sql(crm, timeout_seconds="0.3")) as run:  # here its long step is given up soon
+        found = await eventually(run, job, "failed")
+        (listed,) = (await run("sys_jobs", action="list"))["jobs"]
+
+    assert "stopped after 0.3 seconds" in found["failed"] and found["answers"] == {}
+    assert listed["job"] == job
+
+
+async def test_a_job_that_writes_is_interrupted_and_not_run_again(serve: Serve, crm: Path, tmp_path: Path) -> None:
+    text = named(crm).replace("write = true", "write = true\ntimeout_seconds = 40")
+    configured(tmp_path, text)
+    job = died_with_a_job(tmp_path, [note("add", "Dan", "Nice"), query("all", ENDLESS)])
+
+    async with serve(text) as run:
+        found = await eventually(run, job, "interrupted")
+        again = await eventually(run, job, "interrupted")
+        (gone,) = (await run("sys_jobs", action="cancel", job=job))["jobs"]
+
+    assert "same resume" in found["failed"] and found["answers"]["add"]["affected"] == 1
+    assert again["seconds"] == found["seconds"] and gone["state"] == "cancelled"
+    assert cities(crm) == ["Nice"]
+
+
+async def test_a_job_is_interrupted_by_an_orderly_end_too(serve: Serve, crm: Path) -> None:
+    text = named(crm).replace("write = true", "write = true\ntimeout_seconds = 2")
+    async with serve(text) as run:
+        steps = [note("add", "Dan", "Nice"), query("all", ENDLESS)]
+        (begun,) = (await run("sys_jobs", action="start", steps=steps))["jobs"]
+        with anyio.fail_after(20):
+            while not cities(crm):  # noqa: ASYNC110 - seen in the database alone
+                await anyio.sleep(0.05)
+    async with serve(text) as run:
+        found = await eventually(run, begun["job"], "interrupted")
+
+    assert found["answers"]["add"]["affected"] == 1
+
+
+async def test_a_job_of_another_process_is_cancelled_and_waited_for(
+    crm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("enterprise_connectors.jobs.BEAT_SECONDS", 0.1)
+    owner = Principal(subject="t", scopes=frozenset(), source="test")
+    url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    here, there = Jobs(url), Jobs(url)
+
+    async def endless(done: Done) -> None:
+        done.answers["a"] = 1
+        await anyio.sleep_forever()
+
+    async with here.running(), there.running():
+        begun = await there.start(owner, [{}], None, endless, again=False)
+        await here.cancel(begun.id, owner)
+        with anyio.fail_after(10):
+            ended = await here.ended(begun.id, owner, 9)
+
+    assert (ended.state, ended.answers) == ("cancelled", {"a": 1})
+
+
+async def test_answers_that_are_too_large_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enterprise_connectors.jobs.MAX_ANSWER_BYTES", 100)
+    owner = Principal(subject="t", scopes=frozenset(), source="test")
+    jobs = Jobs(f"sqlite:///{tmp_path / 'jobs.sqlite'}")
+
+    async def large(done: Done) -> None:
+        done.answers["a"] = "x" * 200
+
+    async def broken(done: Done) -> None:
+        raise RuntimeError("a detail of ours")
+
+    async with jobs.running():
+        first = await jobs.start(owner, [{}], None, large, again=True)
+        second = await jobs.start(owner, [{}], None, broken, again=True)
+        ended, failed = [await jobs.ended(job.id, owner, 9) for job in (first, second)]
+
+    assert (ended.state, ended.answers) == ("failed", {}) and "at most 100" in ended.failed
+    assert (failed.state, failed.failed) == ("failed", "it failed; the log tells why.")
+
+
+async def test_jobs_need_a_server_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("enterprise_connectors.jobs.READY_SECONDS", 0.01)
+    owner = Principal(subject="t", scopes=frozenset(), source="test")
+
+    async def nothing(done: Done) -> None:
+        """Never begun."""
+
+    with pytest.raises(Unavailable, match="one by one"):
+        await Jobs(f"sqlite:///{tmp_path / 'jobs.sqlite'}").start(owner, [{}], None, nothing, again=False)
 
 
 @pytest.mark.parametrize("go_on", [False, True])

@@ -57,6 +57,30 @@ async def test_few_operations_are_tools_of_their_own_without_any_that_write(serv
         assert rows["items"] == [["Ada"]]
 
 
+async def test_operations_named_direct_are_tools_however_many_there_are(
+    serve: Serve, crm: Path, tmp_path: Path
+) -> None:
+    many = openapi(spec(tmp_path, 300, padding=40_000)) + 'direct = ["get_thing7"]\n'
+    table = sql(crm, direct='["query", "nothing"]')
+    async with serve(many + table) as run:
+        assert listing(run)[len(SYS) :] == ["things_get_thing7", "crm_query"]
+        rows = await run("crm_query", sql="SELECT name FROM customers WHERE id = 1")
+        note = (await run("sys_find", request="query"))["note"]
+
+    assert rows["items"] == [["Ada"]]
+    assert "direct: there is no operation 'nothing'" in note
+
+
+async def test_only_so_many_operations_are_direct(serve: Serve, tmp_path: Path) -> None:
+    names = ", ".join(f'"get_thing{number}"' for number in range(9))
+    many = openapi(spec(tmp_path, 300, padding=40_000)) + f"direct = [{names}]\n"
+    async with serve(many) as run:
+        assert len(listing(run)) == len(SYS) + 8
+        note = (await run("sys_find", request="thing"))["note"]
+
+    assert "'get_thing8' has no room" in note
+
+
 async def test_what_destroys_exists_only_where_it_is_granted(serve: Serve, crm: Path) -> None:
     async with serve(sql(crm)) as run:
         with pytest.raises(NotFound):
