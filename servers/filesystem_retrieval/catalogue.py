@@ -162,6 +162,22 @@ class Catalogue:
 
         return await self._database.read(work)
 
+    async def documents_with(self, roots: Sequence[str], text: str) -> dict[tuple[str, str], Known]:
+        """Documents whose text holds this one, upper and lower case perhaps mixed up, by root and path."""
+
+        def work(session: Session) -> dict[tuple[str, str], Known]:
+            columns = [getattr(File, name) for name in Known._fields]
+            both = and_(col(Content.root) == File.root, col(Content.content) == File.content)
+            query = (
+                columns_of(*columns)
+                .join(Content, both)
+                .where(col(File.state) == "ok", col(File.kind) == "document")
+            )
+            query = query.where(col(File.root).in_(roots), col(Content.text).contains(text, autoescape=True))
+            return {(row[0], row[1]): Known(*row) for row in session.execute(query)}
+
+        return await self._database.read(work)
+
     async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
         """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
 

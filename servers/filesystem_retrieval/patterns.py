@@ -42,6 +42,8 @@ class Rules:
         name = path.rpartition("/")[2]
         if name in ALWAYS or name.startswith(DRAFT):
             return True
+        if not (self.operator.patterns or self.levels):
+            return False
         subject = f"{path}/" if folder else path
         if self.operator.check_file(subject).include:
             return True

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from filesystem_retrieval.languages import LANGUAGE_BY_EXTENSION
 
 __all__ = [
+    "PACKED",
     "Kind",
     "Page",
     "Text",
@@ -63,6 +64,9 @@ _KINDS: dict[str, Kind] = {
     **dict.fromkeys((".csv", ".tsv", ".tab"), "table"),
     **dict.fromkeys((".zip", ".tar", ".tgz", ".tbz2", ".txz"), "archive"),
 }
+
+PACKED = frozenset((*_PACKED, *(name[1:] for name, kind in _KINDS.items() if kind in ("document", "archive"))))
+"""How names end, behind the last point, of files whose bytes are not their text."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,10 +12,9 @@ check of each path stands between it and a caller.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,9 +28,10 @@ from usrland.schemas.principal import Principal
 if TYPE_CHECKING:
     from filesystem_retrieval.buckets import Bucket
 
-__all__ = ["Found", "Root"]
+__all__ = ["Folder", "Found", "Root"]
 
 MAX_IGNORE_BYTES = 256 * 1024
+_PLAINLY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +48,25 @@ class Found:
     """Of a member of an archive."""
     problem: str | None = None
     """Why an archive is not read, or not all of it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A folder that is open, and the names of the files in it: that is all that is known of them."""
+
+    fd: int
+    path: str
+    names: Sequence[str]
+
+    def path_of(self, name: str) -> str:
+        return f"{self.path}/{name}" if self.path else name
+
+    def open(self, name: str) -> int:
+        """A descriptor, which is the caller's to close: no link is followed, and no pipe waited for.
+
+        Raises `OSError`.
+        """
+        return os.open(name, _PLAINLY, dir_fd=self.fd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,23 +165,46 @@ class Root:
                     below = rules.within(found.path, self._ignore_lines(found.path))
                     pending.append((found.path, below, level + 1))
 
-    def files(self) -> Iterator[tuple[Found, Callable[[], int]]]:
-        """Every file, and how to open it: from its folder, which stays open until the next one is taken.
+    def folders(self) -> Iterator[Folder]:
+        """Every folder that is not ignored, open until the next one is taken, with the names of its files.
 
-        Much faster than opening each by its path. The descriptor is the caller's to close; raises `OSError`.
+        For reading all of them: nothing is asked about a file but its name and that it is one, and it is opened
+        from its folder. That costs a fraction of opening each by its path.
         """
-        pending = [("", self._rules_of(""))]
+        pending = [("", self.rules)]
         while pending:
-            folder, rules = pending.pop()
+            path, above = pending.pop()
             try:
-                with opened(self.folder, folder, folder=True) as here:
-                    for found in self._met(here.fd, folder, rules):
-                        if found.folder:
-                            pending.append((found.path, rules.within(found.path, self._ignore_lines(found.path))))
-                        else:
-                            yield found, partial(_open_in, here.fd, found.path.rpartition("/")[2])
+                with opened(self.folder, path, folder=True) as here:
+                    if here.path != path:  # a link has taken its place
+                        continue
+                    names, below, rules = self._named(here.fd, path, above)
+                    yield Folder(fd=here.fd, path=path, names=names)
             except NotFound:  # gone since, or the root itself is away
                 continue
+            pending += [(folder, rules) for folder in below]
+
+    def _named(self, fd: int, folder: str, above: Rules) -> tuple[list[str], list[str], Rules]:
+        """The names of the files in a folder, the paths of its folders, and the rules in force in it."""
+        with os.scandir(fd) as entries:
+            met = [(entry.name, entry) for entry in entries]
+        names = {name for name, _ in met}
+        ignore = self._ignore_lines(folder) if not names.isdisjoint(IGNORE_FILES) else ()
+        rules = above.within(folder, ignore)
+        prefix = f"{folder}/" if folder else ""
+        files, folders = [], []
+        for name, entry in met:
+            if entry.is_symlink() or not (name.isascii() or _is_text(name)):
+                continue
+            path = prefix + name
+            if entry.is_file(follow_symlinks=False):
+                if not (rules.hides(path, folder=False) or self._withholds(path) or self._leaves_out(path)):
+                    files.append(name)
+            elif entry.is_dir(follow_symlinks=False) and not (
+                rules.hides(path, folder=True) or self._withholds(path) or self._is_private(path)
+            ):
+                folders.append(path)
+        return sorted(files), sorted(folders), rules
 
     def _children(self, folder: str, rules: Rules) -> list[Found]:
         with opened(self.folder, folder, folder=True) as here:
@@ -246,11 +288,6 @@ class Root:
             except NotFound:
                 continue
         return lines
-
-
-def _open_in(folder: int, name: str) -> int:
-    """A descriptor of what a walk has just seen to be a file: no link is followed, and no pipe waited for."""
-    return os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
 
 
 def _lacks(principal: Principal, label: str) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import random
 from dataclasses import replace
 from typing import Any
 
 import anyio
 import pytest
+import re2
 
+from filesystem_retrieval.grep import held_by_every_match
 from usrland.errors import InvalidInput
 
 
@@ -80,3 +84,121 @@ async def test_a_long_line_is_shown_around_its_match(desk: Any) -> None:
 async def test_what_re2_cannot_match_is_refused(desk: Any, pattern: str) -> None:
     with pytest.raises(InvalidInput, match="pattern"):
         await desk.use("fs_grep", pattern, regex=True)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "needed"),
+    [
+        (r"class \w+Error\(", "class "),
+        (r"zz\w+qq\(\d+\)", "qq("),
+        (r"colou?r", "colo"),
+        (r"ab{2,3}c", "a"),
+        (r"(walrus|seal) herd", " herd"),
+        (r"walrus|seal", ""),
+        (r"(?i)walrus", ""),
+        (r"(?:big )?walrus", "walrus"),
+        (r"[walrus]+x[^]a]y", "x"),
+        (r"a\\b", "a\\b"),
+        (r"\Qa.b\E*", ""),
+        (r"walrus\x41?", ""),
+        ("walrüs.", "walrüs"),
+    ],
+)
+def test_what_every_match_holds_is_known(pattern: str, needed: str) -> None:
+    assert held_by_every_match(pattern) == needed
+
+
+def test_no_match_is_without_what_every_match_holds() -> None:
+    chance = random.Random(7)
+    pieces = [
+        "a",
+        "b",
+        "ab",
+        r"\.",
+        ".",
+        "[ab]",
+        "[^b]",
+        "(a|b)",
+        "(ab)",
+        "?",
+        "*",
+        "+",
+        "{0,1}",
+        "|",
+        r"\w",
+        r"\b",
+        "^",
+    ]
+    options = re2.Options()
+    options.log_errors = False
+    held = 0
+    for _ in range(20_000):
+        pattern = "".join(chance.choices(pieces, k=chance.randint(1, 6)))
+        try:
+            compiled = re2.compile(pattern, options=options)
+        except re2.error:
+            continue
+        needed = held_by_every_match(pattern)
+        for match in compiled.finditer("".join(chance.choices("ab. ", k=12))):
+            assert needed in match[0], pattern
+            held += bool(needed)
+    assert held > 1_000
+
+
+@pytest.mark.parametrize("codec", ["utf-8-sig", "utf-16", "utf-16-le", "cp1252", "cp932", "iso2022_jp", "koi8_r"])
+@pytest.mark.parametrize(("pattern", "regex"), [("walrus", False), (r"wal\w+s", True), (r"(walrus)", True)])
+async def test_words_are_found_in_every_encoding(desk: Any, codec: str, pattern: str, regex: bool) -> None:
+    foreign = {"cp932": "セイウチは海にいる", "iso2022_jp": "セイウチは海にいる", "koi8_r": "морж живёт в море"}
+    words = foreign.get(codec, "café à la crème")
+    text = f"{words}\n{words} walrus {words}\n"
+    desk.write("a.txt", text.encode(codec))
+
+    (line,) = (await desk.use("fs_grep", pattern, regex=regex)).items
+
+    assert (line.line, line.text) == (2, text.split("\n")[1])
+
+
+async def test_the_end_of_the_last_line_is_no_line(desk: Any) -> None:
+    desk.write("a.txt", "one\n\nthree\n")
+
+    assert [line.line for line in (await desk.use("fs_grep", "^$", regex=True)).items] == [2]
+    assert [line.line for line in (await desk.use("fs_grep", "$", regex=True)).items] == [1, 2, 3]
+
+
+async def test_lines_beside_a_match_at_the_end_are_those_there_are(desk: Any) -> None:
+    desk.write("a.txt", "one\n\nthree\nfour")
+
+    (line,) = (await desk.use("fs_grep", "four", context_lines=3)).items
+
+    assert (line.before, line.after) == (["one", "", "three"], None)
+
+
+async def test_documents_and_large_files_are_looked_through(desk: Any) -> None:
+    desk.write("a.eml", b"Subject: herd\r\nFrom: a@b.c\r\n\r\nThe Walrus_100% sleeps.\r\n")
+    desk.write("b.txt", "x" * 3_000_000 + "\nwalrus_100%\n")
+    desk.write("c.dat", b"\0" * 100_000 + b"\nwalrus_100%\n")
+    await desk.index()
+
+    async def paths(pattern: str) -> list[str]:
+        return [line.path for line in (await desk.use("fs_grep", pattern)).items]
+
+    assert await paths("alrus_100%") == ["a.eml", "b.txt"]
+    assert await paths("walrus_100%") == ["b.txt"]
+    assert await paths("walrus0100%") == []
+
+
+async def test_ignored_files_and_links_are_not_read(desk: Any, tmp_path: Any) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret.txt").write_text("walrus")
+    desk.write(".gitignore", "hidden/\n*.log\n")
+    desk.write("hidden/a.txt", "walrus")
+    desk.write("in/b.log", "walrus")
+    desk.write("in/.gitignore", "!b.log\nc.txt\n")
+    desk.write("in/c.txt", "walrus")
+    desk.write("in/d.txt", "walrus")
+    (desk.folder / "link").symlink_to(outside)
+    (desk.folder / "in/link.txt").symlink_to(outside / "secret.txt")
+    os.mkfifo(desk.folder / "in/pipe.txt")
+
+    assert [line.path for line in (await desk.use("fs_grep", "walrus")).items] == ["in/b.log", "in/d.txt"]

@@ -73,7 +73,8 @@ async def indexed(client: Client) -> None:
     """Wait until the background is done: it would be measured otherwise."""
     while True:
         status = (await client.call_tool("fs_status", {})).structured_content or {}
-        if not status.get("degraded") or "vectors" in status["degraded"]:
+        reading = "read" in (status.get("degraded") or "")
+        if not reading and not any(root["pending"] for root in status["roots"]):
             return
         await anyio.sleep(0.5)
 
