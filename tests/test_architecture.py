@@ -35,7 +35,7 @@ ONE_HOME = {
     "keyring": {"usrland/settings.py"},
     "opentelemetry": {"usrland/telemetry.py"},
     "uvicorn": {"usrland/transport.py"},
-    "tree_sitter": {"filesystem_retrieval/symbols.py"},
+    "tree_sitter": {"filesystem_retrieval/grammars.py"},
     "alembic": {"usrland/database/migrate.py", "migrations"},
     "typer": {"usrland/cli", "filesystem_retrieval/commands", "memory_snapshot/commands"},
     "rich": {"usrland/cli"},

@@ -1,8 +1,8 @@
 """The parser's own process: a document on standard input, its text as JSON on standard output.
 
-Started by `documents` and `archives` and by nothing else. It limits itself before it imports a parser, opens no
-file of the user's, and is killed from outside when it takes too long. What is packed is looked over before it is
-unpacked (`containers`).
+Started by `documents`, `archives` and `symbols` and by nothing else. It limits itself before it imports a parser,
+opens no file of the user's, and is killed from outside when it takes too long. What is packed is looked over before
+it is unpacked (`containers`).
 """
 
 from __future__ import annotations
@@ -11,19 +11,33 @@ import io
 import json
 import os
 import sys
+import time
 from typing import Any
 
 MEMORY_BYTES = 3 << 30
 CPU_SECONDS = 120
 FILE_BYTES = 32 << 20
 """For the library that the parser unpacks into the temporary folder."""
-ARCHIVE = "archive"
+GRAMMAR_BYTES = 1 << 30
+GRAMMAR_SECONDS = 5
+"""Of the processor, for one file; 2 MB of ordinary source take a fifth of one."""
+IDLE_SECONDS = 30.0
+"""How long the grammars wait for another file."""
+ARCHIVE, SYMBOLS = "archive", "symbols"
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
 
 def main() -> None:
     what, *arguments = sys.argv[1:]
-    _limit()
+    if what == SYMBOLS:  # for many files, each with its time, which is kept outside
+        _limit(GRAMMAR_BYTES)
+        _leave_the_network()
+        from filesystem_retrieval.grammars import answer
+
+        answer(sys.stdin.buffer, sys.stdout.buffer, IDLE_SECONDS, lambda: _limit_time(GRAMMAR_SECONDS))
+        return
+    _limit(MEMORY_BYTES)
+    _limit_time(CPU_SECONDS)
     _leave_the_network()
     if what == ARCHIVE:
         from filesystem_retrieval.containers import answer_about
@@ -69,16 +83,25 @@ def _by_library(mime_type: str, content: bytes) -> dict[str, Any]:
     return {"pages": [[page["page_number"], page["content"], None] for page in pages]}
 
 
-def _limit() -> None:
+def _limit(memory_bytes: int) -> None:
     try:
         import resource
     except ImportError:  # Windows, where only the time is limited, from outside
         return
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
-    resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.umask(0o077)
+
+
+def _limit_time(cpu_seconds: int) -> None:
+    """From now on, so many seconds of the processor; then the system ends this process."""
+    try:
+        import resource
+    except ImportError:
+        return
+    used = int(time.process_time()) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (used + cpu_seconds, resource.getrlimit(resource.RLIMIT_CPU)[1]))
 
 
 def _leave_the_network() -> None:

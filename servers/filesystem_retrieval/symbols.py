@@ -1,19 +1,25 @@
 """The definitions in a source file: functions, classes and their like, with names and lines.
 
-The one module that uses tree-sitter. It parses what is broken as far as it goes; where no grammar is installed, or
-one whose nodes have other names than our query, a file has no symbols and is cut as text.
+Grammars are large machines made by many people, and what they parse may be hostile. So a process of its own holds
+them, with limits on memory, no network and no environment (`extract`). It is asked for one file after the other,
+since its start takes longer than most files do; a file that kills it, or that it takes too long for, has no
+definitions and is cut as text, and the next file starts another. It ends when nobody has asked for a while.
+
+What this does not protect against: a grammar that answers wrongly.
 """
 
 from __future__ import annotations
 
-import importlib
+import atexit
+import json
 import logging
-import warnings
+import subprocess
+import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
-
-from tree_sitter import Language, Node, Parser, Query, QueryCursor, QueryError
+from threading import Lock, Timer
+from typing import Any
 
 from filesystem_retrieval.languages import LANGUAGES
 
@@ -21,21 +27,8 @@ __all__ = ["Symbol", "symbols"]
 
 logger = logging.getLogger(__name__)
 
-MAX_NAME_CHARS = 100
-MAX_SYMBOLS = 20_000
-_BEFORE = ("comment", "attribute", "annotation", "decorator")
-"""What the types of nodes hold that stand before a definition and belong to it; besides a type signature."""
-_WORDS = {
-    "abstract": "class",
-    "bind": "let",
-    "constructor": "method",
-    "generator": "function",
-    "internal": "namespace",
-    "pair": "function",
-    "preproc": "macro",
-    "value": "let",
-    "variable": "const",
-}
+WALL_SECONDS = 30.0
+"""For one file, on a machine that is busy: the process limits its own time by what it computes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,111 +50,86 @@ class Symbol:
     def trail(self) -> tuple[str, ...]:
         return (*self.outer, self.title)
 
+    @property
+    def told(self) -> Sequence[Any]:
+        """As it goes from one process to the other."""
+        return [self.kind, self.name, self.first_line, self.last_line, self.outer]
+
+    @classmethod
+    def of(cls, told: Sequence[Any]) -> Symbol:
+        kind, name, first_line, last_line, outer = told
+        return cls(kind=kind, name=name, first_line=first_line, last_line=last_line, outer=tuple(outer))
+
 
 def symbols(text: str, language: str) -> Sequence[Symbol]:
-    """All definitions, in the order of the file; none where the language is not known here."""
-    grammar = _grammar(language)
-    if grammar is None:
-        return []
-    parser, query = grammar
-    tree = parser.parse(text.encode())
-    word = LANGUAGES[language].word
-    found: dict[int, tuple[Node, Node, str]] = {}
-    for _, captured in QueryCursor(query).matches(tree.root_node):
-        (it,) = captured["it"]
-        name = captured["name"][0] if "name" in captured else _name(it)
-        if name is not None and it.id not in found and len(found) < MAX_SYMBOLS:
-            found[it.id] = (it, name, _text(captured["word"][0]) if "word" in captured else _kind(it.type, word))
-    return _nested(sorted(found.values(), key=lambda each: (each[0].start_byte, -each[0].end_byte)))
+    """All definitions, in the order of the file; none where the language is not known here.
+
+    Blocks until the other process has answered, for half a minute at most.
+    """
+    return _asked.about(text, language) if language in LANGUAGES else []
 
 
-def _nested(definitions: Sequence[tuple[Node, Node, str]]) -> Sequence[Symbol]:
-    symbols: list[Symbol] = []
-    inside: list[tuple[int, str]] = []
-    for node, name, kind in definitions:
-        while inside and inside[-1][0] <= node.start_byte:
-            inside.pop()
-        symbol = Symbol(
-            kind=kind,
-            name=_text(name),
-            first_line=_first_row(node) + 1,
-            last_line=_last_row(node) + 1,
-            outer=tuple(title for _, title in inside),
-        )
-        symbols.append(symbol)
-        inside.append((node.end_byte, symbol.title))
-    return symbols
+class _Asked:
+    """The process that holds the grammars, while there is one."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def about(self, text: str, language: str) -> Sequence[Symbol]:
+        content = text.encode()
+        request = json.dumps([language, len(content)]).encode() + b"\n" + content
+        with self._turn:
+            line = self._answer(request)
+            if line is None:
+                line = self._answer(request)
+        if not line:
+            logger.warning("a grammar for %s crashed or took too long; the file is cut as text", language)
+            return []
+        return [Symbol.of(each) for each in json.loads(line)]
+
+    def _answer(self, request: bytes) -> bytes | None:
+        """The answer; empty where the file killed the process, `None` where it had ended before."""
+        process = self._process = self._process or _started()
+        assert process.stdin is not None and process.stdout is not None
+        late = Timer(WALL_SECONDS, process.kill)
+        late.start()
+        try:
+            with suppress(BrokenPipeError):
+                process.stdin.write(request)
+                process.stdin.flush()
+            line = process.stdout.readline()
+            if line.endswith(b"\n"):
+                return line
+            ended = process.wait() == 0
+        finally:
+            late.cancel()
+        self._end()
+        return None if ended else b""
+
+    def close(self) -> None:
+        with self._turn:
+            self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        with suppress(BrokenPipeError), process:  # closes its pipes and waits for it
+            pass
 
 
-@cache
-def _grammar(name: str) -> tuple[Parser, Query] | None:
-    language = LANGUAGES.get(name)
-    if language is None:
-        return None
-    try:
-        package = importlib.import_module(language.package)
-    except ModuleNotFoundError:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # some packages still hand over a plain pointer
-        grammar = Language(getattr(package, language.function)())
-    try:
-        return Parser(grammar), Query(grammar, language.query)
-    except QueryError as error:
-        logger.warning("%s has changed, so files in %s are cut as text: %s", language.package, name, error)
-        return None
-
-
-def _name(node: Node) -> Node | None:
-    """The name of a definition: its own field, or at the end of a chain of declarators, as C has them."""
-    if (name := node.child_by_field_name("name")) is not None:
-        return name
-    declarator = node.child_by_field_name("declarator")
-    while declarator is not None:
-        inner = declarator.child_by_field_name("declarator")
-        if inner is None:
-            return declarator
-        declarator = inner
-    return None
-
-
-def _first_row(node: Node) -> int:
-    """Where it begins with what belongs to it: a wrapper on the same line, and comments right above."""
-    while (parent := node.parent) is not None and parent.parent is not None and _wraps(parent, node):
-        node = parent
-    row = node.start_point.row
-    before = node.prev_named_sibling
-    while before is not None and _last_row(before) in (row - 1, row) and _belongs(before):
-        earlier = before.prev_named_sibling
-        if earlier is not None and _last_row(earlier) == before.start_point.row:
-            break  # a comment behind other code belongs to that
-        row, before = before.start_point.row, earlier
-    return row
-
-
-def _last_row(node: Node) -> int:
-    """Some comments end with their line, at the first column of the next."""
-    return node.end_point.row if node.end_point.column else node.end_point.row - 1
-
-
-def _wraps(parent: Node, node: Node) -> bool:
-    return parent.type in (
-        "decorated_definition",
-        "export_statement",
-        "template_declaration",
-        "lexical_declaration",
+def _started() -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-I", "-m", "filesystem_retrieval.extract", "symbols"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={},
+        cwd="/",
     )
 
 
-def _belongs(node: Node) -> bool:
-    return node.type == "signature" or any(part in node.type for part in _BEFORE)
-
-
-def _kind(node_type: str, word: str) -> str:
-    first = "method" if "method" in node_type else node_type.partition("_")[0]
-    return word if first == "function" else _WORDS.get(first, first)
-
-
-def _text(node: Node) -> str:
-    name = (node.text or b"").decode("utf-8", "replace")
-    return " ".join(name.partition("(")[0].split())[:MAX_NAME_CHARS]
+_asked = _Asked()
+atexit.register(_asked.close)

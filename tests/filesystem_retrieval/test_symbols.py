@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import os
+import signal
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 
+import filesystem_retrieval.symbols as asking
 from filesystem_retrieval.chunking import passages
+from filesystem_retrieval.grammars import answer, definitions
 from filesystem_retrieval.languages import LANGUAGES, Language
 from filesystem_retrieval.reading import Text, kind_of
 from filesystem_retrieval.symbols import symbols
@@ -437,9 +444,10 @@ def test_there_is_a_source_for_every_language() -> None:
 def test_definitions_are_found_with_their_names_and_lines(language: str) -> None:
     source, expected = SOURCES[language]
 
-    found = [f"{each.first_line}-{each.last_line} {' > '.join(each.trail)}" for each in symbols(source, language)]
+    found = definitions(source, language)
 
-    assert found == expected
+    assert [f"{each.first_line}-{each.last_line} {' > '.join(each.trail)}" for each in found] == expected
+    assert symbols(source, language) == found  # of the other process
 
 
 @pytest.mark.parametrize("language", SOURCES)
@@ -459,9 +467,70 @@ def test_a_grammar_whose_nodes_were_renamed_costs_the_symbols_and_not_the_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     renamed = Language(package="tree_sitter_python", extensions=".py", nodes="some_other_node")
-    monkeypatch.setattr("filesystem_retrieval.symbols.LANGUAGES", {"renamed": renamed})
+    missing = Language(package="tree_sitter_missing", extensions=".py", nodes="function_definition")
+    known = {"renamed": renamed, "missing": missing}
+    monkeypatch.setattr("filesystem_retrieval.grammars.LANGUAGES", known)
 
-    assert symbols("def f(): pass", "renamed") == []
+    assert [definitions("def f(): pass", each) for each in ("renamed", "missing", "unknown")] == [[], [], []]
+    assert symbols("def f(): pass", "unknown") == []
+
+
+def test_a_file_that_kills_its_grammar_is_cut_as_text_and_the_next_one_is_not(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    begin = asking._started
+
+    def started(*programs: str) -> None:
+        asking._asked.close()
+        waiting = list(programs)
+
+        def start() -> subprocess.Popen[bytes]:
+            if not waiting:
+                return begin()
+            command = [sys.executable, "-c", waiting.pop(0)]
+            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+        monkeypatch.setattr(asking, "_started", start)
+
+    started("import os; os.abort()")
+    assert symbols("def f(): pass", "python") == []
+    assert [each.name for each in symbols("def f(): pass", "python")] == ["f"]
+    assert "crashed" in caplog.text
+
+    started("")  # ended before anybody asked, as it does when nobody has for a while
+    assert [each.name for each in symbols("def f(): pass", "python")] == ["f"]
+
+    monkeypatch.setattr(asking, "WALL_SECONDS", 0.2)
+    started("import time; time.sleep(60)")
+    assert symbols("def f(): pass", "python") == []
+
+
+def test_the_process_answers_until_nobody_asks() -> None:
+    begun: list[bool] = []
+
+    def answered(asked: bytes, idle_seconds: float) -> list[bytes]:
+        reading, writing = os.pipe()
+        os.write(writing, asked)
+        answers = io.BytesIO()
+        with os.fdopen(reading, "rb") as requests, os.fdopen(writing, "wb") as held:
+            if idle_seconds > 1:
+                held.close()
+            answer(requests, answers, idle_seconds, lambda: begun.append(True))
+        return answers.getvalue().splitlines()
+
+    request = b'["python", 13]\ndef f(): pass'
+
+    assert answered(request, 0.0) == [b'[["def", "f", 1, 1, []]]']
+    assert answered(b"", 60.0) == []
+    assert begun == [True]
+
+
+def test_the_processor_time_of_a_parser_ends() -> None:
+    endless = "from filesystem_retrieval.extract import _limit_time\n_limit_time(0)\nwhile True: pass"
+
+    done = subprocess.run([sys.executable, "-c", endless], check=False)
+
+    assert done.returncode == -signal.SIGXCPU
 
 
 def test_comments_and_decorators_above_a_definition_belong_to_it() -> None:
