@@ -33,11 +33,26 @@ AT_ONCE = 100
 
 def index(
     workers: Annotated[int, typer.Option(min=1, help="Processes that embed; each loads the model.")] = 1,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Have the servers leave indexing be, also after a restart.")
+    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="End the pause, and index.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read everything that is new in the roots and give it vectors; ends when all of it can be searched."""
+    """Read everything that is new in the roots and give it vectors; ends when all of it can be searched.
+
+    While it is paused, searches find what was indexed before, and say so.
+    """
     from filesystem_retrieval.library import Counts
     from filesystem_retrieval.server import service
+
+    if pause and resume:
+        raise InvalidInput("--pause: not together with --resume.", fix="Choose one.")
+    if pause or resume:
+        anyio.run(service(Settings.load()).state["pause"], pause)
+    if pause:
+        say("Indexing is paused; `usrland index --resume` goes on.")
+        return
 
     async def work() -> Counts:
         with progress() as tell:
@@ -53,12 +68,15 @@ def index(
                 "vectors": done.vectors,
                 "forgotten": done.forgotten,
                 "unreachable": list(done.unreachable),
+                "paused": done.paused,
             }
         )
         return
     say(f"{done.files} files read, {done.forgotten} gone; new: {done.passages} passages, {done.vectors} vectors.")
     for name in done.unreachable:
         say(f"root {name!r} cannot be reached", "red")
+    if done.paused:
+        say("Indexing is paused, so not everything was read; `usrland index --resume` goes on.", "yellow")
 
 
 def search(

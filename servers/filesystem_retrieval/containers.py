@@ -1,7 +1,8 @@
 """What is packed, looked over before it is unpacked: ZIP and TAR, and the documents that are ZIP files.
 
 Runs in the parser's process. Nothing is ever written to a disk, so a member's name can lead nowhere; it is still
-refused where it would, since it becomes a path that callers use.
+refused where it would, since it becomes a path that callers use. An archive in an archive is a folder as well, to
+some depth; whatever is in it counts towards the same limits.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import struct
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import IO
+
+from filesystem_retrieval.reading import kind_of
 
 __all__ = ["Refused", "answer_about", "look_over", "problem_of_name"]
 
@@ -25,6 +29,8 @@ MAX_BYTES = 200 << 20
 MAX_RATIO = 200
 """Unpacked to packed, of what is larger than this:"""
 SMALL_BYTES = 1 << 20
+MAX_DEPTH = 3
+"""Of archives in archives."""
 MAX_NAME_CHARS = 1_000
 MAX_PROBLEMS = 3
 
@@ -53,7 +59,32 @@ class Refused(Exception):
 class _Member:
     name: str
     size: int
-    handle: zipfile.ZipInfo | tarfile.TarInfo
+    open: Callable[[], IO[bytes] | None]
+
+    def content(self) -> bytes | None:
+        """Its bytes; `None` where it is damaged or larger than it said."""
+        try:
+            stream = self.open()
+            content = stream.read(self.size + 1) if stream is not None else b""
+        except _BROKEN:
+            return None
+        return content if len(content) == self.size else None
+
+
+@dataclass(slots=True, kw_only=True)
+class _Room:
+    """What may still be unpacked of one file."""
+
+    members: int = MAX_MEMBERS
+    bytes: int = MAX_BYTES
+
+    def take(self, size: int) -> None:
+        self.members -= 1
+        self.bytes -= size
+        if self.members < 0:
+            raise Refused(f"it has more than {MAX_MEMBERS} members")
+        if self.bytes < 0:
+            raise Refused(f"it would unpack to more than {MAX_BYTES >> 20} MB")
 
 
 def look_over(file: IO[bytes]) -> Sequence[zipfile.ZipInfo]:
@@ -76,12 +107,12 @@ def answer_about(request: str, file: IO[bytes], out: IO[bytes]) -> None:
     and behind it."""
     wanted: list[str] = json.loads(request)
     try:
-        members, problems = _members(file)
+        members, problems = _members(file, _Room())
         if not wanted:
             listed = [[member.name, member.size] for member in members.values()]
             out.write(json.dumps({"members": listed, "problems": problems}).encode() + b"\n")
             return
-        contents = dict(_contents(file, [members[name] for name in wanted if name in members]))
+        contents = {name: members[name].content() for name in wanted if name in members}
     except Refused as error:
         out.write(json.dumps({"problem": str(error)}).encode() + b"\n")
         return
@@ -94,59 +125,65 @@ def answer_about(request: str, file: IO[bytes], out: IO[bytes]) -> None:
         out.write(content or b"")
 
 
-def _members(file: IO[bytes]) -> tuple[dict[str, _Member], list[str]]:
+def _members(file: IO[bytes], room: _Room, depth: int = 0) -> tuple[dict[str, _Member], list[str]]:
     """The files in an archive by their names, and why others are left out."""
-    handles = _zipped(file) if zipfile.is_zipfile(file) else _tarred(file)
     members: dict[str, _Member] = {}
     problems: list[str] = []
-    for name, size, handle, problem in handles:
-        problem = problem or problem_of_name(name)
+    for member, problem in _zipped(file, room) if zipfile.is_zipfile(file) else _tarred(file, room):
+        problem = problem or problem_of_name(member.name)
         if problem:
             problems.append(problem)
-        elif handle is not None:
-            members[name] = _Member(name=name, size=size, handle=handle)
+            continue
+        inside = _inside(member, room, depth)
+        members.update({each.name: each for each in inside} or {member.name: member})
     folders = {name[:at] for name in members for at, letter in enumerate(name) if letter == "/"}
     for name in folders & members.keys():  # one name cannot be both
         del members[name]
         problems.append("a file has the name of a folder")
-    return members, [f"{problem} ({problems.count(problem)})" for problem in dict.fromkeys(problems)][
-        :MAX_PROBLEMS
-    ]
+    told = [f"{problem} ({problems.count(problem)})" for problem in dict.fromkeys(problems)]
+    return members, told[:MAX_PROBLEMS]
 
 
-_Found = tuple[str, int, "zipfile.ZipInfo | tarfile.TarInfo | None", str]
+def _inside(member: _Member, room: _Room, depth: int) -> Sequence[_Member]:
+    """What is in a member that is an archive itself; nothing where it is none, or cannot be unpacked."""
+    if kind_of(member.name, b"") != "archive" or depth + 1 >= MAX_DEPTH:
+        return []
+    content = member.content()
+    if content is None:
+        return []
+    try:
+        members, _ = _members(io.BytesIO(content), room, depth + 1)
+    except (Refused, *_BROKEN):
+        return []
+    return [replace(each, name=f"{member.name}/{each.name}") for each in members.values()]
 
 
-def _zipped(file: IO[bytes]) -> Iterator[_Found]:
+def _zipped(file: IO[bytes], room: _Room) -> Iterator[tuple[_Member, str]]:
+    archive = zipfile.ZipFile(file)
     for info in look_over(file):
+        room.take(info.file_size)
         if info.is_dir():
             continue
-        kind = info.external_attr >> 28
+        kind, problem = info.external_attr >> 28, ""
         if info.flag_bits & _ENCRYPTED:
-            yield info.filename, 0, None, "members with a password are left out"
+            problem = "members with a password are left out"
         elif kind not in (0, 0o10):  # what its maker says it was: nothing, or a regular file
-            yield info.filename, 0, None, "links and devices are left out"
-        else:
-            yield info.orig_filename, info.file_size, info, ""
+            problem = "links and devices are left out"
+        yield _Member(name=info.orig_filename, size=info.file_size, open=partial(archive.open, info)), problem
 
 
-def _tarred(file: IO[bytes]) -> Iterator[_Found]:
+def _tarred(file: IO[bytes], room: _Room) -> Iterator[tuple[_Member, str]]:
     packed = file.seek(0, io.SEEK_END)
-    unpacked = count = 0
-    for info in _tar(file):
-        count += 1
+    unpacked = 0
+    archive = _tar(file)
+    for info in archive:
+        room.take(info.size)
         unpacked += info.size
-        if count > MAX_MEMBERS:
-            raise Refused(f"it has more than {MAX_MEMBERS} members")
-        if unpacked > MAX_BYTES:
-            raise Refused(f"it would unpack to more than {MAX_BYTES >> 20} MB")
         _require_ratio(unpacked, packed)
         if info.isdir():
             continue
-        if not info.isreg() or info.issparse():
-            yield info.name, 0, None, "links and devices are left out"
-        else:
-            yield info.name, info.size, info, ""
+        problem = "" if info.isreg() and not info.issparse() else "links and devices are left out"
+        yield _Member(name=info.name, size=info.size, open=partial(archive.extractfile, info)), problem
 
 
 def _tar(file: IO[bytes]) -> tarfile.TarFile:
@@ -171,22 +208,3 @@ def problem_of_name(name: str) -> str:
     except UnicodeEncodeError:
         return "names that are no text are left out"
     return ""
-
-
-def _contents(file: IO[bytes], members: Sequence[_Member]) -> Iterator[tuple[str, bytes | None]]:
-    """Their bytes; `None` for a member that is damaged or larger than it said."""
-    file.seek(0)
-    archive = zipfile.ZipFile(file) if zipfile.is_zipfile(file) else _tar(file)
-    for member in members:
-        try:
-            if isinstance(archive, zipfile.ZipFile):
-                assert isinstance(member.handle, zipfile.ZipInfo)
-                stream: IO[bytes] | None = archive.open(member.handle)
-            else:
-                assert isinstance(member.handle, tarfile.TarInfo)
-                stream = archive.extractfile(member.handle)
-            content = stream.read(member.size + 1) if stream is not None else b""
-        except _BROKEN:
-            yield member.name, None
-            continue
-        yield member.name, content if len(content) == member.size else None

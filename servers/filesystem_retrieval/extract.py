@@ -1,8 +1,8 @@
 """The parser's own process: a document on standard input, its text as JSON on standard output.
 
 Started by `documents`, `archives` and `symbols` and by nothing else. It limits itself before it imports a parser,
-opens no file of the user's, and is killed from outside when it takes too long. What is packed is looked over before
-it is unpacked (`containers`).
+opens no file of the user's, and is killed from outside when it takes too long. What is packed is looked over
+before it is unpacked (`containers`).
 """
 
 from __future__ import annotations

@@ -85,6 +85,8 @@ class Scan:
     """Roots whose folder cannot be entered; what is known of them is kept."""
     elsewhere: bool = False
     """Another process is indexing, so nothing was done here."""
+    paused: bool = False
+    """Somebody has paused indexing, so not everything was done."""
 
     @property
     def changed(self) -> bool:
@@ -101,6 +103,10 @@ class _Reading:
     document: bytes = b""
     """Still to be parsed, elsewhere."""
     blob: Blob | None = None
+
+
+class _Paused(Exception):
+    """Raised out of the making of vectors, which ends with those that are written."""
 
 
 class Indexer:
@@ -125,6 +131,7 @@ class Indexer:
         # one object each: the process may take it more than once
         self._reading = FileLock(locks / "indexing.lock", thread_local=False)
         self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
+        self._pause = locks / "paused"
         self._turn = anyio.Lock()
         self._scanned_at = float("-inf")
         self.scanned_from = float("-inf")
@@ -132,6 +139,18 @@ class Indexer:
         self._touched: deque[tuple[Root, str]] = deque(maxlen=MAX_TOUCHED)
         self._checked = False
         self.last = Scan()
+
+    @property
+    def paused(self) -> bool:
+        """Whether every process that would index leaves it be until somebody says otherwise, restarts included."""
+        return self._pause.exists()
+
+    def pause(self, paused: bool) -> None:
+        """Have indexing stop after what is being read, or go on. Doing either twice changes nothing."""
+        if paused:
+            self._pause.touch()
+        else:
+            self._pause.unlink(missing_ok=True)
 
     async def scan(
         self,
@@ -147,12 +166,15 @@ class Indexer:
         async with self._turn:
             if time.monotonic() - self._scanned_at < unless_within_seconds:
                 return self.last
+            if self.paused:
+                return Scan(paused=True)
             async with _held(self._reading, patience_seconds) as leading:
                 if not leading:
                     return Scan(elsewhere=True)
                 begun = time.monotonic()
                 self.last = await self._scan(progress)
-            self._scanned_at, self.scanned_from = time.monotonic(), begun
+            if not self.last.paused:
+                self._scanned_at, self.scanned_from = time.monotonic(), begun
             return self.last
 
     def take_touched(self) -> Sequence[tuple[Root, str]]:
@@ -171,12 +193,23 @@ class Indexer:
         Takes its turn after other processes: what they do not know of is then still to be done.
         """
 
+        given = 0
+
         async def tell(done: int, total: int) -> None:
+            nonlocal given
+            given = done
             if progress is not None:
                 await progress("vectors", done, total)
+            if self.paused and done < total:
+                raise _Paused
 
+        if self.paused:
+            return 0
         async with _held(self._embedding, math.inf):
-            return await self._index.embed_pending(tell, workers=workers)
+            try:
+                return await self._index.embed_pending(tell, workers=workers)
+            except _Paused:
+                return given
 
     async def _scan(self, progress: Progress | None) -> Scan:
         scan = Scan()
@@ -185,6 +218,8 @@ class Indexer:
             await self._forget_roots()
         await self._prune()
         for root in self._roots:
+            if scan.paused:
+                return scan
             try:
                 if root.bucket is not None:
                     await root.bucket.sync()
@@ -196,7 +231,7 @@ class Indexer:
                     raise
                 logger.warning("bucket %r cannot be read now: %s", root.name, error)
                 scan.unreachable.append(root.name)
-        self._checked = True
+        self._checked = not scan.paused
         return scan
 
     async def _check_index(self) -> None:
@@ -226,6 +261,8 @@ class Indexer:
         known = {key: await self._catalogue.files(key) for key in root.keys}
         found = await anyio.to_thread.run_sync(partial(_files_of, root, known, retry=not self._checked))
         for key, files in found.items():
+            if scan.paused:
+                return
             await self._scan_key(root, key, files, known[key], scan, progress, begun_ns)
 
     async def _scan_key(
@@ -246,6 +283,9 @@ class Indexer:
             if progress is not None:
                 await progress("files", min(end, len(changed)), len(changed))
             start, end = end, end + BATCH_FILES
+            if start < len(changed) and self.paused:
+                scan.paused = True
+                return
         gone = [known[path] for path in known.keys() - {file.path for file in found}]
         if gone:
             to = await self._renamed(key, gone, known) if changed else {}
@@ -380,7 +420,7 @@ class Indexer:
             return _Reading(file=row)
         row.kind = kind_of(row.path, content[:SNIFF_BYTES])
         if row.kind == "archive":
-            row.reason = "an archive in an archive is not unpacked"
+            row.reason = "it is an archive in an archive that cannot be unpacked"
             return _Reading(file=row)
         limit = root.limit(row.kind)
         if row.kind == "binary" or not limit:

@@ -33,7 +33,7 @@ from usrland.schemas.principal import Principal
 from usrland.search import HybridIndex
 from usrland.settings import Settings
 
-__all__ = ["Counts", "Library", "Place"]
+__all__ = ["PAUSED", "Counts", "Library", "Place"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +42,7 @@ REFRESH_SECONDS = 1.5
 FULL_SCAN_SECONDS = 60.0
 """How long to rely on a watch without looking over the folders."""
 GATHER_SECONDS = 0.3
+PAUSED = "indexing is paused; what changed since may be missing until `usrland index --resume`."
 REST = 10
 """The background rests so many times as long as its last scan took, before it scans again."""
 MOST_REST_SECONDS = 3.0
@@ -71,6 +72,7 @@ class Counts:
     forgotten: int
     vectors: int
     unreachable: Sequence[str]
+    paused: bool
 
 
 class Library:
@@ -176,7 +178,8 @@ class Library:
         begun = self.indexer.scanned_from
         if self.watch is None or time.monotonic() - begun > FULL_SCAN_SECONDS:
             return False
-        return not self.indexer.last.elsewhere and self.watch.is_quiet_since(begun)
+        last = self.indexer.last
+        return not (last.elsewhere or last.paused) and self.watch.is_quiet_since(begun)
 
     async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
@@ -188,6 +191,7 @@ class Library:
             forgotten=scan.forgotten,
             vectors=vectors,
             unreachable=scan.unreachable,
+            paused=self.indexer.paused,
         )
 
     async def keep_indexed(self) -> None:
@@ -211,6 +215,8 @@ class Library:
 
     def _patience(self) -> float:
         """How long to wait for somebody to say that something changed: for ever where everything does."""
+        if self.indexer.paused:
+            return RESCAN_SECONDS
         watched = self.watch is not None and self.watch.is_live
         return math.inf if watched or not self._told.heard else RESCAN_SECONDS
 
@@ -274,6 +280,8 @@ def _roots(settings: Settings, table: Table, data: Path) -> Sequence[Root]:
 
 def _lacking(scan: Scan) -> str | None:
     """What an answer after this scan may lack."""
+    if scan.paused:
+        return PAUSED
     if scan.elsewhere:
         return "another process is indexing now; the newest files may be missing."
     if scan.unreachable:

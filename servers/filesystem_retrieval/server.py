@@ -224,6 +224,10 @@ class Tools:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
         return await (await self.library()).index_once(progress, workers=workers)
 
+    async def pause(self, paused: bool) -> None:
+        """Have every process leave indexing be, or go on; for the command line."""
+        (await self.library()).indexer.pause(paused)
+
 
 def _open(settings: Settings, table: Table, changes: Changes) -> Library:
     from filesystem_retrieval.library import Library
@@ -232,7 +236,7 @@ def _open(settings: Settings, table: Table, changes: Changes) -> Library:
 
 
 def service(settings: Settings) -> Service:
-    """The server. `state["index_once"]` indexes all roots and returns what it did."""
+    """The server. `state["index_once"]` indexes all roots and says what it did; `state["pause"]` has it rest."""
     tools = Tools(settings)
     functions = (
         tools.fs_search,
@@ -270,5 +274,5 @@ def service(settings: Settings) -> Service:
         changes=tools.changes,
         lifespan=tools.lifespan,
         keeping=keeping(tools.library),
-        state={"index_once": tools.index_once, "library": tools.library},
+        state={"index_once": tools.index_once, "pause": tools.pause, "library": tools.library},
     )

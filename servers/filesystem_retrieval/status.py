@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from filesystem_retrieval.answers import Failure, RootStatus, Status
-from filesystem_retrieval.library import Library
+from filesystem_retrieval.library import PAUSED, Library
 from filesystem_retrieval.roots import Root
 from usrland.connector import Call
 
@@ -17,7 +17,7 @@ async def status(library: Library, call: Call) -> Status:
     roots = library.visible(call.principal)
     behind = await library.refresh()
     sizes = await library.index.sizes()
-    reasons = [behind] if behind else []
+    reasons = [PAUSED] if library.indexer.paused else [behind] if behind else []
     if sizes.vectors < sizes.rows:
         reasons.append("some passages have no vectors yet and are found by words alone.")
     return Status(

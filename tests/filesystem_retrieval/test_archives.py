@@ -172,7 +172,7 @@ async def test_what_would_unpack_to_too_much_is_listed_with_the_reason(desk: Any
     info.size = 201 << 20
     os.truncate(desk.write("large.tar", info.tobuf()), info.size + 2048)  # a hole, which takes no room
     desk.write("cut.zip", zipped({"a.md": PLAN})[:-30])
-    desk.write("nested.zip", zipped({"in.zip": zipped({"a.md": PLAN})}))
+    desk.write("nested.zip", zipped({"in.zip": zipped({"a.md": bomb})}))
     desk.write("fine.md", "walrus")
     await desk.index()
 
@@ -184,10 +184,36 @@ async def test_what_would_unpack_to_too_much_is_listed_with_the_reason(desk: Any
     assert reasons["many.zip"] == "it has more than 10000 members"
     assert reasons["large.tar"] == "it would unpack to more than 200 MB"
     assert reasons["cut.zip"] == "it is damaged"
-    assert reasons["nested.zip/in.zip"] == "an archive in an archive is not unpacked"
+    assert reasons["nested.zip/in.zip"] == "it is an archive in an archive that cannot be unpacked"
     assert await desk.found("walrus") == ["fine.md"]
     with pytest.raises(InvalidInput, match="is an archive"):
         await desk.use("fs_read", "nested.zip")
+
+
+async def test_an_archive_in_an_archive_is_a_folder_too(desk: Any) -> None:
+    deep = zipped({"a.md": PLAN})
+    for name in ("four.zip", "three.zip", "two.zip"):
+        deep = zipped({name: deep})
+    desk.write("mail.zip", zipped({"two.tgz": tarred({"docs/b.md": "The seal rests.\n"}), "c.md": "seal"}))
+    desk.write("one.zip", deep)
+    desk.write("empty.zip", zipped({"in.zip": zipped({}), "bad.zip": b"no archive"}))
+    await desk.index()
+
+    assert set(await desk.found("seal")) == {"mail.zip/two.tgz/docs/b.md", "mail.zip/c.md"}
+    assert (await desk.use("fs_read", "mail.zip/two.tgz/docs/b.md")).text == "The seal rests."
+    assert [each.path for each in (await desk.use("fs_grep", "The seal")).items] == ["mail.zip/two.tgz/docs/b.md"]
+    listed = (await desk.use("fs_list", path="mail.zip", depth=3)).items
+    assert [(each.path, each.type) for each in listed] == [
+        ("mail.zip/c.md", "file"),
+        ("mail.zip/two.tgz", "folder"),
+        ("mail.zip/two.tgz/docs", "folder"),
+        ("mail.zip/two.tgz/docs/b.md", "file"),
+    ]
+    assert (await failures(desk)).keys() == {
+        "one.zip/two.zip/three.zip/four.zip", "empty.zip/in.zip", "empty.zip/bad.zip"
+    }  # fmt: skip
+    with pytest.raises(InvalidInput, match="is an archive"):
+        await desk.use("fs_read", "one.zip/two.zip/three.zip/four.zip")
 
 
 async def test_a_folder_may_be_named_like_an_archive(desk: Any) -> None:

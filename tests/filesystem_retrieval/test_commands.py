@@ -59,6 +59,20 @@ def test_a_folder_is_indexed_searched_read_and_its_citations_verified(run: Run, 
     assert "docs" in run("status")
 
 
+def test_indexing_is_paused_and_resumed(run: Run, folder: Path) -> None:
+    assert "--resume" in run("index", "--pause")
+    assert "paused" in run("index")
+    assert "paused" in run("status")
+    assert json.loads(run("index", "--json"))["files"] == 0
+    with pytest.raises(InvalidInput, match="--pause"):
+        run("index", "--pause", "--resume")
+
+    done = json.loads(run("index", "--resume", "--json"))
+
+    assert (done["files"], done["paused"]) == (1, False)
+    assert "paused" not in run("status")
+
+
 def test_what_is_called_from_the_command_line_is_recorded_like_any_call(run: Run) -> None:
     run("search", "refunds")
     run("read", "refunds.md")

@@ -347,3 +347,58 @@ def test_the_migration_makes_the_tables_that_the_models_name(desk: Any) -> None:
     for model in (File, Content, Chunk):
         columns = {column["name"]: column["nullable"] for column in made.get_columns(model.__tablename__)}
         assert columns == {column.name: column.nullable for column in model.__table__.columns}  # type: ignore[union-attr]  # set by SQLModel
+
+
+async def test_indexing_rests_while_it_is_paused_and_what_is_found_says_so(desk: Any) -> None:
+    desk.write("old.md", "The walrus sleeps.")
+    await desk.index()
+    desk.library.indexer.pause(True)
+    desk.restart()
+    desk.write("new.md", "The walrus wakes.")
+
+    answer = await desk.search("walrus")
+    status = await desk.use("fs_status")
+
+    assert [passage.path for passage in answer.items] == ["old.md"]
+    assert "paused" in answer.degraded and "--resume" in status.degraded
+    assert (await desk.library.index_once()).paused
+    desk.library.indexer.pause(False)
+    desk.library.indexer.pause(False)
+    answer = await desk.search("walrus")
+    assert {passage.path for passage in answer.items} == {"old.md", "new.md"}
+    assert "paused" not in (answer.degraded or "")
+
+
+async def test_a_pause_in_the_middle_loses_nothing_and_forgets_nothing(desk: Any) -> None:
+    desk.write("gone.md", "The walrus went.")
+    await desk.index()
+    (desk.folder / "gone.md").unlink()
+    for number in range(50):
+        desk.write(f"{number}.md", f"The seal number {number}.")
+
+    async def pausing(what: str, done: int, total: int) -> None:
+        desk.library.indexer.pause(True)
+
+    counts = await desk.library.index_once(pausing)
+
+    assert (counts.files, counts.forgotten, counts.paused) == (20, 0, True)
+    assert not desk.library._is_current()
+    desk.library.indexer.pause(False)
+    counts = await desk.library.index_once()
+    assert (counts.passages, counts.forgotten, counts.paused) == (30, 1, False)
+    assert len(desk.model.embedded) == 51
+
+
+async def test_the_making_of_vectors_can_be_paused(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usrland.search.index.EMBED_BATCH", 10)
+    monkeypatch.setattr("usrland.search.index.COMMIT_ROWS", 10)
+    for number in range(30):
+        desk.write(f"{number}.md", f"The seal number {number}.")
+
+    async def pausing(what: str, done: int, total: int) -> None:
+        desk.library.indexer.pause(what == "vectors" and done == 20)
+
+    assert (await desk.library.index_once(pausing)).vectors == 20
+    assert (await desk.library.index.sizes()).vectors == 20
+    desk.library.indexer.pause(False)
+    assert (await desk.library.index_once()).vectors == 10
