@@ -297,8 +297,10 @@ def _span(lines: str | None) -> tuple[int | None, int | None]:
 
 def _place(item: Mapping[str, Any]) -> str:
     lines = f":{item['first_line']}-{item['last_line']}" if item.get("last_line") else ""
-    page = f" page {item['page']}" if item.get("page") else ""
-    return f"{item['root']}/{item['path']}{lines}{page}"
+    place = f"{item['root']}/{item['path']}{lines}"
+    if item.get("sheet"):
+        return f"{place} sheet {item['sheet']!r}, rows {item['first_row']}-{item['last_row']}"
+    return f"{place} page {item['page']}" if item.get("page") else place
 
 
 def _indented(text: str) -> str:

@@ -61,13 +61,13 @@ class RootTable(BaseModel):
     """Only callers with the scope `fs:label:NAME` know of the root at all."""
     labels: dict[str, list[str]] = {}
     """Patterns of what needs a label besides, as in `.gitignore`: { finance = ["/finance/", "*.payroll.csv"] }.
-    A path has one label at most: that of the first pattern, in this order, that matches it or a folder above."""
+    The first, in this order, that matches a path or a folder above it decides; "finance+legal" needs both."""
 
     @field_validator("label")
     @classmethod
     def _is_label(cls, label: str | None) -> str | None:
-        if label is not None and not re.match(_LABEL_NAME, label):
-            raise ValueError("a label is small letters, digits, '_' and '-'")
+        if label is not None and not all(re.match(_LABEL_NAME, name) for name in label.split("+")):
+            raise ValueError("a label is small letters, digits, '_' and '-', or several of them with '+' between")
         return label
 
     @field_validator("labels")

@@ -38,6 +38,7 @@ from filesystem_retrieval.reading import (
     SNIFF_BYTES,
     Kind,
     Text,
+    bytes_in_words,
     content_key,
     decode,
     is_current,
@@ -51,7 +52,7 @@ from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound, UsrlandError
 from usrland.search import Hit, HybridIndex, IndexRow
 
-__all__ = ["Indexer", "Progress", "Scan", "beside", "group_of", "key_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -133,6 +134,8 @@ class Indexer:
         self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
         self._pause = locks / "paused"
         self._turn = anyio.Lock()
+        self.begun = anyio.Event()
+        """Set when the first files can be found, or there is nothing new."""
         self._scanned_at = float("-inf")
         self.scanned_from = float("-inf")
         """When the last scan that was done here began, of `time.monotonic`."""
@@ -173,6 +176,7 @@ class Indexer:
                     return Scan(elsewhere=True)
                 begun = time.monotonic()
                 self.last = await self._scan(progress)
+            self.begun.set()
             if not self.last.paused:
                 self._scanned_at, self.scanned_from = time.monotonic(), begun
             return self.last
@@ -259,7 +263,7 @@ class Indexer:
     async def _scan_root(self, root: Root, scan: Scan, progress: Progress | None) -> None:
         begun_ns = time.time_ns()
         known = {key: await self._catalogue.files(key) for key in root.keys}
-        found = await anyio.to_thread.run_sync(partial(_files_of, root, known, retry=not self._checked))
+        found = await anyio.to_thread.run_sync(partial(files_of, root, known, retry=not self._checked))
         for key, files in found.items():
             if scan.paused:
                 return
@@ -371,6 +375,7 @@ class Indexer:
         await self._move(key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))
         await self._catalogue.finish(key, [content.content for content in contents], [file.path for file in files])
+        self.begun.set()
 
     def _read(self, root: Root, found: Found, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
         """Read a file, or take the content of a member of an archive."""
@@ -404,7 +409,7 @@ class Indexer:
             file.signature.ctime_ns,
         )
         if root.lacks(file):
-            row.reason = f"it is larger than {root.max_document_bytes} bytes"
+            row.reason = f"it is larger than {bytes_in_words(root.max_document_bytes)}"
             return _Reading(file=row)
         kind = kind_of(row.path, os.pread(file.fd, SNIFF_BYTES, 0))
         row.kind = kind
@@ -432,7 +437,7 @@ class Indexer:
         """What it holds, where that is not too much and is new."""
         kind = row.kind
         if data is None:
-            row.reason = f"it is larger than {limit} bytes"
+            row.reason = f"it is larger than {bytes_in_words(limit)}"
             return _Reading(file=row)
         row.sha256 = sha256_of(data)
         row.content = content_key(row.sha256, kind)
@@ -555,7 +560,7 @@ async def _parsed(reading: _Reading) -> _Reading:
     return replace(reading, chunks=chunks, document=b"")
 
 
-def _files_of(
+def files_of(
     root: Root, known: Mapping[str, Mapping[str, Known]], *, retry: bool
 ) -> Mapping[str, Sequence[Found]]:
     """The files of a root and those in its archives, by the key that each is kept under."""

@@ -42,6 +42,8 @@ REFRESH_SECONDS = 1.5
 FULL_SCAN_SECONDS = 60.0
 """How long to rely on a watch without looking over the folders."""
 GATHER_SECONDS = 0.3
+FIRST_SECONDS = 5.0
+"""How long the model waits for the first files to be read."""
 PAUSED = "indexing is paused; what changed since may be missing until `usrland index --resume`."
 REST = 10
 """The background rests so many times as long as its last scan took, before it scans again."""
@@ -153,6 +155,12 @@ class Library:
             raise InvalidInput(f"path: {path!r} could be {names}.", fix="Name the root as well.")
         return there[0]
 
+    def is_folder(self, principal: Principal, path: str, root: str | None) -> bool:
+        """Whether `path` names a folder that the caller may see. Blocks for a moment."""
+        with suppress(NotFound, InvalidInput):
+            return _is_there(self.place(principal, path, root, folder=True), folder=True)
+        return False
+
     async def refresh(self) -> str | None:
         """Look the folders over, for a moment at most; returns what an answer now may lack.
 
@@ -234,12 +242,18 @@ class Library:
             uri = uri_of(root.name, path)
             self._told.tell(uri, tenant=root.tenant, scopes=label_scopes(root, path))
 
+    async def _warm(self) -> None:
+        """Load the model, but not while nothing can be found yet: the first files, by words alone, come first."""
+        with anyio.move_on_after(FIRST_SECONDS):
+            await self.indexer.begun.wait()
+        await self.index.warm()
+
     @asynccontextmanager
     async def open(self) -> AsyncIterator[None]:
         """Keep the library indexed for as long as this is entered."""
         async with anyio.create_task_group() as tasks:
             if self.roots:
-                tasks.start_soon(self.index.warm, name="load the embedding model")
+                tasks.start_soon(self._warm, name="load the embedding model")
                 tasks.start_soon(self.keep_indexed, name="keep the library indexed")
                 if self.watch is not None:
                     tasks.start_soon(self.watch.keep, self._wake_up, name="watch the folders")

@@ -23,6 +23,7 @@ from filesystem_retrieval.reading import (
     Kind,
     Page,
     Text,
+    bytes_in_words,
     content_key,
     decode,
     kind_of,
@@ -72,8 +73,7 @@ async def read_file(
 ) -> FileText:
     """Lines of a file, or of one of its versions, as far as they fit the budget; of a document, of its text."""
     if version is None:
-        place = await anyio.to_thread.run_sync(lambda: library.place(call.principal, path, root))
-        raw = await anyio.to_thread.run_sync(read_raw, library, place)
+        raw = await anyio.to_thread.run_sync(_now, library, call, path, root)
         version = await _version_of(library, raw)
     else:
         raw = await _raw_version(library, call, version, path, root)
@@ -171,6 +171,15 @@ async def raw_version(library: Library, root: Root, version: Version) -> Raw:
     return Raw(place=Place(root=root, path=version.path), kind=kind, content=content)
 
 
+def _now(library: Library, call: Call, path: str, root: str | None) -> Raw:
+    try:
+        return read_raw(library, library.place(call.principal, path, root))
+    except NotFound:
+        if library.is_folder(call.principal, path, root):
+            raise InvalidInput(f"path: {path!r} is a folder.", fix="fs_list shows what is in it.") from None
+        raise
+
+
 def read_raw(library: Library, place: Place) -> Raw:
     """What stands there now; raises `InvalidInput` for what is not text or too large."""
     try:
@@ -189,7 +198,7 @@ def read_raw(library: Library, place: Place) -> Raw:
     if kind == "binary":
         raise _not_text(path)
     if content is None:
-        raise InvalidInput(f"{path!r} is larger than {limit} bytes.", fix="Search it with fs_grep.")
+        raise InvalidInput(f"{path!r} is larger than {bytes_in_words(limit)}.", fix="Search it with fs_grep.")
     return Raw(place=replace(place, path=path), kind=kind, content=content)
 
 

@@ -20,6 +20,7 @@ __all__ = [
     "Kind",
     "Page",
     "Text",
+    "bytes_in_words",
     "content_key",
     "decode",
     "encoding_of",
@@ -178,6 +179,10 @@ def read_all(fd: int, most: int) -> bytes | None:
             return None
         blocks.append(block)
     return b"".join(blocks)
+
+
+def bytes_in_words(count: int) -> str:
+    return f"{count} bytes" if count % (1 << 20) else f"{count >> 20} MB"
 
 
 def sha256_of(content: bytes) -> str:

@@ -144,8 +144,10 @@ def uri_of(root: str, path: str) -> str:
 
 def label_scopes(root: Root, path: str) -> frozenset[str]:
     """What a caller needs to hold to hear of a change of this path."""
+    from filesystem_retrieval.roots import scopes_for  # not needed to start
+
     labels = filter(None, (root.label, root.label_of(path)))
-    return READ | {f"fs:label:{label}" for label in labels}
+    return READ.union(*map(scopes_for, labels))
 
 
 def prompts() -> Sequence[Prompt]:

@@ -28,7 +28,7 @@ from usrland.schemas.principal import Principal
 if TYPE_CHECKING:
     from filesystem_retrieval.buckets import Bucket
 
-__all__ = ["Folder", "Found", "Root"]
+__all__ = ["Folder", "Found", "Root", "scopes_for"]
 
 MAX_IGNORE_BYTES = 256 * 1024
 _PLAINLY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -290,8 +290,13 @@ class Root:
         return lines
 
 
+def scopes_for(label: str) -> frozenset[str]:
+    """What a caller needs for what has this label: `finance+legal` needs both."""
+    return frozenset(f"fs:label:{name}" for name in label.split("+"))
+
+
 def _lacks(principal: Principal, label: str) -> bool:
-    return bool(principal.missing(frozenset({f"fs:label:{label}"})))
+    return bool(principal.missing(scopes_for(label)))
 
 
 def _is_text(name: str) -> bool:

@@ -54,7 +54,9 @@ class Selection:
 
     def keys(self, root: Root) -> list[str]:
         """The keys of a root that may hold what is selected."""
-        return [key for label, key in root.keys_by_label.items() if self.label in (None, label, root.label)]
+        if self.label is None or self.label == root.label:
+            return list(root.keys)
+        return [key for label, key in root.keys_by_label.items() if label and self.label in label.split("+")]
 
     def selects(self, path: str, kind: str, changed_ns: int) -> bool:
         return (

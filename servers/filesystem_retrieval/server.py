@@ -6,7 +6,7 @@ call or in `lifespan`, so that the tools can be listed at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -37,6 +37,7 @@ from usrland.connector import Call, Operation, Service
 from usrland.settings import Settings
 
 if TYPE_CHECKING:
+    from filesystem_retrieval.health import Said
     from filesystem_retrieval.indexer import Progress
     from filesystem_retrieval.library import Counts, Library
 
@@ -228,6 +229,12 @@ class Tools:
         """Have every process leave indexing be, or go on; for the command line."""
         (await self.library()).indexer.pause(paused)
 
+    async def health(self) -> Sequence[Said]:
+        """Whether the index fits the files; for the command line."""
+        from filesystem_retrieval.health import health
+
+        return await health(await self.library()) if self._table.roots else []
+
 
 def _open(settings: Settings, table: Table, changes: Changes) -> Library:
     from filesystem_retrieval.library import Library
@@ -236,7 +243,7 @@ def _open(settings: Settings, table: Table, changes: Changes) -> Library:
 
 
 def service(settings: Settings) -> Service:
-    """The server. `state["index_once"]` indexes all roots and says what it did; `state["pause"]` has it rest."""
+    """The server. Its `state` holds what the command line asks for besides calls."""
     tools = Tools(settings)
     functions = (
         tools.fs_search,
@@ -274,5 +281,10 @@ def service(settings: Settings) -> Service:
         changes=tools.changes,
         lifespan=tools.lifespan,
         keeping=keeping(tools.library),
-        state={"index_once": tools.index_once, "pause": tools.pause, "library": tools.library},
+        state={
+            "index_once": tools.index_once,
+            "pause": tools.pause,
+            "health": tools.health,
+            "library": tools.library,
+        },
     )

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import openpyxl
 import pytest
 from typer.testing import CliRunner
 
 from usrland.cli import application
+from usrland.cli.findings import check_indexes
+from usrland.cli.servers import installed_servers
 from usrland.errors import Denied, InvalidInput, UsrlandError
+from usrland.settings import Settings
 
 Run = Callable[..., Any]
 
@@ -71,6 +76,45 @@ def test_indexing_is_paused_and_resumed(run: Run, folder: Path) -> None:
 
     assert (done["files"], done["paused"]) == (1, False)
     assert "paused" not in run("status")
+
+
+def test_a_row_of_a_workbook_is_named_by_its_sheet(run: Run, folder: Path) -> None:
+    workbook = openpyxl.Workbook()
+    workbook.active.title = "Costs"
+    workbook.active.append(["coffee machine", 799])
+    workbook.save(folder / "costs.xlsx")
+
+    assert "docs/costs.xlsx:2-2 sheet 'Costs', rows 1-1" in run("search", "coffee machine")
+
+
+def test_the_doctor_knows_whether_the_index_fits_the_files(run: Run, folder: Path, tmp_path: Path) -> None:
+    settings = Settings.load()
+    server = next(each for each in installed_servers() if each.name == "filesystem-retrieval")
+
+    def found() -> list[tuple[str, str]]:
+        return [(each.level, each.fact) for each in check_indexes(settings, [server])]
+
+    (folder / "bad.docx").write_bytes(b"PK none")
+    run("index")
+    assert found() == [
+        ("ok", "root docs: 2 files, 1 of them unreadable (usrland status), all indexed as they stand"),
+        ("ok", "the search index holds all 1 passages"),
+    ]
+
+    (folder / "bad.docx").unlink()
+    (folder / "new.md").write_text("new", encoding="utf-8")
+    (folder / "refunds.md").write_text("# Refunds\n\nNever again.\n", encoding="utf-8")
+    run("index", "--pause")
+    assert found()[:2] == [
+        ("warning", "root docs: 2 files; since the last indexing 1 new, 1 changed, 1 gone"),
+        ("warning", "indexing is paused"),
+    ]
+
+    run("index", "--resume")
+    shutil.rmtree(tmp_path / "home" / "filesystem-retrieval" / "index")
+    assert found()[1] == ("error", "the search index lacks 3 of 3 passages")
+    shutil.rmtree(folder)
+    assert found()[0] == ("error", "root docs: its folder cannot be entered")
 
 
 def test_what_is_called_from_the_command_line_is_recorded_like_any_call(run: Run) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from filesystem_retrieval.answers import Claim
+from filesystem_retrieval.resources import label_scopes
 from usrland.errors import Denied, InvalidInput, NotFound, UsrlandError
 from usrland.schemas.principal import Principal
 
@@ -250,3 +251,26 @@ async def test_a_version_is_not_restored_to_another_path(desk: Any) -> None:
 
     with pytest.raises(NotFound, match="has no version"):
         await desk.use("fs_undo", "finance/sub/old.md", version=history[0].version)
+
+
+async def test_a_path_may_need_two_labels(make_desk: Callable[..., Any], tmp_path: Path) -> None:
+    labels = {"finance+legal": ["/finance/contracts/"], "finance": ["/finance/"], "legal": ["contracts/"]}
+    desk = make_desk(roots={"docs": {"folder": str(tmp_path / "docs"), "labels": labels}})
+    paths = ["open.md", "finance/plan.md", "finance/contracts/acme.md", "a/contracts/old.md"]
+    for number, path in enumerate(paths):
+        desk.write(path, f"The canteen has {number} tables.\n")
+    await desk.index()
+
+    async def seen(*held: str, **named: Any) -> list[str]:
+        holding(desk, *held)
+        found = set(await desk.found("canteen tables", **named))
+        assert found == {line.path for line in (await desk.use("fs_grep", "canteen")).items} or named
+        return [str(paths.index(path)) for path in paths if path in found]
+
+    assert await seen() == ["0"]
+    assert await seen("finance") == ["0", "1"]
+    assert await seen("legal") == ["0", "3"]
+    assert await seen("finance", "legal") == ["0", "1", "2", "3"]
+    assert await seen("finance", "legal", label="legal") == ["2", "3"]
+    root = desk.library.roots[0]
+    assert label_scopes(root, paths[2]) == {"fs:read", "fs:label:finance", "fs:label:legal"}

@@ -20,6 +20,7 @@ from usrland.cli.findings import (
     Started,
     check_databases,
     check_host,
+    check_indexes,
     check_installation,
     check_model,
     check_server,
@@ -98,6 +99,7 @@ def _findings(as_host: str | None, servers: list[Server]) -> Iterator[Finding]:
     if as_host is None:
         yield from check_databases(settings)
         yield from check_systems(settings, servers)
+        yield from check_indexes(settings, servers)
         yield from check_model()
         known = [server.launch(settings) for server in servers]
         for server, launch in zip(servers, known, strict=True):

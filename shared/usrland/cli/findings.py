@@ -30,6 +30,7 @@ __all__ = [
     "Started",
     "check_databases",
     "check_host",
+    "check_indexes",
     "check_installation",
     "check_model",
     "check_server",
@@ -182,6 +183,18 @@ async def _problems(catalogue: Any) -> dict[str, str]:
         return {"connectors.toml": f"not all systems answered within {SYSTEMS_SECONDS:g} seconds"}
     finally:
         await catalogue.aclose()
+
+
+def check_indexes(settings: Settings, servers: list[Server]) -> Iterator[Finding]:
+    """Whether what servers made of other people's files still fits those, of each server that can tell."""
+    for server in servers:
+        try:
+            health = server.load(settings).state.get("health")
+            said = anyio.run(health) if health is not None else ()
+        except UsrlandError:
+            continue  # what is wrong with the server itself, starting it tells
+        for level, fact, fix in said:
+            yield Finding(check="index", level=level, fact=fact, fix=fix)
 
 
 def check_model() -> Iterator[Finding]:
