@@ -247,17 +247,14 @@ def _sources(
                     anyio.from_thread.check_cancelled()
                     if time.monotonic() > deadline:
                         return
-                path = folder.path_of(name)
                 if name.rpartition(".")[2].lower() in PACKED and (kind := kind_of(name, b"")) != "text":
-                    texts = _parsed(parsed, folder, name, kind)
-                elif glob is not None and not glob.selects(path):
-                    continue
-                else:
+                    for path, text in _parsed(parsed, folder, name, kind):
+                        if glob is None or glob.selects(path):
+                            yield _Source(root=root, path=path, text=text)
+                elif glob is None or glob.selects(folder.path_of(name)):
                     content = _content(folder, name, matcher)
-                    texts = iter(() if content is None else [(path, content)])
-                for path, text in texts:
-                    if glob is None or glob.selects(path):
-                        yield _Source(root=root, path=path, text=text)
+                    if content is not None:
+                        yield _Source(root=root, path=folder.path_of(name), text=content)
 
 
 def _parsed(parsed: _Parsed, folder: Folder, name: str, kind: Kind) -> Iterator[tuple[str, bytes]]:

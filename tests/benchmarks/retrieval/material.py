@@ -13,6 +13,7 @@ import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 __all__ = ["mixed", "passages", "questions", "sentences"]
@@ -109,11 +110,19 @@ def questions(pool: list[str], count: int) -> list[str]:
 
 
 def cheap_vector(text: str, dimensions: int) -> list[float]:
-    """A vector that costs nothing and lies near those of texts with the same words."""
+    """A vector that costs little and lies near those of texts with the same words."""
     total = [0.0] * dimensions
     for word in set(text.lower().split()):
-        digest = hashlib.blake2b(word.encode(), digest_size=16).digest()
-        for at in range(0, 16, 2):
-            total[(digest[at] * 256 + digest[at + 1]) % dimensions] += 1.0 if digest[at] & 1 else -1.0
+        for place, sign in _places(word, dimensions):
+            total[place] += sign
     norm = sum(value * value for value in total) ** 0.5 or 1.0
     return [value / norm for value in total]
+
+
+@cache
+def _places(word: str, dimensions: int) -> list[tuple[int, float]]:
+    digest = hashlib.blake2b(word.encode(), digest_size=16).digest()
+    return [
+        ((digest[at] * 256 + digest[at + 1]) % dimensions, 1.0 if digest[at] & 1 else -1.0)
+        for at in range(0, 16, 2)
+    ]
