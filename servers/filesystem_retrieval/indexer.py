@@ -17,8 +17,8 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,8 @@ BATCH_CHUNKS = 500
 BATCH_FILES = 200
 FIRST_BATCH_FILES = 20
 """Something can be found as soon as these are read."""
+LONG_FILES = 500
+"""With more of them to be read, a search does not wait for the rest."""
 BATCH_BYTES = 16 << 20
 PRUNE_SECONDS = 3600.0
 DAY_NS = 24 * 3600 * 10**9
@@ -139,6 +141,9 @@ class Indexer:
         self._scanned_at = float("-inf")
         self.scanned_from = float("-inf")
         """When the last scan that was done here began, of `time.monotonic`."""
+        self.busy = False
+        """Whether a scan is under way that will take longer than anybody should wait for."""
+        self._waiting: set[anyio.CancelScope] = set()
         self._touched: deque[tuple[Root, str]] = deque(maxlen=MAX_TOUCHED)
         self._checked = False
         self.last = Scan()
@@ -175,11 +180,28 @@ class Indexer:
                 if not leading:
                     return Scan(elsewhere=True)
                 begun = time.monotonic()
-                self.last = await self._scan(progress)
+                try:
+                    self.last = await self._scan(progress)
+                finally:
+                    self.busy = False
             self.begun.set()
             if not self.last.paused:
                 self._scanned_at, self.scanned_from = time.monotonic(), begun
             return self.last
+
+    @contextmanager
+    def waited_for(self, scope: anyio.CancelScope) -> Iterator[None]:
+        """Cancels the scope as soon as it turns out that a scan has too much to read."""
+        self._waiting.add(scope)
+        try:
+            yield
+        finally:
+            self._waiting.discard(scope)
+
+    def _go_on_alone(self) -> None:
+        self.busy = True
+        for scope in self._waiting:
+            scope.cancel()
 
     def take_touched(self) -> Sequence[tuple[Root, str]]:
         """The files that scans found new, changed or gone since this was asked before."""
@@ -287,6 +309,8 @@ class Indexer:
             if progress is not None:
                 await progress("files", min(end, len(changed)), len(changed))
             start, end = end, end + BATCH_FILES
+            if len(changed) - start > LONG_FILES:
+                self._go_on_alone()
             if start < len(changed) and self.paused:
                 scan.paused = True
                 return

@@ -44,6 +44,7 @@ FULL_SCAN_SECONDS = 60.0
 GATHER_SECONDS = 0.3
 FIRST_SECONDS = 5.0
 """How long the model waits for the first files to be read."""
+STILL_READING = "the folders are still being read; files may be missing."
 PAUSED = "indexing is paused; what changed since may be missing until `usrland index --resume`."
 REST = 10
 """The background rests so many times as long as its last scan took, before it scans again."""
@@ -172,14 +173,16 @@ class Library:
             self._opened = True
         if self._is_current():
             return _lacking(self.indexer.last)
-        with anyio.move_on_after(REFRESH_SECONDS):
+        if self.indexer.busy:
+            return STILL_READING
+        with anyio.move_on_after(REFRESH_SECONDS) as scope, self.indexer.waited_for(scope):
             recent = 0.0 if self.watch is not None and self.watch.is_live else RESCAN_SECONDS
             scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
             if scan.changed:
                 self._wake.set()  # new passages want vectors
             return _lacking(scan)
         self._wake.set()
-        return "the folders are still being read; files may be missing."
+        return STILL_READING
 
     def _is_current(self) -> bool:
         """Whether nothing has changed since the last scan began, which was not long ago."""

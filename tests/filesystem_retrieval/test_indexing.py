@@ -402,3 +402,26 @@ async def test_the_making_of_vectors_can_be_paused(desk: Any, monkeypatch: pytes
     assert (await desk.library.index.sizes()).vectors == 20
     desk.library.indexer.pause(False)
     assert (await desk.library.index_once()).vectors == 10
+
+
+async def test_a_search_waits_for_few_files_and_not_for_many(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("filesystem_retrieval.library.REFRESH_SECONDS", 60.0)
+    monkeypatch.setattr("filesystem_retrieval.indexer.LONG_FILES", 50)
+    for number in range(60):
+        desk.write(f"{number}.md", f"The seal number {number}.")
+    assert "read" not in ((await desk.search("seal")).degraded or "")
+    assert desk.library.indexer.last.read == 60
+
+    for number in range(100):
+        desk.write(f"more/{number}.md", f"The walrus number {number}.")
+    answer = await desk.search("walrus", limit=50)
+
+    assert len(answer.items) == 20
+    assert "still being read" in answer.degraded
+    assert not desk.library.indexer.busy
+    desk.library.indexer.busy = True  # as while the background goes on
+    assert "still being read" in (await desk.search("walrus")).degraded
+    desk.library.indexer.busy = False
+    monkeypatch.setattr("filesystem_retrieval.indexer.LONG_FILES", 500)
+    await desk.index()
+    assert "read" not in ((await desk.search("walrus", limit=50)).degraded or "")

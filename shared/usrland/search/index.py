@@ -126,7 +126,7 @@ class HybridIndex:
         `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it. Where `more`
         are to follow, the word index is folded seldom; call `tidy` after the last.
         """
-        records = list({row.id: _record(row) for row in rows}.values())
+        records = await anyio.to_thread.run_sync(_records, rows)  # finding the terms takes as long as all the rest
         if not records:
             return
         embedder = self._embedder if self._embedder is not None and self._embedder.ready else None
@@ -383,6 +383,10 @@ async def _put_vectors(
     ready = [record for record in records if record.digest in vectors]
     if ready:
         await tables.put_vectors(embedder.generation, ready, [vectors[record.digest] for record in ready])
+
+
+def _records(rows: Sequence[IndexRow]) -> list[Record]:
+    return list({row.id: _record(row) for row in rows}.values())
 
 
 def _record(row: IndexRow) -> Record:
