@@ -178,6 +178,8 @@ class Root:
                 with opened(self.folder, path, folder=True) as here:
                     if here.path != path:  # a link has taken its place
                         continue
+                    if (here.status.st_dev, here.status.st_ino) in self.private:
+                        continue
                     names, below, rules = self._named(here.fd, path, above)
                     yield Folder(fd=here.fd, path=path, names=names)
             except NotFound:  # gone since, or the root itself is away
@@ -201,7 +203,7 @@ class Root:
                 if not (rules.hides(path, folder=False) or self._withholds(path) or self._leaves_out(path)):
                     files.append(name)
             elif entry.is_dir(follow_symlinks=False) and not (
-                rules.hides(path, folder=True) or self._withholds(path) or self._is_private(path)
+                rules.hides(path, folder=True) or self._withholds(path)
             ):
                 folders.append(path)
         return sorted(files), sorted(folders), rules

@@ -4,7 +4,8 @@
 
 Around the root stand files that hold a mark, and in it links of every kind that lead to them, to the file system's
 root and to /proc, and an archive whose members are named to lead out. Each path is read, listed or outlined, and
-written, edited or moved to. No answer may hold the mark, and nothing outside the root may change.
+written, edited or moved to; and the marks are looked for in all files. No answer may hold the mark, and nothing
+outside the root may change.
 """
 
 from __future__ import annotations
@@ -55,6 +56,8 @@ async def run(top: Path, times: int, seed: int) -> bool:
                     ("fs_read", {"path": path}),
                     ("fs_list", {"path": path}),
                     ("fs_outline", {"path": path}),
+                    ("fs_grep", {"pattern": mark[4:12], "glob": path}),
+                    ("fs_grep", {"pattern": f"[m]{mark[1:6]}|root:", "regex": True}),
                     ("fs_write", {"path": path, "content": "taken"}),
                     ("fs_edit", {"path": path, "old": mark[:4], "new": "taken"}),
                     ("fs_move", {"path": path, "to": new}),

@@ -202,3 +202,11 @@ async def test_ignored_files_and_links_are_not_read(desk: Any, tmp_path: Any) ->
     os.mkfifo(desk.folder / "in/pipe.txt")
 
     assert [line.path for line in (await desk.use("fs_grep", "walrus")).items] == ["in/b.log", "in/d.txt"]
+
+
+async def test_our_own_data_in_a_root_is_not_looked_through(make_desk: Any, tmp_path: Any) -> None:
+    desk = make_desk(roots={"all": str(tmp_path)}, watch=False)
+    desk.write("a.txt", "walrus")
+    (desk.home / "notes.txt").write_text("walrus", encoding="utf-8")
+
+    assert [line.path for line in (await desk.use("fs_grep", "walrus")).items] == ["docs/a.txt"]
