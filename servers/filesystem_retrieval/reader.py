@@ -176,7 +176,7 @@ def _now(library: Library, call: Call, path: str, root: str | None) -> Raw:
         return read_raw(library, library.place(call.principal, path, root))
     except NotFound:
         if library.is_folder(call.principal, path, root):
-            raise InvalidInput(f"path: {path!r} is a folder.", fix="fs_list shows what is in it.") from None
+            raise NotFound(f"{path!r} is a folder.", fix="fs_list shows what is in it.") from None
         raise
 
 

@@ -408,12 +408,12 @@ async def test_a_search_waits_for_few_files_and_not_for_many(desk: Any, monkeypa
     monkeypatch.setattr("filesystem_retrieval.library.REFRESH_SECONDS", 60.0)
     monkeypatch.setattr("filesystem_retrieval.indexer.LONG_FILES", 50)
     for number in range(60):
-        desk.write(f"{number}.md", f"The seal number {number}.")
+        desk.write(f"sub/{number}.md", f"The seal number {number}.")
     assert "read" not in ((await desk.search("seal")).degraded or "")
     assert desk.library.indexer.last.read == 60
 
-    for number in range(100):
-        desk.write(f"more/{number}.md", f"The walrus number {number}.")
+    for number in range(100):  # read first, since they do not stand in a folder
+        desk.write(f"{number}.md", f"The walrus number {number}.")
     answer = await desk.search("walrus", limit=50)
 
     assert len(answer.items) == 20

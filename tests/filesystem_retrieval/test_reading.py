@@ -275,8 +275,8 @@ async def test_a_long_file_is_read_in_parts_that_meet(desk: Any) -> None:
 async def test_a_folder_is_listed_and_not_read(desk: Any, root: str | None) -> None:
     desk.write("sub/a.md", "walrus")
 
-    with pytest.raises(InvalidInput, match="is a folder") as refused:
+    with pytest.raises(NotFound, match="is a folder") as refused:
         await desk.use("fs_read", "sub", root=root)
     assert "fs_list" in refused.value.fix
-    with pytest.raises(NotFound):
+    with pytest.raises(NotFound, match="there is no"):
         await desk.use("fs_read", "sup", root=root)
