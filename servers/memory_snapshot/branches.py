@@ -18,7 +18,7 @@ from memory_snapshot.journal import MAIN
 from memory_snapshot.questions import HEAD
 from memory_snapshot.snapshots import PIN, find_state
 from memory_snapshot.state import State, States
-from memory_snapshot.tables import Ref, Seat, Snapshot
+from memory_snapshot.tables import Ref, Seat
 from memory_snapshot.wire import Branch, Branches
 from memory_snapshot.writing import Writing, begin, seat
 from usrland import Conflict, InvalidInput, Principal
@@ -37,21 +37,23 @@ def create(
     writing = begin(session, states, principal, expected_head=expected_head)
     if name == MAIN or session.get(Ref, (writing.space_id, name)) is not None:
         raise Conflict(f"branch {name!r} is there already.", fix="Choose another name, or switch to it.")
-    fork(writing, name, find_state(session, states, writing.space_id, principal, source))
-    return listed(session, states, principal, only=name)
+    state = writing.state if source == HEAD else find_state(session, states, writing.space_id, principal, source)
+    head = fork(writing, name, state)
+    return Branches(
+        current=writing.branch, branches=[Branch(name=name, head=head, items=len(state.standing), newer=0)]
+    )
 
 
 def fork(writing: Writing, name: str, state: State) -> str:
     """Begin a branch at a state; the snapshot it stands on."""
     session = writing.session
-    base = session.get(Snapshot, (writing.space_id, state.snapshot)) if state.snapshot else None
-    start = writing.states.of_snapshot(session, base) if base else State()
+    base = state.snapshot
+    start = writing.states.taken(session, writing.space_id, base) if base else State()
     line = replace(writing, branch=name, ref=None, state=start, standing=start.standing)
-    line.record("branch", snapshot=base.id if base else None)
+    line.record("branch", snapshot=base)
     if base is not None:
-        line.ref = Ref(space_id=writing.space_id, name=name, snapshot=base.id, generation=1)
+        line.ref = Ref(space_id=writing.space_id, name=name, snapshot=base, generation=1)
         session.add(line.ref)
-        session.flush()
     if base is None or start.standing != state.standing:
         line.turn_into("fork", state.standing)
         line.commit(drafts.message(f"what {name} began with"), "branch")

@@ -24,11 +24,13 @@ CLIPPED_CHARS = 400
 
 @dataclass(slots=True)
 class Batch:
-    """Rows to add, ids of rows to remove for good, and the positions that are reached with them, by space."""
+    """Rows to add, ids of rows to remove for good, and the positions that are reached with them, by space. `more`:
+    there are versions behind these."""
 
     rows: list[IndexRow] = field(default_factory=list)
     erased: list[str] = field(default_factory=list)
     positions: dict[int, int] = field(default_factory=dict)
+    more: bool = False
 
 
 def position(session: Session, name: str | None, space_id: int) -> int:
@@ -37,14 +39,20 @@ def position(session: Session, name: str | None, space_id: int) -> int:
     return found.seq if found else 0
 
 
-def next_batch(session: Session, name: str, events: int) -> Batch:
-    """What the next events of every space brought and took away."""
+def next_batch(session: Session, name: str, most: int) -> Batch:
+    """What the next events of every space brought and took away: at least one of each that has any, and of one
+    space no more versions than `most`, unless a single event brought them."""
     batch = Batch()
     for space in session.exec(select(Space).order_by(col(Space.id))):
         assert space.id is not None
         first = position(session, name, space.id)
         query = select(Event).where(Event.space_id == space.id, Event.seq > first).order_by(col(Event.seq))
-        read = session.exec(query.limit(events)).all()
+        versions = select(ItemVersion.seq).where(ItemVersion.space_id == space.id, ItemVersion.seq > first)
+        beyond = session.exec(versions.order_by(col(ItemVersion.seq)).offset(most).limit(1)).first()
+        if beyond is not None:
+            query = query.where(Event.seq < max(beyond, first + 2))
+            batch.more = True
+        read = session.exec(query.limit(most)).all()
         if not read:
             continue
         batch.positions[space.id] = read[-1].seq

@@ -42,7 +42,8 @@ WINDOW = "~"
 """Of a row that holds an item between its neighbours: before its kind, and at the end of its id."""
 CANDIDATES = 400
 """Of each list: what stands in none of them cannot be lifted by what it stands beside."""
-EVENTS_PER_BATCH = 64
+VERSIONS_PER_BATCH = 1_000
+"""Every batch is a version of the tables on the disk, and costs the same however little is in it."""
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
 FEED_WAIT_SECONDS = 2.0
@@ -183,7 +184,7 @@ class Index:
                 return
             at_once = len(batch.rows) <= EMBED_AT_ONCE and await self._tables.model() is not None
             self._wordy = self._wordy or not at_once
-            await self._tables.upsert(batch.rows, embed=at_once)
+            await self._tables.upsert(batch.rows, embed=at_once, more=batch.more)
             if batch.erased:
                 await self._tables.delete(batch.erased)
                 await self._tables.optimise(forget=True)
@@ -227,7 +228,7 @@ class Index:
 def _next_batch(session: Session, *, name: str) -> Batch:
     from memory_snapshot import feeding
 
-    return feeding.next_batch(session, name, EVENTS_PER_BATCH)
+    return feeding.next_batch(session, name, VERSIONS_PER_BATCH)
 
 
 def _advance(session: Session, *, name: str, positions: dict[int, int]) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 from memory_snapshot.canonical import NO_HASH, canonical, digest, moment
 from memory_snapshot.tables import Event, Space
@@ -30,6 +30,7 @@ __all__ = [
     "event_hash",
     "find_space",
     "has_turned",
+    "inserting",
     "last_event",
     "last_seq_at",
     "lock_space",
@@ -50,17 +51,20 @@ def find_space(session: Session, principal: Principal) -> Space | None:
 
 def lock_space(session: Session, principal: Principal) -> Space:
     """The principal's space, made on first use. Other writers of it wait until this transaction ends."""
-    insert = postgresql.insert if _dialect(session) == "postgresql" else sqlite.insert
-    new = insert(Space).values(tenant=principal.tenant, name=principal.namespace)
-    session.execute(new.on_conflict_do_nothing())
     # SQLite ignores FOR UPDATE: there the whole database is locked already
-    return session.exec(
-        select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace).with_for_update()
-    ).one()
+    query = select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace)
+    space = session.exec(query.with_for_update()).first()
+    if space is None:
+        new = inserting(session, Space).values(tenant=principal.tenant, name=principal.namespace)
+        session.execute(new.on_conflict_do_nothing())
+        space = session.exec(query.with_for_update()).one()
+    return space
 
 
-def _dialect(session: Session) -> str:
-    return session.get_bind().dialect.name
+def inserting(session: Session, table: type[SQLModel]) -> Any:
+    """An INSERT that can say what to do where the row is there already."""
+    postgres = session.get_bind().dialect.name == "postgresql"
+    return (postgresql.insert if postgres else sqlite.insert)(table)
 
 
 def last_event(session: Session, space_id: int) -> Event | None:

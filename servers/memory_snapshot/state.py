@@ -8,7 +8,7 @@ when somebody asks what was true at an earlier time.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
@@ -63,12 +63,11 @@ class States:
 
     def current(self, session: Session, space_id: int, branch: str) -> State:
         """All that was committed on a branch."""
-        known = self._known(session, space_id, branch)
-        state = (
-            self._fold(session, space_id, branch, known, None)
-            if known
-            else self.at(session, space_id, branch, None)
-        )
+        with self._lock:
+            known = self._current.get((space_id, branch))
+        state = self._gone_on(session, space_id, branch, known) if known is not None and known.seq else None
+        if state is None:
+            state = self.at(session, space_id, branch, None)
         with self._lock:
             _keep(self._current, (space_id, branch), state, KEPT_STATES)
         return state
@@ -79,11 +78,16 @@ class States:
 
     def of_snapshot(self, session: Session, snapshot: Snapshot) -> State:
         """Exactly what was committed, and nothing after it."""
-        key = (snapshot.space_id, snapshot.id)
+        return self.taken(session, snapshot.space_id, snapshot.id)
+
+    def taken(self, session: Session, space_id: int, snapshot_id: str) -> State:
+        """`of_snapshot` by its whole id; a snapshot that was looked at before is not read again."""
+        key = (space_id, snapshot_id)
         with self._lock:
             known = self._snapshots.get(key)
         if known is None:
-            known = self.at(session, snapshot.space_id, snapshot.branch, snapshot.seq)
+            snapshot = session.get_one(Snapshot, key)
+            known = self.at(session, space_id, snapshot.branch, snapshot.seq)
             with self._lock:
                 _keep(self._snapshots, key, known, KEPT_MANIFESTS)
         return known
@@ -97,13 +101,15 @@ class States:
         come = _tokens(session, space_id, [oid for oid in changes.values() if oid is not None])
         return (head.tokens if head else 0) - gone + come
 
-    def _known(self, session: Session, space_id: int, branch: str) -> State | None:
-        with self._lock:
-            known = self._current.get((space_id, branch))
-        if known is None or known.seq == 0:
+    def _gone_on(self, session: Session, space_id: int, branch: str, known: State) -> State | None:
+        """What became of a state that was remembered; None where the database was replaced by another one."""
+        query = select(Event).where(
+            Event.space_id == space_id, _of_branch(branch), col(Event.seq) >= known.seq
+        )
+        events = session.exec(query.order_by(col(Event.seq))).all()
+        if not events or (events[0].seq, events[0].hash) != (known.seq, known.hash):
             return None
-        found = session.exec(select(Event.hash).where(Event.space_id == space_id, Event.seq == known.seq)).first()
-        return known if found == known.hash else None  # another hash: the database was replaced by another one
+        return self._folded(session, space_id, branch, known, events[1:], None)
 
     def _start(self, session: Session, space_id: int, branch: str, until: int | None) -> State:
         """The nearest state that need not be folded from events."""
@@ -141,14 +147,24 @@ class States:
         return State()
 
     def _fold(self, session: Session, space_id: int, branch: str, state: State, until: int | None) -> State:
-        query = select(Event).where(
-            Event.space_id == space_id,
-            or_(col(Event.branch) == branch, col(Event.op) == "erase"),
-            Event.seq > state.seq,
-        )
+        query = select(Event).where(Event.space_id == space_id, _of_branch(branch), Event.seq > state.seq)
         if until is not None:
             query = query.where(Event.seq <= until)
-        events = [(event, said(event)) for event in session.exec(query.order_by(col(Event.seq)))]
+        events = session.exec(query.order_by(col(Event.seq))).all()
+        return self._folded(session, space_id, branch, state, events, until)
+
+    def _folded(
+        self,
+        session: Session,
+        space_id: int,
+        branch: str,
+        state: State,
+        found: Sequence[Event],
+        until: int | None,
+    ) -> State:
+        if not found:
+            return state
+        events = [(event, said(event)) for event in found]
         named = {oid for _, payload in events for oid in (*payload.get("put", ()), *payload.get("erased", ()))}
         items = item_ids(session, space_id, named)
         changes: dict[str, str | None] = {}
@@ -170,6 +186,11 @@ class States:
                 changes_since = 0 if payload.get("paged") else state.changes
                 state = replace(state, snapshot=payload["snapshot"], newer=0, changes=changes_since)
         return replace(state, standing=state.standing.changed(changes))
+
+
+def _of_branch(branch: str) -> Any:
+    """An erasure is of every branch."""
+    return or_(col(Event.branch) == branch, col(Event.op) == "erase")
 
 
 def item_ids(session: Session, space_id: int, oids: Collection[str]) -> dict[str, str]:

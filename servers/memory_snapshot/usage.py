@@ -16,6 +16,7 @@ from sqlmodel import Session, col, func, select
 
 from memory_snapshot.canonical import moment
 from memory_snapshot.items import in_batches
+from memory_snapshot.journal import inserting
 from memory_snapshot.tables import Body, ItemVersion, Returned, Space, Tally
 from usrland import QuotaExceeded
 
@@ -52,8 +53,11 @@ class Returns:
         """Write down what waits for this space, which the caller has locked."""
         with self._lock:
             returned = self._waiting.pop(space_id, {})
-        for item_id, at in returned.items():
-            session.merge(Returned(space_id=space_id, item_id=item_id, at=at))
+        rows = [{"space_id": space_id, "item_id": item_id, "at": at} for item_id, at in returned.items()]
+        if rows:
+            insert = inserting(session, Returned)
+            newer = insert.on_conflict_do_update(index_elements=["space_id", "item_id"], set_={"at": insert.excluded.at})
+            session.connection().execute(newer, rows)
 
     def write_all(self, session: Session) -> None:
         for space_id in sorted(self._waiting):
