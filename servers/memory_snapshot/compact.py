@@ -46,7 +46,8 @@ def plan(session: Session, states: States, principal: Principal, *, budget: int)
     if total <= budget:
         return Compacted(tokens=total, note="It fits already.")
     items = load(session, space.id, list(state.standing.values()), said=False).values()
-    foldable = [item for item in items if not item.core and item.kind not in KEPT_KINDS]
+    # what goes by itself would take the summary along
+    foldable = [item for item in items if not (item.core or item.retention or item.kind in KEPT_KINDS)]
     foldable.sort(key=lambda item: (item.kind not in FIRST_KINDS, item.order))
     folds: list[Fold] = []
     saved = 0

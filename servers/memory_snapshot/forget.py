@@ -2,28 +2,30 @@
 
 A retraction is one more event, and a rollback brings the items back. An erasure deletes the bodies of every
 version of an item on every branch, and of what was derived from it; what is left are commitments whose salt is
-gone. The journal says that it happened, and every hash verifies as before.
+gone. The journal says that it happened, and every hash verifies as before. What was to be kept until a moment is
+erased when it has passed: that version alone, for what is derived from it is kept no longer than it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import delete
 from sqlmodel import Session, and_, col, select, tuple_
 
-from memory_snapshot import usage
+from memory_snapshot import journal, usage
 from memory_snapshot.canonical import parse_moment, short
 from memory_snapshot.history import versions_of
 from memory_snapshot.items import Remembrance, in_batches, load
 from memory_snapshot.state import States, successors
-from memory_snapshot.tables import Body, ItemVersion, Snapshot
+from memory_snapshot.tables import Body, ItemVersion, Snapshot, Space
 from memory_snapshot.wire import Forgotten
 from memory_snapshot.writing import Writing, begin
 from usrland import InvalidInput, NotFound, Preview, Principal
 
-__all__ = ["Erased", "Wish", "erase", "preview", "retract"]
+__all__ = ["Erased", "Wish", "due", "erase", "expire", "preview", "retract"]
 
 MOST = 1_000
 SHOWN = 20
@@ -44,6 +46,9 @@ class Erased:
     """The receipt, and what was said: whoever kept a copy of it has to let go of that too."""
 
     receipt: Forgotten
+    items: Sequence[Remembrance]
+    messages: Sequence[str]
+    """Ids of the snapshots whose messages went."""
     texts: Sequence[str]
 
 
@@ -75,8 +80,31 @@ def retract(session: Session, states: States, principal: Principal, *, wish: Wis
 def erase(session: Session, states: States, principal: Principal, *, wish: Wish) -> Erased:
     """Delete what was said."""
     writing = begin(session, states, principal, expected_head=wish.expected_head)
-    items = _all_versions(writing, wish)
-    messages = _messages(writing, wish)
+    return _erase(writing, _all_versions(writing, wish), _messages(writing, wish))
+
+
+def due(session: Session) -> list[tuple[str, str]]:
+    """The spaces (tenant, name) that hold something which was to be kept until a moment that has passed."""
+    query = select(Space.tenant, Space.name).join(ItemVersion, col(ItemVersion.space_id) == Space.id)
+    return list(session.exec(_expired(query, journal.now_after(None)).distinct()).all())
+
+
+def expire(session: Session, states: States, principal: Principal) -> Erased | None:
+    """Erase those versions; None where another process was faster."""
+    writing = begin(session, states, principal)
+    query = _expired(select(ItemVersion.oid).where(ItemVersion.space_id == writing.space_id), writing.at)
+    oids = session.exec(query).all()
+    return _erase(writing, list(load(session, writing.space_id, oids).values()), []) if oids else None
+
+
+def _expired(query: Any, now: str) -> Any:
+    there = select(Body.seq).where(
+        Body.space_id == ItemVersion.space_id, Body.seq == ItemVersion.seq, Body.place == ItemVersion.place
+    )
+    return query.where(col(ItemVersion.retention) <= now, there.exists())
+
+
+def _erase(writing: Writing, items: Sequence[Remembrance], messages: Sequence[Snapshot]) -> Erased:
     erased = sorted(item.oid for item in items)
     drop = [item.item_id for item in items if writing.standing.get(item.item_id) == item.oid]
     silenced = [snapshot.id for snapshot in messages]
@@ -89,7 +117,7 @@ def erase(session: Session, states: States, principal: Principal, *, wish: Wish)
     )
     places = [(item.seq, item.place) for item in items] + [(snapshot.seq, 0) for snapshot in messages]
     texts = _take_away(writing, places)
-    return Erased(receipt=_receipt(writing, "erase", items), texts=texts)
+    return Erased(receipt=_receipt(writing, "erase", items), items=items, messages=silenced, texts=texts)
 
 
 def _standing(writing: Writing, wish: Wish) -> list[Remembrance]:

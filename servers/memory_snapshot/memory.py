@@ -6,7 +6,8 @@ SQLAlchemy is loaded, and must not stop answering while it loads.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args
@@ -62,12 +63,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Memory"]
 
+logger = logging.getLogger(__name__)
+
 ResultT = TypeVar("ResultT")
 
 MIN_BUDGET, MAX_BUDGET = 100, 20_000
 MAX_LIMIT = 100
 MAX_QUERY_CHARS = 2_000
 MAX_AGE_DAYS = 36_500
+RETENTION_SECONDS = 30.0
+"""Between two looks for what is kept no longer."""
 MAX_ASKED = 8
 """Conflicts in one form: more are better decided by the kernel, which gets them as data."""
 
@@ -86,7 +91,9 @@ class Memory:
         anchors: Callable[[], Anchors] | None = None,
         quota: tuple[int, int] = (100_000, 50_000_000),
         changes: Changes | None = None,
+        calls: Callable[[Sequence[str]], Awaitable[None]] | None = None,
     ) -> None:
+        """`calls` takes texts out of the log of calls, for what is erased without one."""
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
@@ -96,6 +103,7 @@ class Memory:
         self._anchors = anchors
         self._quota = quota
         self._changes = changes or Changes()
+        self._calls = calls
         self._opening = anyio.Lock()
         self._store: Store | None = None
 
@@ -557,12 +565,23 @@ class Memory:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(store.index.run, name="memory index")
                 tasks.start_soon(store.watch.run, name="memory changes")
+                tasks.start_soon(self._keep_until, store, name="memory retention")
                 yield
                 tasks.cancel_scope.cancel()
         finally:
             with anyio.CancelScope(shield=True):
                 await self.settle()
             self.close()
+
+    async def _keep_until(self, store: Store) -> None:
+        """Erase what has been kept for long enough, soon after."""
+        while True:
+            try:
+                with anyio.CancelScope(shield=True):  # what has left the tables leaves every file
+                    await store.expire(self._calls or _no_calls)
+            except Exception:  # the edge of a background task: it is not shown any more, and erased the next time
+                logger.exception("what was to be kept until now could not be erased")
+            await anyio.sleep(RETENTION_SECONDS)
 
     async def settle(self) -> None:
         """Write down what reads only noted."""
@@ -572,6 +591,10 @@ class Memory:
     def close(self) -> None:
         """Give the database connections back; the next call takes new ones."""
         self._database.close()
+
+
+async def _no_calls(texts: Sequence[str]) -> None:
+    """There is no log of calls."""
 
 
 def _check_query(query: str) -> None:

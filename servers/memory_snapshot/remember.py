@@ -4,8 +4,9 @@ What supersedes an item takes over its id (and its key, unless it brings one): t
 thing, versions are what was said about it. Where several are superseded at once, the first id goes on and the
 others end.
 
-An item is trusted no more than what it was derived from: a summary of a web page is no better than the page.
-A correction is another matter; it says something else than what it supersedes and stands for itself.
+An item is trusted no more, and kept no longer, than what it was derived from: a summary of a web page is no
+better than the page. A correction is another matter; it says something else than what it supersedes and stands for
+itself.
 """
 
 from __future__ import annotations
@@ -263,7 +264,7 @@ def add(
         commitment=draft.commitment,
         valid_from=draft.valid_from,
         valid_to=draft.valid_to,
-        retention=draft.retention,
+        retention=min((kept for kept in (draft.retention, *(s.retention for s in sources)) if kept), default=None),
         recorded_at=writing.at,
         pinned=draft.pin,
         core=always_applies(draft.kind, draft.pin, draft.said),

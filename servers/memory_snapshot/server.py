@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from memory_snapshot.memory import Memory
 from memory_snapshot.prompts import PROMPTS
 from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
+from usrland.ledger import Ledger
 from usrland.settings import Settings
 
 if TYPE_CHECKING:
@@ -139,6 +141,7 @@ def service(settings: Settings) -> Service:
         partial(_anchors, settings, Path(table.anchor).expanduser()) if table.anchor else None,
         (table.quota_items, table.quota_tokens),
         changes,
+        partial(_out_of_the_log, settings),
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(
@@ -210,6 +213,15 @@ def _anchors(settings: Settings, folder: Path) -> Anchors:
     from memory_snapshot.anchors import Anchors  # loads what signs
 
     return Anchors(folder, settings.key("audit"))
+
+
+async def _out_of_the_log(settings: Settings, texts: Sequence[str]) -> None:
+    """What an operation does with `Call.erase`, for what is erased without a call."""
+    ledger = Ledger.open(Ledger.url(settings, NAME), chain=NAME, key=b"")
+    try:
+        await ledger.erase(texts)
+    finally:
+        ledger.database.close()
 
 
 def _kernels(table: MemorySettings) -> Kernels:

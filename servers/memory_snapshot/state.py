@@ -103,9 +103,7 @@ class States:
 
     def _gone_on(self, session: Session, space_id: int, branch: str, known: State) -> State | None:
         """What became of a state that was remembered; None where the database was replaced by another one."""
-        query = select(Event).where(
-            Event.space_id == space_id, _of_branch(branch), col(Event.seq) >= known.seq
-        )
+        query = select(Event).where(Event.space_id == space_id, _of_branch(branch), col(Event.seq) >= known.seq)
         events = session.exec(query.order_by(col(Event.seq))).all()
         if not events or (events[0].seq, events[0].hash) != (known.seq, known.hash):
             return None

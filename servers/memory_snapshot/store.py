@@ -17,6 +17,7 @@ from memory_snapshot import (
     calibration,
     compact,
     diff,
+    exports,
     forget,
     graph,
     history,
@@ -36,6 +37,7 @@ from memory_snapshot import (
 from memory_snapshot.anchors import Anchors
 from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft, draft
+from memory_snapshot.forget import Erased
 from memory_snapshot.hygiene import Policy
 from memory_snapshot.index import Index
 from memory_snapshot.items import Remembrance, load
@@ -74,6 +76,8 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 NOTHING = "Nothing relevant is remembered."
+RETENTION = "retention"
+"""Who erases what was to be kept until a moment."""
 
 
 class Store:
@@ -188,22 +192,51 @@ class Store:
         """`elsewhere` lets go of copies that others keep. What could not be done yet is said in the receipt."""
         if mode == "retract":
             return await self._write(forget.retract, principal, wish=wish)
-        erased = await self._write(forget.erase, principal, wish=wish)
+        return await self._let_go(principal, await self._write(forget.erase, principal, wish=wish), elsewhere)
+
+    async def expire(self, elsewhere: Callable[[Sequence[str]], Awaitable[None]]) -> Sequence[Forgotten]:
+        """Erase what was to be kept until a moment that has passed, in every space."""
+        receipts: list[Forgotten] = []
+        for tenant, name in await self._database.read(forget.due):
+            server = Principal(subject=RETENTION, tenant=tenant, namespace=name)
+            erased = await self._write(forget.expire, server)
+            if erased is not None:
+                receipts.append(await self._let_go(server, erased, elsewhere))
+        return receipts
+
+    async def _let_go(
+        self, principal: Principal, erased: Erased, elsewhere: Callable[[Sequence[str]], Awaitable[None]]
+    ) -> Forgotten:
+        """Have every copy follow what is gone from the tables."""
+        cleaned = exports.Cleaned()
         late: list[str] = []
         for where, done in (
             ("the search index", self.index.forget()),
             ("the audit log", elsewhere(erased.texts)),
             ("the database file", self._database.scrub("memory_body")),
+            ("exported files", self._clean_exports(principal, erased, cleaned)),
         ):
             try:
                 await done
             except (Unavailable, OSError) as error:
                 logger.warning("%s may still hold erased bytes: %s", where, error)
                 late.append(where)
-        if not late:
-            return erased.receipt
-        said = f"{', '.join(late)} may still hold the bytes: erase the same again in a moment."
-        return erased.receipt.model_copy(update={"degraded": said})
+        said = f"{', '.join(late)} may still hold the bytes: erase the same again in a moment." if late else None
+        update: dict[str, Any] = {"degraded": said, "files": cleaned.files or None, "moved": cleaned.moved or None}
+        return erased.receipt.model_copy(update=update)
+
+    async def _clean_exports(self, principal: Principal, erased: Erased, cleaned: exports.Cleaned) -> None:
+        first = min((item.recorded_at for item in erased.items), default="")
+        paths = await self._read(exports.written_since, principal, at="" if erased.messages else first)
+        if not paths:
+            return
+
+        def anew(head: str) -> bytes | None:
+            work = partial(exports.native_anew, states=self._states, principal=principal, head=head)
+            return self._database.read_now(work)
+
+        done = await anyio.to_thread.run_sync(exports.clean, paths, erased, anew)
+        cleaned.files, cleaned.moved = done.files, done.moved
 
     async def plan_compaction(self, principal: Principal, budget: int) -> Compacted:
         return await self._read(compact.plan, principal, budget=budget)
@@ -217,6 +250,7 @@ class Store:
         self, principal: Principal, folder: Path, *, format: str, ref: str, name: str, expected_head: str | None
     ) -> Transferred:
         path = transfer.checked_path(folder, name)
+        await self._write(exports.note, principal, path=path)
         files = await self._write(transfer.export, principal, format=format, ref=ref, expected_head=expected_head)
         await anyio.to_thread.run_sync(_write_files, path, files)
         whole = files.get("")

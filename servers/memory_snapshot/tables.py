@@ -22,6 +22,7 @@ from sqlmodel import Field, SQLModel
 __all__ = [
     "Body",
     "Event",
+    "Exported",
     "Hex",
     "IndexPosition",
     "ItemVersion",
@@ -235,6 +236,16 @@ class Returned(SQLModel, table=True):
 
     space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
     item_id: str = Field(primary_key=True, sa_type=Hex)
+    at: str
+
+
+class Exported(SQLModel, table=True):
+    """A file or folder that was written from a space, and when it was last."""
+
+    __tablename__ = "memory_exported"
+
+    space_id: int = Field(primary_key=True, foreign_key="memory_space.id")
+    path: str = Field(primary_key=True)
     at: str
 
 

@@ -56,7 +56,9 @@ class Returns:
         rows = [{"space_id": space_id, "item_id": item_id, "at": at} for item_id, at in returned.items()]
         if rows:
             insert = inserting(session, Returned)
-            newer = insert.on_conflict_do_update(index_elements=["space_id", "item_id"], set_={"at": insert.excluded.at})
+            newer = insert.on_conflict_do_update(
+                index_elements=["space_id", "item_id"], set_={"at": insert.excluded.at}
+            )
             session.connection().execute(newer, rows)
 
     def write_all(self, session: Session) -> None:

@@ -263,6 +263,10 @@ class Forgotten(Answer):
     event: int
     hash: str
     at: str
+    files: int | None = Field(default=None, description="Exports that were written anew without it.")
+    moved: list[str] | None = Field(
+        default=None, description="Exports that may hold it and are not where they were written."
+    )
     degraded: str | None = None
 
 

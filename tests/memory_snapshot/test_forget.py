@@ -4,17 +4,19 @@ import re
 from pathlib import Path
 from typing import Any
 
+import anyio
 import psycopg
 import pytest
 from mcp import Client
 
 from memory_snapshot.server import service
 from memory_snapshot.wire import Item, Summary
-from usrland import InvalidInput, NotFound
+from usrland import InvalidInput, NotFound, Principal
 from usrland.host import running
 from usrland.settings import Settings
 
 SECRET = "the xylographer Quimby-Featherstonehaugh lives at Zwölfbogengasse 17"
+FORMATS = ("native", "jsonl", "markdown")
 WORDS = ("xylographer", "Quimby", "Featherstonehaugh", "Zwölfbogengasse")
 
 
@@ -250,3 +252,94 @@ async def test_the_status_says_where_it_stands_and_whether_it_is_sound(desk: Any
     await desk.unguard()
     await desk.sql("UPDATE memory_body SET key = 'beer' WHERE key IS NULL")
     assert (await desk.status(verify=True)).problems
+
+
+async def test_an_erasure_reaches_the_files_that_were_exported(desk: Any) -> None:
+    await desk.snapshot("before", "the zebra lives at the zoo", "tea")
+    made = [Path((await desk.transfer("export", f"a.{form}", format=form)).path) for form in FORMATS]
+    gone = await desk.transfer("export", "gone.jsonl", format="jsonl")
+    move(Path(gone.path), "gone.bak")
+    write(own := desk.transfers / "own.jsonl", b'{"text": "the zebra lives at the zoo"}')
+    receipt = await desk.forget(containing="zebra lives", mode="erase")
+
+    assert (receipt.files, receipt.moved) == (3, [gone.path])
+    for path in made:
+        assert b"zebra" not in held(path)
+        assert b"tea" in held(path)
+    assert b"zebra" in held(own)  # a person's own
+    other = Principal(subject="ann", namespace="other")
+    carried = await desk.transfer("import", "a.native", who=other)
+    assert carried.new == 2
+    assert (await desk.status(who=other, verify=True)).problems == []
+    assert await desk.texts(who=other) == ["tea"]
+
+
+async def test_a_file_that_does_not_hold_it_is_left_alone(desk: Any) -> None:
+    await desk.snapshot("one", "zebra")
+    foreign = Path((await desk.transfer("export", "foreign")).path)
+    write(foreign, held(foreign).replace(b'"head":"', b'"head":"00', 1))  # of a snapshot that is not here
+    plain = Path((await desk.transfer("export", "plain", format="jsonl")).path)
+    write(plain, b"what a person made of it\n")
+    receipt = await desk.forget(containing="zebra", mode="erase")
+
+    assert (receipt.files, receipt.moved) == (None, None)
+    assert held(plain) == b"what a person made of it\n"
+    assert b"zebra" in held(foreign)
+
+
+def held(path: Path) -> bytes:
+    files = [path] if path.is_file() else sorted(path.iterdir())
+    return b"".join(file.read_bytes() for file in files)
+
+
+def write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def move(path: Path, name: str) -> None:
+    path.rename(path.with_name(name))
+
+
+async def test_what_was_to_be_kept_until_a_moment_is_erased_after_it(desk: Any) -> None:
+    """And what was made from it goes with it; a later version of the item stays."""
+    past = "2020-01-01T00:00:00Z"
+    done = await desk.remember(
+        Item(text="the code is 4711", keep_until=past),
+        Item(text="meet at noon", key="meeting", keep_until=past),
+        Item(text="tea"),
+    )
+    await desk.remember(Item(text="meet at one", key="meeting"))
+    ids = [item.item_id for item in done.items]
+    summary = await desk.remember(Item(text="a code was given", kind="summary", derived_from=[ids[0], ids[2]]))
+    kept = (await desk.history(item_id=summary.items[0].item_id)).items[0].keep_until
+    told: list[str] = []
+
+    async def elsewhere(texts: Any) -> None:
+        told.extend(texts)
+
+    store = await desk.memory.store()
+    (receipt,) = await store.expire(elsewhere)
+    assert (receipt.mode, receipt.versions, receipt.degraded) == ("erase", 3, None)
+    assert kept is not None and kept.startswith("2020-01-01")
+    assert sorted(told) == ["a code was given", "meet at noon", "the code is 4711"]
+    assert await store.expire(elsewhere) == []
+    assert await desk.texts() == ["tea", "meet at one"]
+    assert [entry.text for entry in (await desk.history(key="meeting")).items] == ["meet at one", None]
+    status = await desk.status(verify=True)
+    assert (status.problems, status.erased) == ([], 3)
+
+
+async def test_a_running_server_keeps_nothing_for_longer_than_it_should(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home", tables={"memory-snapshot": {"embedding": "none"}})
+    async with running(service(settings), settings) as host, Client(host.server) as client:
+        item = {"text": SECRET, "keep_until": "2020-01-01"}
+        assert not (await client.call_tool("memory_remember", {"items": [item]})).is_error
+    assert holding(settings.home) != set()
+    async with running(service(settings), settings) as host, Client(host.server) as client:
+        status: Any = {}
+        with anyio.fail_after(20):
+            while status.get("erased") != 1:
+                await anyio.sleep(0.05)
+                status = (await client.call_tool("memory_status", {"verify": True})).structured_content
+    assert status["problems"] == []
+    assert holding(settings.home) == set()
