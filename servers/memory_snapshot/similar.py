@@ -24,6 +24,10 @@ ALIKE_PERCENT = 80
 FEWEST_WORDS = 4
 KEPT_TEXTS = 20_000
 """Of a space, the newest: what is almost the same is mostly said soon after."""
+NEWEST = 1_000
+"""Texts with one word that are compared: templates share most of theirs."""
+COMPARISONS = 200_000
+"""For one count."""
 KEPT_SHINGLES = 2_000
 LONG = 3
 """Words in a shingle."""
@@ -88,10 +92,11 @@ class _Known:
     by_word: dict[int, list[int]] = field(default_factory=dict)
 
     def candidates(self, asked: _Words) -> set[int]:
-        """The texts that have one of its rarest words; of these so many that what is alike has one of them."""
+        """The texts that have one of its rarest words; of these so many that what is alike has one of them. Of a
+        word that half of the texts have, only the newest are looked at."""
         rarest = sorted(asked, key=lambda word: len(self.by_word.get(word, ())))
         enough = len(asked) - -(-ALIKE_PERCENT * len(asked) // 100) + 1
-        return {place for word in rarest[:enough] for place in self.by_word.get(word, ())}
+        return {place for word in rarest[:enough] for place in self.by_word.get(word, ())[-NEWEST:]}
 
 
 class Similar:
@@ -119,16 +124,20 @@ class Similar:
         return [known.texts[place][:2] for _, place in close]
 
     def pairs(self, session: Session, space_id: int, standing: Iterable[str], *, until: int) -> int:
-        """How many of the standing versions (oids) say almost the same as another that stands."""
+        """How many of the standing versions (oids) say almost the same as another that stands; the newest first,
+        as far as `COMPARISONS` go."""
         stands = set(standing)
         with self._lock:
             known = self._spaces.setdefault(space_id, _Known())
             _read_on(session, space_id, known, until)
             there = [place for place, (_, oid, _) in enumerate(known.texts) if oid in stands]
-            count = 0
-            for place in there:
+            count, left = 0, COMPARISONS
+            for place in reversed(there):
                 mine = known.texts[place][2]
                 near = known.candidates(mine) if len(mine) >= FEWEST_WORDS else set()
+                left -= len(near)
+                if left < 0:
+                    break
                 count += any(
                     other != place
                     and known.texts[other][1] in stands

@@ -197,3 +197,21 @@ async def test_an_erased_text_is_neither_known_as_said_nor_as_returned(desk: Any
 
     assert (done.items[0].new, done.items[0].similar) == (True, None)
     assert await desk.ask("SELECT count(*) FROM memory_returned") == [0]
+
+
+async def test_what_is_made_of_one_template_is_compared_as_far_as_is_quick(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every text has the words of every other: looking at all pairs would take the square of them."""
+    await desk.remember(
+        *(f"backup {number} of the main database finished without any error" for number in range(9))
+    )
+    whole = (await desk.status()).rot.similar
+    monkeypatch.setattr("memory_snapshot.similar.COMPARISONS", 20)
+    some = (await desk.status()).rot.similar
+    monkeypatch.setattr("memory_snapshot.similar.NEWEST", 2)
+    done = await desk.remember("backup 10 of the main database finished without any error")
+
+    assert whole == 9
+    assert some == 2
+    assert len(done.items[0].similar) == 2
