@@ -92,8 +92,10 @@ class Memory:
         quota: tuple[int, int] = (100_000, 50_000_000),
         changes: Changes | None = None,
         calls: Callable[[Sequence[str]], Awaitable[None]] | None = None,
+        copies: Callable[[float], Sequence[str]] = lambda since: (),
     ) -> None:
-        """`calls` takes texts out of the log of calls, for what is erased without one."""
+        """`calls` takes texts out of the log of calls, for what is erased without one; `copies` says where whole
+        copies are that were made since a moment."""
         self._database = database
         self._index_folder = index_folder
         self._embedding = embedding
@@ -104,6 +106,7 @@ class Memory:
         self._quota = quota
         self._changes = changes or Changes()
         self._calls = calls
+        self._copies = copies
         self._opening = anyio.Lock()
         self._store: Store | None = None
 
@@ -555,7 +558,9 @@ class Memory:
         anchors = self._anchors() if self._anchors else None
         items, tokens = self._quota
         quota = Quota(items=items, tokens=tokens)
-        return Store(self._database, self._index_folder, self._embedding, anchors, quota, self._changes)
+        return Store(
+            self._database, self._index_folder, self._embedding, anchors, quota, self._changes, self._copies
+        )
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

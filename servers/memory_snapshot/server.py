@@ -16,6 +16,7 @@ from memory_snapshot.memory import Memory
 from memory_snapshot.prompts import PROMPTS
 from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
+from usrland.keeping import copies
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
@@ -142,6 +143,7 @@ def service(settings: Settings) -> Service:
         (table.quota_items, table.quota_tokens),
         changes,
         partial(_out_of_the_log, settings),
+        partial(copies, settings.home),
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +77,8 @@ logger = logging.getLogger(__name__)
 ResultT = TypeVar("ResultT")
 
 NOTHING = "Nothing relevant is remembered."
+NO_MOMENT = "1970-01-01T00:00:00+00:00"
+"""Before any."""
 RETENTION = "retention"
 """Who erases what was to be kept until a moment."""
 
@@ -91,10 +94,13 @@ class Store:
         anchors: Anchors | None = None,
         quota: usage.Quota | None = None,
         changes: Changes | None = None,
+        copies: Callable[[float], Sequence[str]] = lambda since: (),
     ) -> None:
+        """`copies`: where whole copies are that were made since a moment."""
         self._database = database
         self._anchors = anchors
         self._states = States(quota)
+        self._copies = copies
         self.watch = Watch(database, changes or Changes())
         self.index = Index(index_folder, database, embedder(embedding))
 
@@ -223,11 +229,13 @@ class Store:
                 late.append(where)
         said = f"{', '.join(late)} may still hold the bytes: erase the same again in a moment." if late else None
         update: dict[str, Any] = {"degraded": said, "files": cleaned.files or None, "moved": cleaned.moved or None}
+        first = min((item.recorded_at for item in erased.items), default=NO_MOMENT)
+        update["copies"] = list(self._copies(datetime.fromisoformat(first).timestamp())) or None
         return erased.receipt.model_copy(update=update)
 
     async def _clean_exports(self, principal: Principal, erased: Erased, cleaned: exports.Cleaned) -> None:
-        first = min((item.recorded_at for item in erased.items), default="")
-        paths = await self._read(exports.written_since, principal, at="" if erased.messages else first)
+        first = min((item.recorded_at for item in erased.items), default=NO_MOMENT)
+        paths = await self._read(exports.written_since, principal, at=NO_MOMENT if erased.messages else first)
         if not paths:
             return
 

@@ -267,6 +267,9 @@ class Forgotten(Answer):
     moved: list[str] | None = Field(
         default=None, description="Exports that may hold it and are not where they were written."
     )
+    copies: list[str] | None = Field(
+        default=None, description="Made by usrland backup, and may hold it: make a new one and delete these."
+    )
     degraded: str | None = None
 
 

@@ -26,9 +26,11 @@ from usrland.errors import Conflict, InvalidInput, NotFound, UsrlandError
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
-__all__ = ["Problem", "back_up", "changed_files", "check", "restore"]
+__all__ = ["Problem", "back_up", "changed_files", "check", "copies", "restore"]
 
 MANIFEST = "manifest.json"
+COPIES = "copies.jsonl"
+"""In a home: where copies of it were put, for whoever erases something later."""
 _TEMPORARY = ("run", ".locks")
 _LOCKS = (".lock", ".sqlite-wal", ".sqlite-shm", ".sqlite-journal")
 
@@ -115,12 +117,24 @@ def back_up(settings: Settings, services: Sequence[Service], target: Path) -> Ma
         (draft / MANIFEST).write_text(text, encoding="utf-8")
         for file in (*draft.rglob("*"), draft):
             _sync(file)
+        with (settings.home / COPIES).open("a", encoding="utf-8") as known:
+            known.write(json.dumps({"path": str(target.resolve()), "made_at": manifest["made_at"]}) + "\n")
         draft.rename(target)
         _sync(target.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return manifest
+
+
+def copies(home: Path, since: float) -> list[str]:
+    """Copies of this home that were made since then and are where they were put."""
+    try:
+        lines = (home / COPIES).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    known = {found["path"] for found in map(json.loads, lines) if found["made_at"] >= int(since)}
+    return sorted(path for path in known if (Path(path) / MANIFEST).is_file())
 
 
 def _true_files(home: Path, services: Sequence[Service]) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from memory_snapshot.server import service
 from memory_snapshot.wire import Item, Summary
 from usrland import InvalidInput, NotFound, Principal
 from usrland.host import running
+from usrland.keeping import back_up
 from usrland.settings import Settings
 
 SECRET = "the xylographer Quimby-Featherstonehaugh lives at Zwölfbogengasse 17"
@@ -272,6 +273,17 @@ async def test_an_erasure_reaches_the_files_that_were_exported(desk: Any) -> Non
     assert carried.new == 2
     assert (await desk.status(who=other, verify=True)).problems == []
     assert await desk.texts(who=other) == ["tea"]
+
+
+async def test_copies_of_the_whole_that_were_made_since_are_named(desk: Any, tmp_path: Path) -> None:
+    done = await desk.remember("zebra", "lion")
+    back_up(desk.settings, [desk.service], tmp_path / "copy")
+    receipt = await desk.forget(done.items[0].item_id, mode="erase")
+    move(tmp_path / "copy", "away")
+    later = await desk.forget(done.items[1].item_id, mode="erase")
+
+    assert receipt.copies == [str((tmp_path / "copy").resolve())]
+    assert later.copies is None
 
 
 async def test_a_file_that_does_not_hold_it_is_left_alone(desk: Any) -> None:
