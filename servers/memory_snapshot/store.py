@@ -265,7 +265,7 @@ class Store:
         return Transferred(
             format=format,
             path=str(path),
-            items=whole.count(b"\n") if whole is not None and format == "jsonl" else len(files),
+            items=len(files) if whole is None else whole.count(b'"is":"version"' if format == "native" else b"\n"),
             sha256=None if whole is None else hashlib.sha256(whole).hexdigest(),
         )
 
