@@ -62,8 +62,8 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
     """The two operations over one catalogue."""
 
     async def sys_batch(steps: Steps, call: Call, resume: Resume = "") -> BatchAnswer:
-        """Run up to 20 calls in order with ${id.path} references between them; intermediate answers stay here.
-        Stops at the first that fails. Use it where one call's answer feeds the next or a list is gone through."""
+        """Run several operations in one go, in order, up to 20: for each item of a list, or where one needs what
+        was found or made before (${id.path}); intermediate answers stay here. Stops at the first that fails."""
         done = Done()
         await run_plan(steps, _make(catalogue, call), done, key=_key(catalogue, resume or call.idempotency_key))
         return BatchAnswer(answers=_shown(steps, done), made=done.made, failed=done.failed or None)
@@ -86,8 +86,8 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
         job: Annotated[str, Field(description="For status, result and cancel.")] = "",
         resume: Resume = "",
     ) -> JobList:
-        """Run a plan in the background: for what may take longer than 20 seconds. Then ask for its status, its
-        result (waits up to 20 s), or cancel it. It outlives this connection."""
+        """Run what takes long in the background: start a plan, ask whether it is finished, fetch its result (waits
+        up to 20 s), or cancel it. It outlives this connection."""
         match action:
             case "list":
                 return JobList(jobs=[_job(each) for each in await jobs.of(call.principal)])
@@ -135,7 +135,7 @@ def plan_operations(catalogue: Catalogue, jobs: Jobs) -> list[Operation]:
             scopes=CALL,
             open_world=True,
             timeout_seconds=BATCH_SECONDS,
-            title="Run several calls",
+            title="Run several operations",
         ),
         Operation(
             call=sys_jobs,

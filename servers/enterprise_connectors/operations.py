@@ -76,8 +76,8 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
         system: Annotated[str, Field(description="Only in this system.")] = "",
         limit: Annotated[int, Field(ge=1, le=MAX_FOUND)] = 5,
     ) -> FoundOperations:
-        """Find operations of the company's systems by what they do. Start here; search again with other words
-        for each step of a task."""
+        """Find out what can be done in the company's systems (databases, tickets, mail, other services), and by
+        which operation. Start here; search again with other words for each step of a task."""
         searched.set()
         return await anyio.to_thread.run_sync(_find, catalogue, call.principal, request, system, limit)
 
@@ -85,14 +85,16 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
         name: Annotated[str, Field(description="From sys_find.")],
         call: Call,
     ) -> Contract:
-        """The exact arguments of one operation, with an example. Read it before the first sys_call."""
+        """Tell which arguments one operation takes, exactly, with an example of a call. Read it before the first
+        sys_call."""
         return await anyio.to_thread.run_sync(_describe, catalogue, call.principal, name)
 
     async def sys_call(
         name: Annotated[str, Field(description="From sys_find.")],
         arguments: Annotated[dict[str, Any], Field(description="As sys_describe says.")],
     ) -> Answer:
-        """Run one operation found with sys_find. Try dry_run first where it writes or destroys."""
+        """Run one operation that sys_find found, with its arguments. Try dry_run first where it writes or
+        destroys."""
         raise AssertionError("the call path runs the operation meant")
 
     def meant(arguments: Mapping[str, Any]) -> tuple[Operation, Mapping[str, Any]]:
@@ -123,7 +125,7 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
             delegate=meant,
             recorded=recorded,
             open_world=True,
-            title="Call an operation",
+            title="Run an operation",
         ),
     ]
 

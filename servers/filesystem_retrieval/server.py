@@ -6,14 +6,14 @@ call or in `lifespan`, so that the tools can be listed at once.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import anyio
 import anyio.to_thread
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from filesystem_retrieval.answers import (
     Claim,
@@ -84,8 +84,9 @@ class Tools:
         by_document: Annotated[bool, Field(description="The best passage of each file only.")] = False,
         explain: Annotated[bool, Field(description="Say why each was found.")] = False,
     ) -> Found:
-        """Find passages in documents and code by meaning and words, with path, lines and heading to cite.
-        Use it first when you do not know where something is. For an exact string use fs_grep."""
+        """Find which part of the documents, manuals or code explains or deals with a subject, by meaning and
+        words; with path, lines and heading to cite. Use it first when you do not know where something is. For an
+        exact string use fs_grep."""
         from filesystem_retrieval.searching import Wish, search
         from filesystem_retrieval.selection import Selection
         from usrland.search.fusion import FLOOR
@@ -120,8 +121,8 @@ class Tools:
         ] = None,
         version: Annotated[int | None, Field(description="From fs_history. Default: the file now.")] = None,
     ) -> FileText:
-        """Read a file or some of its lines; PDF and office documents as text. Use it for what fs_search or
-        fs_list named."""
+        """Show what is in a file: its text, or only some of its lines or pages; PDF and office documents as text.
+        Use it for what fs_search or fs_list named."""
         from filesystem_retrieval.reader import read_file
 
         library = await self.library()
@@ -145,8 +146,8 @@ class Tools:
         glob: Glob = None,
         depth: Annotated[int | None, Field(ge=1, le=50, description="Default: 1; with a glob, all.")] = None,
     ) -> Listing:
-        """List files and folders, ignored ones left out. Use it to see what there is, or to find files by
-        name with a glob."""
+        """List which files and folders there are; by name or type with a glob, or the whole tree. Ignored ones are
+        left out."""
         from filesystem_retrieval.reader import list_files
 
         return await list_files(await self.library(), call, path, root=root, glob=glob, depth=depth)
@@ -160,16 +161,16 @@ class Tools:
         glob: Glob = None,
         context_lines: Annotated[int, Field(ge=0, le=20)] = 0,
     ) -> Lines:
-        """Find every line that holds an exact string or matches a regular expression. Not for questions:
-        use fs_search."""
+        """Find every line and file where an exact string, word or identifier occurs or a regular expression
+        matches. Not for questions: use fs_search."""
         from filesystem_retrieval.grep import grep
 
         library = await self.library()
         return await grep(library, call, pattern, regex=regex, root=root, glob=glob, context=context_lines)
 
     async def fs_outline(self, path: Path, call: Call, root: Root = None) -> Outline:
-        """List the headings of a document, or the functions and classes of a source file, with their lines.
-        Use it before you read a part of a long file."""
+        """List the headings of a document, or the functions, classes and methods of a source file, with their
+        lines. Use it before you read a part of a long file."""
         from filesystem_retrieval.outline import outline
 
         return await outline(await self.library(), call, path, root=root)
@@ -184,8 +185,8 @@ class Tools:
             int | None, Field(ge=0, description="Compare with this version instead; 0: the file now.")
         ] = None,
     ) -> History:
-        """List the versions of a file, deleted and moved ones too, or show a version's diff. Use it to see
-        what changed and when, and to find what fs_read and fs_undo can get back."""
+        """List the earlier versions of a file, deleted and moved ones too: what changed and when; or show a
+        version's diff. Use it to find what fs_read and fs_undo can get back."""
         from filesystem_retrieval.history import history
 
         library = await self.library()
@@ -196,14 +197,15 @@ class Tools:
         citations: Annotated[list[Claim], Field(min_length=1, max_length=100)],
         call: Call,
     ) -> Verdicts:
-        """Check whether cited passages still stand: same, moved, changed or gone, with the text then and now.
-        Use it before you rely on citations from an earlier answer."""
+        """Check whether passages quoted or cited earlier still stand in their document: same, moved, changed or
+        gone, with the text then and now. Use it before you rely on citations from an earlier answer."""
         from filesystem_retrieval.verifying import verify
 
         return await verify(await self.library(), call, citations)
 
     async def fs_status(self, call: Call) -> Status:
-        """Say what is indexed, what waits and what failed and why. Use it when a search misses a file."""
+        """Say whether all files are indexed, which still wait, and which could not be read and why. Use it when a
+        search misses a file."""
         from filesystem_retrieval.status import status
 
         return await status(await self.library(), call)
@@ -245,20 +247,20 @@ def _open(settings: Settings, table: Table, changes: Changes) -> Library:
 def service(settings: Settings) -> Service:
     """The server. Its `state` holds what the command line asks for besides calls."""
     tools = Tools(settings)
-    functions = (
-        tools.fs_search,
-        tools.fs_read,
-        tools.fs_list,
-        tools.fs_grep,
-        tools.fs_outline,
-        tools.fs_history,
-        tools.fs_verify,
-        tools.fs_status,
-    )
+    titled: Mapping[Callable[..., Awaitable[BaseModel]], str] = {
+        tools.fs_search: "Search documents and code",
+        tools.fs_read: "Read a file",
+        tools.fs_list: "List files and folders",
+        tools.fs_grep: "Find an exact string",
+        tools.fs_outline: "Outline of a file",
+        tools.fs_history: "Versions of a file",
+        tools.fs_verify: "Check citations",
+        tools.fs_status: "State of the index",
+    }
     visible = not tools.for_chatgpt
     operations = [
-        Operation(call=function, effect="read", scopes=READ, quotes="files", visible=visible)
-        for function in functions
+        Operation(call=function, title=title, effect="read", scopes=READ, quotes="files", visible=visible)
+        for function, title in titled.items()
     ]
     if tools.for_chatgpt:
         operations += ChatGptTools(tools.library).operations()

@@ -5,10 +5,10 @@ None of them destroys: what a file held is a version first. So none asks for con
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from filesystem_retrieval.answers import Written
 from filesystem_retrieval.arguments import Path, Root
@@ -35,18 +35,29 @@ class WritingTools:
         self._library = library
 
     def operations(self) -> Sequence[Operation]:
-        functions = (self.fs_write, self.fs_edit, self.fs_move, self.fs_undo)
+        titled: Mapping[Callable[..., Awaitable[BaseModel]], str] = {
+            self.fs_write: "Write a file",
+            self.fs_edit: "Change a part of a file",
+            self.fs_move: "Move or rename a file",
+            self.fs_undo: "Undo a change of a file",
+        }
         return [
             Operation(
-                call=each, effect="write", scopes=WRITE, preview=self._preview(each.__name__), undo="fs_undo"
+                call=each,
+                title=title,
+                effect="write",
+                scopes=WRITE,
+                preview=self._preview(each.__name__),
+                undo="fs_undo",
             )
-            for each in functions
+            for each, title in titled.items()
         ]
 
     async def fs_write(
         self, path: Path, content: str, call: Call, root: Root = None, expected: Expected = None
     ) -> Written:
-        """Make a text file, or replace one that you have read. To change a part of it use fs_edit."""
+        """Create a new text file with some content, or replace one that you have read. To change a part of it use
+        fs_edit."""
         return await self._change("fs_write", call, path=path, content=content, root=root, expected=expected)
 
     async def fs_edit(
@@ -59,7 +70,8 @@ class WritingTools:
         everywhere: Annotated[bool, Field(description="Default: old must stand there once.")] = False,
         expected: Annotated[str | None, Field(description="As for fs_write, but not needed.")] = None,
     ) -> Written:
-        """Replace an exact piece of a text file. Read it first."""
+        """Change the text of a file: correct something in it, or replace an exact piece with another. Read it
+        first."""
         return await self._change(
             "fs_edit", call, path=path, old=old, new=new, root=root, everywhere=everywhere, expected=expected
         )
@@ -71,7 +83,7 @@ class WritingTools:
         call: Call,
         root: Root = None,
     ) -> Written:
-        """Move or rename a file."""
+        """Rename a file, or move it to another folder."""
         return await self._change("fs_move", call, path=path, to=to, root=root)
 
     async def fs_undo(
@@ -83,8 +95,8 @@ class WritingTools:
             int | None, Field(description="Restore this one. Default: what was before the last change.")
         ] = None,
     ) -> Written:
-        """Take back the last fs_write, fs_edit or fs_move of a file, or restore any version from fs_history.
-        Can itself be undone."""
+        """Undo the last change of a file, made by fs_write, fs_edit or fs_move, or restore any version from
+        fs_history. Can itself be undone."""
         return await self._change("fs_undo", call, path=path, root=root, version=version)
 
     async def _change(self, tool: str, call: Call, **arguments: Any) -> Written:

@@ -154,20 +154,39 @@ def service(settings: Settings) -> Service:
         operations=[
             Operation(
                 call=memory.memory_restore,
+                title="Load memory",
                 effect="read",
                 scopes=read,
                 max_tokens=MAX_RESTORE_TOKENS,
                 quotes="memory",
             ),
-            Operation(call=memory.memory_recall, effect="read", scopes=read, quotes="memory"),
-            Operation(call=memory.memory_remember, effect="write", scopes=write),
-            Operation(call=memory.memory_snapshot, effect="write", scopes=write),
-            Operation(call=memory.memory_history, effect="read", scopes=read, cost="low", quotes="memory"),
-            Operation(call=memory.memory_branch, effect="write", scopes=write),
-            Operation(call=memory.memory_diff, effect="read", scopes=read, quotes="memory"),
-            Operation(call=memory.memory_merge, effect="write", scopes=write, preview=memory.preview_merge),
+            Operation(
+                call=memory.memory_recall, title="Recall something", effect="read", scopes=read, quotes="memory"
+            ),
+            Operation(call=memory.memory_remember, title="Remember something", effect="write", scopes=write),
+            Operation(call=memory.memory_snapshot, title="Save a checkpoint", effect="write", scopes=write),
+            Operation(
+                call=memory.memory_history,
+                title="Memory log",
+                effect="read",
+                scopes=read,
+                cost="low",
+                quotes="memory",
+            ),
+            Operation(call=memory.memory_branch, title="Memory branches", effect="write", scopes=write),
+            Operation(
+                call=memory.memory_diff, title="Compare memory", effect="read", scopes=read, quotes="memory"
+            ),
+            Operation(
+                call=memory.memory_merge,
+                title="Merge memory",
+                effect="write",
+                scopes=write,
+                preview=memory.preview_merge,
+            ),
             Operation(
                 call=memory.memory_rollback,
+                title="Roll back memory",
                 effect="write",
                 scopes=write,
                 preview=memory.preview_rollback,
@@ -175,20 +194,28 @@ def service(settings: Settings) -> Service:
             ),
             Operation(
                 call=memory.memory_forget,
+                title="Forget something",
                 effect="destroy",
                 scopes=forget,
                 preview=memory.preview_forget,
                 timeout_seconds=300,
             ),
-            Operation(call=memory.memory_compact, effect="write", scopes=write, preview=memory.preview_compact),
+            Operation(
+                call=memory.memory_compact,
+                title="Condense memory",
+                effect="write",
+                scopes=write,
+                preview=memory.preview_compact,
+            ),
             Operation(
                 call=memory.memory_transfer,
+                title="Export or import memory",
                 effect="write",
                 scopes=write,
                 preview=memory.preview_transfer,
                 timeout_seconds=300,
             ),
-            Operation(call=memory.memory_status, effect="read", scopes=read, cost="low"),
+            Operation(call=memory.memory_status, title="Memory status", effect="read", scopes=read, cost="low"),
             *(
                 Operation(call=behind, effect="read", scopes=read, cost="low", visible=False)
                 for behind in (

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Parameters", "call_parameter", "closest", "portable"]
 
-_IDEMPOTENCY_KEY = {"type": "string", "description": "Makes a retry safe."}
-_DRY_RUN = {"type": "boolean", "description": "Only say what would happen."}
+_IDEMPOTENCY_KEY = {"type": "string"}
+_DRY_RUN = {"type": "boolean", "description": "Change nothing."}
 _CONFIRM_TOKEN = {"type": "string", "description": "From a refused call, once a person agreed."}
 _CURSOR = {"type": "string"}
 _MAX_TOKENS = {"type": "integer"}

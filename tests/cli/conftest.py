@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -35,7 +36,7 @@ class Installation:
         done = subprocess.run(
             [self.python, "-m", "usrland.cli", *arguments],
             cwd=self.project,
-            env={"HOME": str(self.user), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"},
+            env={"HOME": str(self.user), "PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error", **counted()},
             input=text,
             capture_output=True,
             text=True,
@@ -69,12 +70,25 @@ class Installation:
         )
 
 
+def counted() -> dict[str, str]:
+    """What tells a process that its lines are counted, where they are."""
+    return {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")}
+
+
+COUNTING = (
+    "import os; any(name.startswith('COVERAGE_PROCESS_') for name in os.environ)"
+    " and __import__('coverage').process_startup()"
+)
+"""A line of a `.pth` file: coverage's own lies in the outer environment, where this interpreter does not look."""
+
+
 def install(folder: Path) -> Installation:
     """Make one in this folder."""
     environment, user, project = folder / "environment", folder / "user", folder / "project"
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=100)
     (packages,) = environment.glob("lib/python*/site-packages")
-    (packages / "outer.pth").write_text("\n".join(path for path in sys.path if path), encoding="utf-8")
+    outer = [path for path in sys.path if path]
+    (packages / "outer.pth").write_text("\n".join([*outer, COUNTING]), encoding="utf-8")
     user.mkdir()
     project.mkdir()
     return Installation(python=environment / "bin" / "python", packages=packages, user=user, project=project)

@@ -11,8 +11,9 @@ import yaml
 
 from usrland.cli.console import say, say_json, say_table
 from usrland.cli.syscalls import Syscall, all_syscalls
+from usrland.embedding import embedder
 from usrland.errors import InvalidInput, NotFound
-from usrland.routing import Figures, Routed, figures, routed
+from usrland.routing import Figures, Judge, Routed, by_likelihood, by_meaning, figures, routed
 from usrland.settings import Settings
 
 __all__ = ["route_test"]
@@ -34,9 +35,7 @@ def route_test(
     asked = read_requests(requests)
     known = all_syscalls(Settings.load(), server or [])
     operations = [each.operation for each in _candidates(known, asked)]
-    from usrland.embedding.smollm import SmolLM
-
-    found = list(routed(SmolLM(), operations, asked))
+    found = list(routed(_judges(), operations, asked))
     result = figures(found)
     if as_json:
         say_json(_facts(result, found))
@@ -44,6 +43,14 @@ def route_test(
         _show(result, found, len(operations))
     if result.among_three < at_least:
         raise typer.Exit(1)
+
+
+def _judges() -> list[Judge]:
+    from usrland.embedding.smollm import SmolLM
+
+    meaning = embedder()
+    judges = [by_likelihood(SmolLM.load())]
+    return judges if meaning is None else [*judges, by_meaning(meaning)]
 
 
 def read_requests(file: Path) -> Mapping[str, Sequence[str]]:

@@ -7,7 +7,7 @@ question: which of several texts does a request fit best?
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -40,10 +40,21 @@ class Prefixes:
 
 
 class SmolLM:
-    """The model, loaded when made: some seconds and half a gigabyte."""
+    """The model: what its file says of its shape, its weights by name, and how text becomes tokens."""
 
-    def __init__(self) -> None:
-        """Raises `Unavailable` with what to install."""
+    def __init__(self, facts: Mapping[str, Any], weights: Mapping[str, Array], tokenizer: Any) -> None:
+        import numpy as np
+
+        self._np = np
+        self._facts, self._weights, self._tokenizer = facts, weights, tokenizer
+        self._layers: int = facts["llama.block_count"]
+        self._heads: int = facts["llama.attention.head_count"]
+        self._groups: int = facts["llama.attention.head_count_kv"]
+        self._width: int = facts["llama.embedding_length"] // self._heads
+
+    @classmethod
+    def load(cls) -> SmolLM:
+        """Some seconds and half a gigabyte. Raises `Unavailable` with what to install."""
         import numpy as np
 
         try:
@@ -51,23 +62,15 @@ class SmolLM:
         except ImportError as error:
             raise Unavailable("the router's model cannot be read.", fix=f"Install it: {INSTALL}") from error
         reader = GGUFReader(_weights())
-        self._np = np
-        self._facts = {
-            name: field.contents() for name, field in reader.fields.items() if name.startswith("llama.")
-        }
-        self._layers: int = self._facts["llama.block_count"]
-        self._heads: int = self._facts["llama.attention.head_count"]
-        self._groups: int = self._facts["llama.attention.head_count_kv"]
-        self._width: int = self._facts["llama.embedding_length"] // self._heads
-        self._weights = {
+        weights = {
             tensor.name: dequantize(tensor.data, tensor.tensor_type)
             .reshape([int(size) for size in tensor.shape[::-1]])
             .astype(np.float32)
             for tensor in reader.tensors
         }
-        self._tokenizer = _tokenizer(
-            reader.fields["tokenizer.ggml.tokens"].contents(), reader.fields["tokenizer.ggml.merges"].contents()
-        )
+        facts = {name: field.contents() for name, field in reader.fields.items() if name.startswith("llama.")}
+        words = (reader.fields[f"tokenizer.ggml.{part}"].contents() for part in ("tokens", "merges"))
+        return cls(facts, weights, _tokenizer(*words))
 
     def tokens(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text).ids)
@@ -82,28 +85,19 @@ class SmolLM:
         hidden, keys, values = self._run(padded, None, padding)
         return Prefixes(keys, values, padding, hidden[:, -1])
 
-    def likelihoods(self, prefixes: Prefixes, continuation: str) -> list[float]:
-        """For each text, the mean log probability of a token of the continuation after it."""
+    def likelihoods(self, texts: Prefixes, continuation: str) -> Array:
+        """For each text a row with the log probability of each token of the continuation after it."""
         np = self._np
         ids = self.tokens(continuation)
-        batch = np.tile(np.array(ids), (len(prefixes.padding), 1))
-        hidden, _, _ = self._run(batch, prefixes, prefixes.padding)
-        before = np.concatenate([prefixes.last[:, None], hidden[:, :-1]], axis=1)  # what foretells each token
+        batch = np.tile(np.array(ids), (len(texts.padding), 1))
+        hidden, _, _ = self._run(batch, texts, texts.padding)
+        before = np.concatenate([texts.last[:, None], hidden[:, :-1]], axis=1)  # what foretells each token
         logits = before @ self._weights["token_embd.weight"].T
         peak = logits.max(-1, keepdims=True)
         total = np.log(np.exp(logits - peak).sum(-1)) + peak[..., 0]
         chosen = np.take_along_axis(logits, batch[..., None], axis=-1)[..., 0]
-        return [float(each) for each in (chosen - total).mean(-1)]
-
-    def ranked(self, texts: Sequence[str]) -> Callable[[str], list[int]]:
-        """Which of the texts a request fits best, as their places in the list."""
-        prefixes = self.read(texts)
-
-        def rank(request: str) -> list[int]:
-            found = self.likelihoods(prefixes, request)
-            return sorted(range(len(texts)), key=lambda at: -found[at])
-
-        return rank
+        likely: Array = chosen - total
+        return likely
 
     def _run(self, ids: Any, past: Prefixes | None, padding: Any) -> tuple[Any, list[Any], list[Any]]:
         """One pass over a batch of token lists of one length."""
