@@ -92,7 +92,7 @@ class SmolLM:
         batch = np.tile(np.array(ids), (len(texts.padding), 1))
         hidden, _, _ = self._run(batch, texts, texts.padding)
         before = np.concatenate([texts.last[:, None], hidden[:, :-1]], axis=1)  # what foretells each token
-        logits = before @ self._weights["token_embd.weight"].T
+        logits = _product(before, self._weights["token_embd.weight"])
         peak = logits.max(-1, keepdims=True)
         total = np.log(np.exp(logits - peak).sum(-1)) + peak[..., 0]
         chosen = np.take_along_axis(logits, batch[..., None], axis=-1)[..., 0]
@@ -125,13 +125,13 @@ class SmolLM:
         np = self._np
         count, length = state.shape[:2]
 
-        def weight(name: str) -> Any:
-            return self._weights[f"blk.{layer}.{name}.weight"].T
+        def through(values: Any, name: str) -> Any:
+            return _product(values, self._weights[f"blk.{layer}.{name}.weight"])
 
         normed = self._norm(state, f"blk.{layer}.attn_norm")
-        query = _turned(np, (normed @ weight("attn_q")).reshape(count, length, self._heads, self._width), angles)
-        key = _turned(np, (normed @ weight("attn_k")).reshape(count, length, self._groups, self._width), angles)
-        value = (normed @ weight("attn_v")).reshape(count, length, self._groups, self._width)
+        query = _turned(np, through(normed, "attn_q").reshape(count, length, self._heads, self._width), angles)
+        key = _turned(np, through(normed, "attn_k").reshape(count, length, self._groups, self._width), angles)
+        value = through(normed, "attn_v").reshape(count, length, self._groups, self._width)
         if past:
             key = np.concatenate([past.keys[layer], key], axis=1)
             value = np.concatenate([past.values[layer], value], axis=1)
@@ -142,10 +142,10 @@ class SmolLM:
         scores = np.exp(scores - scores.max(-1, keepdims=True))
         scores /= scores.sum(-1, keepdims=True)
         attended = (scores @ all_values).transpose(0, 2, 1, 3).reshape(count, length, -1)
-        state = state + attended @ weight("attn_output")
+        state = state + through(attended, "attn_output")
         normed = self._norm(state, f"blk.{layer}.ffn_norm")
-        gate = normed @ weight("ffn_gate")
-        state = state + (gate / (1 + np.exp(-gate)) * (normed @ weight("ffn_up"))) @ weight("ffn_down")
+        gate = through(normed, "ffn_gate")
+        state = state + through(gate / (1 + np.exp(-gate)) * through(normed, "ffn_up"), "ffn_down")
         return state, key, value
 
     def _norm(self, state: Any, name: str) -> Any:
@@ -158,6 +158,11 @@ class SmolLM:
         speeds = self._facts["llama.rope.freq_base"] ** (-np.arange(0, self._width, 2) / self._width)
         turned = places[..., None] * speeds
         return np.cos(turned)[:, :, None].astype(np.float32), np.sin(turned)[:, :, None].astype(np.float32)
+
+
+def _product(values: Any, weights: Any) -> Any:
+    """As one matrix: numpy would go through a batch text by text, and read the weights anew for each."""
+    return (values.reshape(-1, values.shape[-1]) @ weights.T).reshape(*values.shape[:-1], -1)
 
 
 def _turned(np: Any, vectors: Any, angles: tuple[Any, Any]) -> Any:
