@@ -346,12 +346,15 @@ async def test_a_job_is_interrupted_by_an_orderly_end_too(serve: Serve, crm: Pat
     assert found["answers"]["add"]["affected"] == 1
 
 
+@pytest.mark.parametrize("kind", ["sqlite", "postgres"])
 async def test_a_job_of_another_process_is_cancelled_and_waited_for(
-    crm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("enterprise_connectors.jobs.BEAT_SECONDS", 0.1)
     owner = Principal(subject="t", scopes=frozenset(), source="test")
     url = f"sqlite:///{tmp_path / 'jobs.sqlite'}"
+    if kind == "postgres":
+        url = request.getfixturevalue("postgres").superuser_url
     here, there = Jobs(url), Jobs(url)
 
     async def endless(done: Done) -> None:
