@@ -308,6 +308,10 @@ def _indented(text: str) -> str:
 
 
 def _say_notes(answer: Mapping[str, Any]) -> None:
+    from filesystem_retrieval.library import STILL_READING
+
     for name in ("note", "degraded"):
         if answer.get(name):
             say(answer[name], "yellow")
+    if STILL_READING in (answer.get("degraded") or ""):  # a server would go on meanwhile; this process ends
+        say("`usrland index` reads all of them first.", "yellow")

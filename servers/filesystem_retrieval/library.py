@@ -33,7 +33,7 @@ from usrland.schemas.principal import Principal
 from usrland.search import HybridIndex
 from usrland.settings import Settings
 
-__all__ = ["PAUSED", "Counts", "Library", "Place"]
+__all__ = ["PAUSED", "STILL_READING", "Counts", "Library", "Place"]
 
 logger = logging.getLogger(__name__)
 

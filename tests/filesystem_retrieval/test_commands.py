@@ -12,6 +12,8 @@ import openpyxl
 import pytest
 from typer.testing import CliRunner
 
+from filesystem_retrieval.commands import _say_notes
+from filesystem_retrieval.library import STILL_READING
 from usrland.cli import application
 from usrland.cli.findings import check_indexes
 from usrland.cli.servers import installed_servers
@@ -85,6 +87,17 @@ def test_a_row_of_a_workbook_is_named_by_its_sheet(run: Run, folder: Path) -> No
     workbook.save(folder / "costs.xlsx")
 
     assert "docs/costs.xlsx:2-2 sheet 'Costs', rows 1-1" in run("search", "coffee machine")
+
+
+def test_a_person_is_told_how_to_have_everything_read_first(capsys: pytest.CaptureFixture[str]) -> None:
+    _say_notes({"note": "nothing relevant was found so far.", "degraded": STILL_READING})
+    _say_notes({"degraded": None})
+
+    assert capsys.readouterr().out.splitlines() == [
+        "nothing relevant was found so far.",
+        STILL_READING,
+        "`usrland index` reads all of them first.",
+    ]
 
 
 def test_the_doctor_knows_whether_the_index_fits_the_files(run: Run, folder: Path, tmp_path: Path) -> None:
