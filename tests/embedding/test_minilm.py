@@ -59,7 +59,7 @@ def test_the_graph_put_together_here_says_what_the_one_that_came_with_the_weight
         words = {"input_ids": ids, "attention_mask": numpy.ones_like(ids), "token_type_ids": numpy.zeros_like(ids)}
         there, here = came.run(None, words)[0][0].mean(axis=0), ours.run(None, {SOURCE: ids})[0][0]
 
-        assert there @ here / numpy.linalg.norm(there) / numpy.linalg.norm(here) > 0.99
+        assert there @ here / numpy.linalg.norm(there) / numpy.linalg.norm(here) > 0.998
 
 
 def test_a_long_text_an_empty_one_and_none_at_all_are_all_embedded(minilm: MiniLM) -> None:
