@@ -25,7 +25,17 @@ if TYPE_CHECKING:
 
     Scores = NDArray[float64]
 
-__all__ = ["Figures", "Foreteller", "Judge", "Routed", "by_likelihood", "by_meaning", "figures", "routed"]
+__all__ = [
+    "FIRST_WORDS",
+    "Figures",
+    "Foreteller",
+    "Judge",
+    "Routed",
+    "by_likelihood",
+    "by_meaning",
+    "figures",
+    "routed",
+]
 
 SURPRISE = 3.0
 """How much one word of a request, as a natural logarithm, can speak for or against an operation. What a request is
@@ -33,7 +43,7 @@ about (a file called retry.py) would else outweigh what it asks for."""
 FADING = 6
 FIRST_WORDS = 6
 """A request says first what is wanted and then of what: tokens weigh less from about here on, and the first words
-are compared once more alone."""
+are judged once more alone."""
 
 Judge = Callable[[Sequence[Operation]], Callable[[str], "Scores"]]
 """Operations → a request → how well each of them fits it, on any scale."""
@@ -104,8 +114,8 @@ def by_likelihood(model: Foreteller) -> Judge:
     return judge
 
 
-def by_meaning(model: Embedder) -> Judge:
-    """An operation fits where it means what the request means."""
+def by_meaning(model: Embedder, words: int | None = None) -> Judge:
+    """An operation fits where it means what the request means, or what its first words mean."""
     import numpy as np
 
     def judge(operations: Sequence[Operation]) -> Callable[[str], Scores]:
@@ -114,8 +124,7 @@ def by_meaning(model: Embedder) -> Judge:
         )
 
         def fits(request: str) -> Scores:
-            asked = model.query(request) + model.query(" ".join(request.split()[:FIRST_WORDS]))
-            return np.asarray(vectors @ asked, dtype=np.float64)
+            return np.asarray(vectors @ model.query(" ".join(request.split()[:words])), dtype=np.float64)
 
         return fits
 

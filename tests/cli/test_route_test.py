@@ -122,13 +122,12 @@ class Counting:
         return found
 
 
-def test_the_first_words_of_a_request_count_twice() -> None:
-    fits = by_meaning(Counting())(OPERATIONS)
+def test_the_first_words_of_a_request_can_be_judged_alone() -> None:
+    request = "pilot please, where is my boat boat boat"
 
-    pilot_first = fits("pilot pilot please then go on to where my boat boat boat")
-    boat_first = fits("boat boat boat then go on to where my pilot pilot please")
+    whole, first = (by_meaning(Counting(), words)(OPERATIONS)(request) for words in (None, 2))
 
-    assert (pilot_first[3] > boat_first[3], boat_first[0] > pilot_first[0]) == (True, True)
+    assert (whole.argmax(), first.argmax()) == (0, 3)
 
 
 def tiny() -> SmolLM:

@@ -13,7 +13,7 @@ from usrland.cli.console import say, say_json, say_table
 from usrland.cli.syscalls import Syscall, all_syscalls
 from usrland.embedding import embedder
 from usrland.errors import InvalidInput, NotFound
-from usrland.routing import Figures, Judge, Routed, by_likelihood, by_meaning, figures, routed
+from usrland.routing import FIRST_WORDS, Figures, Judge, Routed, by_likelihood, by_meaning, figures, routed
 from usrland.settings import Settings
 
 __all__ = ["route_test"]
@@ -50,7 +50,7 @@ def _judges() -> list[Judge]:
 
     meaning = embedder()
     judges = [by_likelihood(SmolLM.load())]
-    return judges if meaning is None else [*judges, by_meaning(meaning)]
+    return judges if meaning is None else [*judges, by_meaning(meaning), by_meaning(meaning, FIRST_WORDS)]
 
 
 def read_requests(file: Path) -> Mapping[str, Sequence[str]]:
