@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from usrland.cli import findings as checks
 from usrland.cli.findings import Finding
+from usrland.errors import Unavailable
+from usrland.probe import Launch, Probe
+from usrland.settings import Settings
 
 LAUNCH = 'from usrland.launch import launch\nlaunch("example_connector.server:service")\n'
 
@@ -147,6 +153,86 @@ def test_what_the_host_wrote_down_of_a_server_is_shown(installation: Any) -> Non
 def test_a_finding_that_is_bad_cannot_be_made_without_a_way_out() -> None:
     with pytest.raises(ValueError, match="has a way out"):
         Finding(check="x", level="warning", fact="y")
+
+
+@pytest.mark.parametrize(("waiting", "said"), [(37.0, "37 programs for 2 processors"), (1.0, "")])
+def test_a_slow_start_is_not_blamed_on_the_server_alone(
+    monkeypatch: pytest.MonkeyPatch, waiting: float, said: str
+) -> None:
+    def slow(launch: Launch, era: Any, **more: Any) -> Probe:
+        return Probe(era=era, tools=({"name": "task_find"},), wall_seconds=7.0, exit_code=0)
+
+    monkeypatch.setattr(checks, "probe", slow)
+    monkeypatch.setattr("os.getloadavg", lambda: (waiting, 0.0, 0.0))
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
+
+    (found,) = checks.check_server("slow", Launch(command="python"))
+
+    assert found.level == "warning" and "1 tools in 7.0 s" in found.fact
+    assert ("busy" in found.fix) == bool(said) and said in found.fix
+
+
+def test_tools_beyond_what_a_conversation_should_carry_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    tools = tuple({"name": f"task_{at}"} for at in range(14))
+    monkeypatch.setattr(checks, "probe", lambda launch, era, **more: Probe(era=era, tools=tools, exit_code=0))
+
+    many, _ = checks.check_server("many", Launch(command="python"))
+
+    assert (many.level, many.fact) == ("warning", "14 tools") and "at most 13" in many.fix
+
+
+def test_a_server_that_knows_no_new_era_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old(launch: Launch, era: Any, **more: Any) -> Probe:
+        failure = "unsupported protocol version." if era == "2026-07-28" else ""
+        return Probe(era=era, failure=failure, tools=({"name": "task_find"},), exit_code=0)
+
+    monkeypatch.setattr(checks, "probe", old)
+
+    found, start = checks.check_server("old", Launch(command="python"))
+
+    assert (found.level, found.fact) == ("error", "unsupported protocol version")
+    assert found.fix.startswith("Update the package mcp.") and start.fact.endswith("protocol 2025-06-18")
+
+
+def test_a_home_that_is_not_there_is_made(tmp_path: Path) -> None:
+    settings = Settings(home=tmp_path / "home")
+
+    (home,) = [each for each in checks.check_installation(settings) if each.check == "home"]
+
+    assert home.fix == "usrland init" and home.repair is not None
+    home.repair()
+    (home,) = [each for each in checks.check_installation(settings) if each.check == "home"]
+    assert home.level == "ok" and home.facts()["fixable"] is False
+
+
+def test_a_disk_that_is_nearly_full_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=3e8))
+
+    (home,) = [each for each in checks.check_installation(Settings(home=tmp_path)) if "free" in each.fact]
+
+    assert (home.level, home.fix) == ("warning", "Make room.") and "0.3 GB free" in home.fact
+
+
+def test_a_database_that_is_whole_and_one_that_is_not(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served" / "a.sqlite").write_bytes(b"")
+    (tmp_path / "served" / "b.sqlite").write_bytes(b"SQLite format 3\0" + b"\7" * 5_000)
+
+    whole, broken = checks.check_databases(Settings(home=tmp_path))
+
+    assert (whole.level, broken.level) == ("ok", "error") and "restore it from a backup" in broken.fix
+
+
+def test_a_model_that_cannot_be_read_is_said_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise Unavailable("the model is not there.", fix="pip install it")
+
+    monkeypatch.setattr("usrland.embedding.embedder", lambda: SimpleNamespace(load=missing))
+    (found,) = checks.check_model()
+    assert (found.level, found.fact, found.fix) == ("error", "the model is not there.", "pip install it")
+
+    monkeypatch.setattr("usrland.embedding.embedder", lambda: None)
+    assert list(checks.check_model()) == [], "words alone need none"
 
 
 def test_a_host_that_starts_nothing_of_ours_is_told_how_to(installation: Any) -> None:

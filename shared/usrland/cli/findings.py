@@ -44,6 +44,8 @@ START_SECONDS = 60.0
 QUICK_SECONDS = 5.0
 """The shortest time after which a host known to us gives up (an agent SDK)."""
 SYSTEMS_SECONDS = 60.0
+BUSY = 2
+"""Programs that want to run, for each processor."""
 MAX_TOOLS = 13
 SHOWN_LINES = 8
 LOG_BYTES = 4_096
@@ -237,7 +239,20 @@ def check_server(name: str, launch: Launch, start_seconds: float = START_SECONDS
 
 
 def _broken(name: str, fact: str, fix: str, seen: Probe) -> Finding:
-    return Finding(check=name, level="error", fact=fact, fix=fix, lines=seen.stderr[-SHOWN_LINES:])
+    return Finding(check=name, level="error", fact=fact, fix=fix + _busy(), lines=seen.stderr[-SHOWN_LINES:])
+
+
+def _busy() -> str:
+    """What to add where the computer may be what is slow, and not the server."""
+    try:
+        waiting, processors = os.getloadavg()[0], os.cpu_count() or 1
+    except (AttributeError, OSError):  # Windows counts nothing like it
+        return ""
+    if waiting <= BUSY * processors:
+        return ""
+    return (
+        f" This computer is busy ({waiting:.0f} programs for {processors} processors): look again when it is not."
+    )
 
 
 def _start(name: str, *seen: Probe) -> Finding:
@@ -247,7 +262,7 @@ def _start(name: str, *seen: Probe) -> Finding:
     spent = f" ({cpu:.1f} s of processor time)" if cpu else ""
     fact = f"{len(seen[0].tools)} tools in {wall:.1f} s{spent}, protocol {eras}"
     if wall > QUICK_SECONDS:
-        fix = f"Some hosts give up after {QUICK_SECONDS:g} s; see whether the second start is quicker."
+        fix = f"Some hosts give up after {QUICK_SECONDS:g} s; see whether the second start is quicker." + _busy()
         return Finding(check=name, level="warning", fact=fact, fix=fix)
     return Finding(check=name, level="ok", fact=fact)
 
