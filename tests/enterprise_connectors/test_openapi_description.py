@@ -299,6 +299,22 @@ def test_a_choice_of_constants_is_an_enumeration() -> None:
     assert portable({"type": ["number", "null"], "maximum": 1})["description"] == "number or null, maximum 1."
 
 
+def test_a_long_enumeration_is_told_by_its_ends_or_by_some_of_it() -> None:
+    numbers = portable({"type": "integer", "enum": list(range(10, 110))})
+    codes = portable({"type": "string", "enum": [f"c{number}" for number in range(100)], "description": "A code."})
+
+    assert numbers == {"type": "integer", "minimum": 10, "maximum": 109}
+    assert codes["description"] == "One of 100: c0, c1, c2, c3, c4, c5, c6, c7 …. A code." and "enum" not in codes
+    assert "minimum" not in portable({"type": "integer", "enum": list(range(0, 200, 2))})
+
+
+def test_nothing_is_no_choice_for_a_part_of_a_path() -> None:
+    place = {"name": "kind", "in": "path", "schema": {"type": "string", "enum": ["", "full"]}}
+    (endpoint,) = read({"/a/{kind}": {"get": {"operationId": "a", "parameters": [place]}}})[0].values()
+
+    assert endpoint.arguments["properties"]["kind"]["enum"] == ["full"]
+
+
 def test_a_schema_that_contains_itself_is_cut() -> None:
     tree = {
         "type": "object",

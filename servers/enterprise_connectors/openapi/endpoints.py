@@ -247,6 +247,8 @@ def _parameter(
     converted = portable.convert(schema)
     if parameter.get("description"):
         converted = {**converted, **portable.convert({"description": parameter["description"]})}
+    if location == "path" and "" in converted.get("enum", ()):  # nothing cannot be a part of a path
+        converted = {**converted, "enum": [value for value in converted["enum"] if value != ""]}
     style = str(parameter.get("style") or ("form" if location in ("query", "cookie") else "simple"))
     argument = _argument(name)
     return Parameter(

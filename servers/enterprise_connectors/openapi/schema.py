@@ -20,6 +20,7 @@ MAX_NODES = 350
 """Schemas within one operation's arguments; beyond, an object stays an object without its properties."""
 MAX_DESCRIPTION = 160
 MAX_ENUM = 80
+SHOWN_OF_MANY = 8
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Property keys that every host takes."""
@@ -126,6 +127,8 @@ class Portable:
         values = [flat["const"]] if "const" in flat else flat.get("enum")
         if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
             result["enum"] = values
+        elif isinstance(values, list) and values:
+            _many(result, values)
 
     def _described(self, flat: Mapping[str, Any], schema: Any) -> dict[str, Any]:
         own = schema.get("description") if isinstance(schema, dict) else None
@@ -155,6 +158,17 @@ class Portable:
             if isinstance(target, dict) and id(target) not in inside and len(inside) < MAX_DEPTH:
                 parts.append(self._flat(target, (*inside, id(target))))
         return parts
+
+
+def _many(result: dict[str, Any], values: Sequence[Any]) -> None:
+    """More values than a kernel should have to read: where they begin and end, or some of them."""
+    if all(isinstance(value, int) and not isinstance(value, bool) for value in values):
+        low, high = min(values), max(values)
+        if high - low < len(values):  # without a gap
+            result["minimum"], result["maximum"] = low, high
+            return
+    some = ", ".join(str(value) for value in values[:SHOWN_OF_MANY])
+    result["description"] = f"One of {len(values)}: {some} …. {result.get('description', '')}".strip()
 
 
 def _merge(flat: dict[str, Any], part: Mapping[str, Any]) -> None:

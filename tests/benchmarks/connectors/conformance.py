@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import email
 import email.policy
 import json
@@ -475,7 +476,8 @@ async def ask_prism(
                         if wrong:
                             found[f"{endpoint.name}: {wrong}"] += 1
             finally:
-                prism.terminate()
+                with contextlib.suppress(ProcessLookupError):  # it gave up by itself
+                    prism.terminate()
     return judged, found
 
 
