@@ -9,11 +9,12 @@ between leaves `pending`, and the next scan does that work again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+import anyio.to_thread
 from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, or_, update
 from sqlalchemy import select as columns_of
 from sqlmodel import Field, SQLModel, col, select
@@ -25,7 +26,7 @@ from usrland.database import Database
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "File", "Known", "Summary"]
+__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Chunks", "Content", "Drift", "File", "Holders", "Known", "Summary"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -36,6 +37,10 @@ CLOCK_TICK_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again without its times telling."""
 
 ItemT = TypeVar("ItemT")
+ResultT = TypeVar("ResultT")
+
+PassageKey = tuple[str, str, int]
+"""Root, content and ordinal."""
 
 
 class Known(NamedTuple):
@@ -146,6 +151,11 @@ class Drift:
     """Held by nothing."""
 
 
+Chunks = Mapping[PassageKey, Chunk]
+Holders = Mapping[str, Mapping[str, Sequence[File]]]
+"""Files by root and content."""
+
+
 class Catalogue:
     """Queries by what they are for. Every one names the root: nothing is looked up across roots."""
 
@@ -178,19 +188,6 @@ class Catalogue:
 
         return await self._database.read(work)
 
-    async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
-        """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
-
-        def work(session: Session) -> Mapping[str, Sequence[File]]:
-            found: dict[str, list[File]] = {}
-            query = select(File).where(File.root == root, File.state == "ok").order_by(col(File.path))
-            for part in _parts(contents):
-                for file in session.exec(query.where(col(File.content).in_(part))):
-                    found.setdefault(file.content, []).append(file)
-            return found
-
-        return await self._database.read(work)
-
     async def indexed(self, root: str) -> dict[str, bool]:
         """Contents whose passages are in the search index, and whether they are past."""
 
@@ -203,32 +200,24 @@ class Catalogue:
     async def content(self, root: str, content: str) -> Content | None:
         return await self._database.read(lambda session: session.get(Content, (root, content)))
 
-    async def chunks(self, keys: Collection[tuple[str, str, int]]) -> Mapping[tuple[str, str, int], Chunk]:
-        """Passages by (root, content, ordinal); those that are gone are left out."""
+    async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
+        """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
+        return await self._database.read(lambda session: _files_with(session, root, contents))
 
-        ordinals: dict[tuple[str, str], list[int]] = {}
-        for root, content, ordinal in keys:
-            ordinals.setdefault((root, content), []).append(ordinal)
+    async def found(self, keys: Collection[PassageKey], look: Callable[[Chunks, Holders], ResultT]) -> ResultT:
+        """What `look` makes of passages, and of the files that hold their contents: by root, as `files_with`.
 
-        def work(session: Session) -> Mapping[tuple[str, str, int], Chunk]:
-            found = {}
-            # by content and not by whole keys: SQLite looks through the whole table for a list of tuples
-            for part in _parts(ordinals.items()):
-                wanted = or_(
-                    *(
-                        and_(_of(Chunk, root, [content]), col(Chunk.ordinal).in_(of))
-                        for (root, content), of in part
-                    )
-                )
-                found.update(
-                    {
-                        (chunk.root, chunk.content, chunk.ordinal): chunk
-                        for chunk in session.exec(select(Chunk).where(wanted))
-                    }
-                )
-            return found
+        It is called in the same thread: a search waits for turns of threads more than for what is done in them.
+        Passages that are gone are left out.
+        """
+        contents: dict[str, set[str]] = {}
+        for root, content, _ in keys:
+            contents.setdefault(root, set()).add(content)
 
-        return await self._database.read(work) if keys else {}
+        def work(session: Session) -> tuple[Chunks, Holders]:
+            return _chunks(session, keys), {root: _files_with(session, root, of) for root, of in contents.items()}
+
+        return await anyio.to_thread.run_sync(lambda: look(*self._database.read_now(work)))
 
     async def chunks_with(self, root: str, sha256: str) -> Sequence[Chunk]:
         """Passages of that hash, of whichever contents."""
@@ -368,6 +357,30 @@ class Catalogue:
             )
 
         return await self._database.read(work)
+
+
+def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
+    found: dict[str, list[File]] = {}
+    query = select(File).where(File.root == root, File.state == "ok").order_by(col(File.path))
+    for part in _parts(contents):
+        for file in session.exec(query.where(col(File.content).in_(part))):
+            found.setdefault(file.content, []).append(file)
+    return found
+
+
+def _chunks(session: Session, keys: Collection[PassageKey]) -> Chunks:
+    ordinals: dict[tuple[str, str], list[int]] = {}
+    for root, content, ordinal in keys:
+        ordinals.setdefault((root, content), []).append(ordinal)
+    found = {}
+    # by content and not by whole keys: SQLite looks through the whole table for a list of tuples
+    for part in _parts(ordinals.items()):
+        wanted = or_(
+            *(and_(_of(Chunk, root, [content]), col(Chunk.ordinal).in_(of)) for (root, content), of in part)
+        )
+        for chunk in session.exec(select(Chunk).where(wanted)):
+            found[chunk.root, chunk.content, chunk.ordinal] = chunk
+    return found
 
 
 def _of(table: type[Content] | type[Chunk], root: str, contents: Sequence[str]) -> ColumnElement[bool]:

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.archives import opened_member, read_members
-from filesystem_retrieval.catalogue import Chunk, File
+from filesystem_retrieval.catalogue import Chunk, Chunks, File, Holders
 from filesystem_retrieval.chunking import embedded
 from filesystem_retrieval.indexer import beside, group_of, key_of, scope_of
 from filesystem_retrieval.library import Library
@@ -87,7 +87,8 @@ async def search(library: Library, call: Call, wish: Wish) -> Found:
         neighbours=beside,
     )
     words = frozenset(terms(query).split()) if wish.explain else frozenset()
-    passages = await _passages(library, roots, answer.hits, wish.selection, then, words)
+    most = None if wish.by_document or given is not None else wanted + 1
+    passages = await _passages(library, roots, answer.hits, wish.selection, then, words, most)
     if given is not None:
         passages = [each for each in passages if not given.is_in(each)]
     if wish.by_document:
@@ -148,30 +149,36 @@ async def _passages(
     selection: Selection,
     then: _Then | None,
     words: frozenset[str],
+    most: int | None,
 ) -> list[Passage]:
+    """Those that still stand where they were read, `most` of them at most: each is looked for on the disk."""
     keys = {hit.id: key_of(hit) for hit in hits}
-    chunks = await library.catalogue.chunks(list(keys.values()))
-    holders: dict[tuple[str, str], Sequence[File] | Sequence[Version]] = {}
-    for key, root in roots.items():
-        contents = {content for at, content, _ in keys.values() if at == key}
-        if then is not None:
-            holders.update({(key, content): then.holding(key, content) for content in contents})
-            continue
-        for content, candidates in (await library.catalogue.files_with(key, contents)).items():
-            chosen = [file for file in candidates if selection.selects(file.path, file.kind, file.mtime_ns)]
-            holders[key, content] = await anyio.to_thread.run_sync(_fresh, root, chosen)
-    passages = []
-    for hit in hits:
-        key, content, _ = keys[hit.id]
-        chunk, held = chunks.get(keys[hit.id]), holders.get((key, content))
-        if chunk is not None and held:
-            passages.append(_passage(roots[key], chunk, held, hit, words))
-    return passages
+
+    def look(chunks: Chunks, files: Holders) -> list[Passage]:
+        holders: dict[tuple[str, str], Sequence[File] | Sequence[Version]] = {}
+        passages = []
+        for hit in hits:
+            key, content, _ = keys[hit.id]
+            if (key, content) not in holders:
+                holders[key, content] = (
+                    then.holding(key, content)
+                    if then is not None
+                    else _fresh(roots[key], files.get(key, {}).get(content, ()), selection)
+                )
+            chunk, held = chunks.get(keys[hit.id]), holders[key, content]
+            if chunk is not None and held:
+                passages.append(_passage(roots[key], chunk, held, hit, words))
+            if len(passages) == most:
+                break
+        return passages
+
+    return await library.catalogue.found(keys.values(), look) if hits else []
 
 
-def _fresh(root: Root, files: Sequence[File]) -> Sequence[File]:
-    """Those files that still hold what was read from them."""
-    return [file for file in files if _is_fresh(root, file)]
+def _fresh(root: Root, files: Sequence[File], selection: Selection) -> Sequence[File]:
+    """Those of the selected files that still hold what was read from them."""
+    chosen = [file for file in files if selection.selects(file.path, file.kind, file.mtime_ns)]
+    return [file for file in chosen if _is_fresh(root, file)]
 
 
 def _is_fresh(root: Root, file: File) -> bool:

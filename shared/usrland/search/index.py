@@ -38,6 +38,7 @@ from usrland.search.serving import Serving
 
 if TYPE_CHECKING:
     from usrland.search.lance import Tables
+    from usrland.search.mirror import Mirror
 
 __all__ = ["KEEP_VERSIONS", "HybridIndex", "IndexRow", "Mode", "SearchAnswer", "Sizes"]
 
@@ -246,6 +247,10 @@ class HybridIndex:
                 found.update(await tables.match(words, where, candidates))
 
         async def by_meaning(found: dict[Match, float], embedder: Embedder) -> None:
+            mirror = await tables.mirror(embedder.generation, embedder.dimensions)
+            if mirror is not None:  # one turn of a thread for both
+                found.update(await anyio.to_thread.run_sync(_nearest, embedder, query, mirror, where, candidates))
+                return
             vector = await anyio.to_thread.run_sync(embedder.query, query)
             found.update(await tables.nearest(embedder.generation, vector, where, candidates))
 
@@ -387,6 +392,12 @@ async def _put_vectors(
 
 def _records(rows: Sequence[IndexRow]) -> list[Record]:
     return list({row.id: _record(row) for row in rows}.values())
+
+
+def _nearest(
+    embedder: Embedder, query: str, mirror: Mirror, where: Filter, limit: int
+) -> list[tuple[Match, float]]:
+    return mirror.nearest(embedder.query(query), where, limit)
 
 
 def _record(row: IndexRow) -> Record:

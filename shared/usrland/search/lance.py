@@ -8,24 +8,30 @@ could rewrite.
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import anyio.to_thread
 import lancedb
 import pyarrow as pa
 from lancedb.expr import Expr, col
 from lancedb.index import FTS, IvfSq
-from lancedb.query import MatchQuery
+from lancedb.query import AsyncFTSQuery, MatchQuery
 
 from usrland.embedding import Vectors
+from usrland.search.mirror import READ, SHOWN, Mirror
 from usrland.search.record import Filter, Match, Record
 
 __all__ = ["Tables"]
 
 logger = logging.getLogger(__name__)
+
+State = tuple[int, int, frozenset[str]]
+"""A table's folder of versions and their names: while they are the same, so is what the table holds."""
 
 LEXICAL = "lexical"
 MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE = 200, 0.05
@@ -38,20 +44,25 @@ PARTITIONS_LOOKED_INTO = 120
 REFINE = 1
 """So many times the rows asked for are compared exactly; what is found has its exact cosine at 1 already."""
 COMMITS_BETWEEN = 32
+MIRRORED_ROWS = MIN_FOR_INDEX
+"""Larger tables are read through LanceDB: their vectors have an index, and would take more than 60 MB."""
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
-SHOWN = ("id", "group", "extra")
 _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
 
 
 class Tables:
     """Open tables. Reads see the last commit of any process; writers must hold the folder's lock."""
 
-    def __init__(self, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable) -> None:
+    def __init__(self, folder: Path, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable) -> None:
+        self._folder = folder
         self._database = database
         self._lexical = lexical
         self._vectors: dict[str, lancedb.AsyncTable] = {}
         self._commits = 0
+        self._counts: dict[str, tuple[State | None, int]] = {}
+        self._mirrors: dict[str, tuple[State, Mirror]] = {}
+        self._seen: dict[str, State] = {}
 
     @classmethod
     async def open(cls, folder: Path) -> Tables:
@@ -60,23 +71,44 @@ class Tables:
         lexical = await database.create_table(LEXICAL, schema=_LEXICAL_SCHEMA, exist_ok=True)
         if not list(await lexical.list_indices()):
             await lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"))
-        return cls(database, lexical)
+        return cls(folder, database, lexical)
 
     async def drop(self) -> None:
         await self._database.drop_all_tables()
 
     async def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Match, float]]:
         """Rows by BM25, best first."""
+        found = await self._match_in_mirror(terms, where, limit) if where.groups is None else None
+        if found is not None:
+            return found
+        query = self._by_words(terms).where(_expression(where))
+        read = await query.limit(limit).select([*SHOWN, "_score"]).to_arrow()
+        return _scored(read, read["_score"].to_pylist())
+
+    async def _match_in_mirror(self, terms: str, where: Filter, limit: int) -> list[tuple[Match, float]] | None:
+        """None without a mirror, where too many of the best are in other scopes, or where the table changes just
+        now."""
+        mirror = await self._mirror(self._lexical)
+        if mirror is None:
+            return None
+        state, _ = self._mirrors[LEXICAL]
+        at_most = limit if mirror.scopes <= set(where.scopes) else 2 * limit
+        read = await self._by_words(terms).limit(at_most).select(["_score"]).with_row_id().to_arrow()
+        if self._state(LEXICAL) != state:
+            return None
+        matches = mirror.at(read["_rowid"].to_numpy(), where.scopes)
+        scores = read["_score"].to_pylist()
+        found = [(match, score) for match, score in zip(matches, scores, strict=True) if match is not None]
+        return found[:limit] if len(found) >= limit or len(matches) < at_most else None
+
+    def _by_words(self, terms: str) -> AsyncFTSQuery:
         # its stub forgets that the other arguments have defaults
-        words = MatchQuery(terms, "terms")  # type: ignore[call-arg]
-        query = self._lexical.query().nearest_to_text(words)
-        found = await query.where(_expression(where)).limit(limit).select([*SHOWN, "_score"]).to_arrow()
-        return _scored(found, found["_score"].to_pylist())
+        return self._lexical.query().nearest_to_text(MatchQuery(terms, "terms"))  # type: ignore[call-arg]
 
     async def nearest(
         self, generation: str, vector: Vectors, where: Filter, limit: int
     ) -> list[tuple[Match, float]]:
-        """Rows by cosine, best first."""
+        """Rows by cosine, best first; where there is a mirror, that is quicker."""
         table = await self._vector_table(generation, len(vector))
         query = table.query().nearest_to(vector).distance_type("cosine").where(_expression(where))
         if where.groups is not None:
@@ -85,6 +117,52 @@ class Tables:
             query = query.nprobes(PARTITIONS_LOOKED_INTO).refine_factor(REFINE)
         found = await query.limit(limit).select([*SHOWN, "_distance"]).to_arrow()
         return _scored(found, [1.0 - distance for distance in found["_distance"].to_pylist()])
+
+    async def mirror(self, generation: str, dimensions: int) -> Mirror | None:
+        """The vectors of this generation in memory, where they can be held there."""
+        return await self._mirror(await self._vector_table(generation, dimensions), dimensions)
+
+    async def _mirror(self, table: lancedb.AsyncTable, dimensions: int = 0) -> Mirror | None:
+        """The table as it is now, in memory.
+
+        None where the table is large, or has changed since the last search: it may be about to change again, and
+        making a mirror costs more than one search through LanceDB.
+        """
+        state = self._state(table.name)
+        if state is None:
+            return None
+        of, mirror = self._mirrors.get(table.name, (None, None))
+        if of == state:
+            return mirror
+        if self._seen.get(table.name) != state:
+            self._seen[table.name] = state
+            return None
+        if not 0 < await self._count(table) <= MIRRORED_ROWS:
+            return None
+        columns = [*READ, "vector"] if dimensions else list(READ)
+        read = await table.query().select(columns).with_row_id().to_arrow()
+        if self._state(table.name) != state:
+            return None
+        mirror = await anyio.to_thread.run_sync(Mirror.of, read, dimensions)
+        self._mirrors[table.name] = state, mirror
+        return mirror
+
+    def _state(self, name: str) -> State | None:
+        """Looked up in the folder and not asked of LanceDB, whose answer takes a turn of its threads."""
+        folder = self._folder / f"{name}.lance" / "_versions"
+        try:
+            status = folder.stat()
+            return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
+        except FileNotFoundError:  # dropped by another process
+            return None
+
+    async def _count(self, table: lancedb.AsyncTable) -> int:
+        state = self._state(table.name)
+        of, count = self._counts.get(table.name, (None, 0))
+        if of != state or state is None:
+            count = await table.count_rows()
+            self._counts[table.name] = state, count
+        return count
 
     async def put(self, records: Sequence[Record]) -> None:
         """Add rows, or replace those with the same id."""
@@ -151,12 +229,13 @@ class Tables:
             if name not in (LEXICAL, _vectors_of(generation)):
                 await self._database.drop_table(name)
         self._vectors = {kept: table for kept, table in self._vectors.items() if kept == generation}
+        self._mirrors.clear()
 
     async def count(self) -> int:
-        return await self._lexical.count_rows()
+        return await self._count(self._lexical)
 
     async def count_vectors(self, generation: str, dimensions: int) -> int:
-        return await (await self._vector_table(generation, dimensions)).count_rows()
+        return await self._count(await self._vector_table(generation, dimensions))
 
     async def tidy(self, keep: timedelta, *, more: bool = False) -> None:
         """Fold what was added since into the word index, when it is enough to slow queries down."""

@@ -29,7 +29,7 @@ import anyio
 from ingest import Watch, _disk
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
-from quality import SERVER, Collection, _ndcg, _recall, indexed, search, served
+from quality import DEPTH, SERVER, Collection, _ndcg, _recall, indexed, served
 
 AT_ONCE = 50
 
@@ -182,9 +182,18 @@ async def ours(collection: Collection, work: Path) -> dict[str, Any]:
         tasks.start_soon(watch.run)
         await indexed(client)
         figures = {"filled_s": time.perf_counter() - begun, "filled_cpu_s": watch.cpu}
-        figures |= await questions(lambda query: search(client, query, "hybrid"), collection, watch)
+        figures |= await questions(lambda query: asked(client, query), collection, watch)
         tasks.cancel_scope.cancel()
     return {**figures, "disk_mb": _disk(home), "peak_mb": watch.peak / 1e6}
+
+
+async def asked(client: Client, query: str) -> list[str]:
+    """The ten best documents, which is what the others are asked for."""
+    result = await client.call_tool(
+        "fs_search", {"query": query, "limit": DEPTH, "by_document": True, "max_tokens": 8_000}
+    )
+    items = (result.structured_content or {}).get("items", [])
+    return list(dict.fromkeys(path for item in items for path in (item["path"], *item.get("also_at", ()))))
 
 
 async def questions(ask: Any, collection: Collection, watch: Watch) -> dict[str, float]:
