@@ -24,11 +24,10 @@ import anyio
 import anyio.to_thread
 
 from filesystem_retrieval.beneath import Opened
-from filesystem_retrieval.config import BucketTable
 from filesystem_retrieval.containers import problem_of_name
 from filesystem_retrieval.patterns import DRAFT
 from usrland.errors import InvalidInput, NotFound, Unavailable
-from usrland.s3 import Store, read_tree
+from usrland.s3 import BucketTable, Store, read_tree
 from usrland.settings import Settings
 
 if TYPE_CHECKING:

@@ -12,28 +12,13 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from usrland.s3 import BucketTable
+
 __all__ = ["SERVER", "RootTable", "Table"]
 
 SERVER = "filesystem-retrieval"
 _LABEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
-
-
-class BucketTable(BaseModel):
-    """A bucket of an S3-compatible store, to be read."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")
-    endpoint: str = Field(pattern=r"^https?://[^/\s]+(/.*)?$")
-    region: str = "us-east-1"
-    access_key: str
-    secret: str
-    """`env:NAME` or `file:/path`."""
-    prefix: str = ""
-    """Only what is under it, and paths begin behind it."""
-    allow_private: bool = False
-    """Whether the store may be on this machine or in a private network."""
 
 
 class RootTable(BaseModel):

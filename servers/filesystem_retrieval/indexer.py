@@ -5,28 +5,25 @@ in by batches: written down as pending, put into the index, acknowledged. It may
 the next scan does what is left. Words come first, for all files; vectors follow in the background. There is no
 watcher: one needs a reconciling scan anyway, and a walk over twenty thousand files costs a tenth of a second.
 
-One process at a time reads files into a home's index, by a lock file that is held only while it does; another
-lock is for the one that makes vectors, which takes longer and must not keep new files from being found.
+One process at a time reads files into an index, in a turn that it has only while it does; another turn is for the
+one that makes vectors, which takes longer and must not keep new files from being found.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-import math
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
-from filelock import FileLock
-from filelock import Timeout as LockTimeout
 
 from filesystem_retrieval.answers import How
 from filesystem_retrieval.archives import is_archive, listing, members, read_members
@@ -50,7 +47,7 @@ from filesystem_retrieval.renames import MAX_FILES, renames
 from filesystem_retrieval.roots import Found, Root
 from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound, UsrlandError
-from usrland.search import Hit, HybridIndex, IndexRow
+from usrland.search import Hit, HybridIndex, IndexRow, Place
 
 __all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "key_of", "scope_of"]
 
@@ -67,8 +64,6 @@ BATCH_BYTES = 16 << 20
 PRUNE_SECONDS = 3600.0
 DAY_NS = 24 * 3600 * 10**9
 RESCAN_SECONDS = 2.0
-FIRST_TRY_SECONDS, LAST_TRY_SECONDS = 0.02, 0.5
-"""Between two tries for a lock that another process holds; each pause is twice the one before."""
 
 Progress = Callable[[str, int, int], Awaitable[None]]
 """Called with what is being done (`files` or `vectors`), how many are done, and of how many."""
@@ -121,7 +116,8 @@ class Indexer:
         catalogue: Catalogue,
         index: HybridIndex,
         versions: Versions,
-        locks: Path,
+        place: Place,
+        data: Path,
         *,
         keep_days: float,
     ) -> None:
@@ -131,10 +127,8 @@ class Indexer:
         self._versions = versions
         self._keep_ns = int(keep_days * DAY_NS)
         self._pruned_at = float("-inf")
-        # one object each: the process may take it more than once
-        self._reading = FileLock(locks / "indexing.lock", thread_local=False)
-        self._embedding = FileLock(locks / "embedding.lock", thread_local=False)
-        self._pause = locks / "paused"
+        self._place = place
+        self._pause = data / "paused"
         self._turn = anyio.Lock()
         self.begun = anyio.Event()
         """Set when the first files can be found, or there is nothing new."""
@@ -176,7 +170,7 @@ class Indexer:
                 return self.last
             if self.paused:
                 return Scan(paused=True)
-            async with _held(self._reading, patience_seconds) as leading:
+            async with self._place.turn("indexing", patience_seconds) as leading:
                 if not leading:
                     return Scan(elsewhere=True)
                 begun = time.monotonic()
@@ -231,7 +225,7 @@ class Indexer:
 
         if self.paused:
             return 0
-        async with _held(self._embedding, math.inf):
+        async with self._place.turn("embedding"):
             try:
                 return await self._index.embed_pending(tell, workers=workers)
             except _Paused:
@@ -477,27 +471,6 @@ class Indexer:
             return _Reading(file=row, content=content, document=data, blob=blob)
         chunks = _chunks(content, Text(text=decode(data)), kind)
         return _Reading(file=row, content=content, chunks=chunks, blob=blob)
-
-
-@asynccontextmanager
-async def _held(lock: FileLock, patience_seconds: float) -> AsyncIterator[bool]:
-    """Whether this process has the lock, now or within that time."""
-    deadline = time.monotonic() + patience_seconds
-    pause = FIRST_TRY_SECONDS
-    while True:
-        try:
-            lock.acquire(timeout=0)
-            break
-        except LockTimeout:
-            if time.monotonic() >= deadline:
-                yield False
-                return
-        await anyio.sleep(pause)
-        pause = min(2 * pause, LAST_TRY_SECONDS)
-    try:
-        yield True
-    finally:
-        lock.release()
 
 
 def group_of(key: str, content: str) -> str:

@@ -30,7 +30,7 @@ from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.schemas.principal import Principal
-from usrland.search import HybridIndex
+from usrland.search import HybridIndex, place_of
 from usrland.settings import Settings
 
 __all__ = ["PAUSED", "STILL_READING", "Counts", "Library", "Place"]
@@ -87,10 +87,11 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(settings, table, data)
         self.model = model
-        database = Database(table.database or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
+        database = Database(settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
         self.catalogue = Catalogue(database)
         self.versions = Versions(database)
-        self.index = HybridIndex(data / "index", model)
+        place = place_of(settings, SERVER, database)
+        self.index = HybridIndex(place, model)
         self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
         self.max_document_bytes = table.max_document_bytes
         self.indexer = Indexer(
@@ -98,6 +99,7 @@ class Library:
             self.catalogue,
             self.index,
             self.versions,
+            place,
             data,
             keep_days=table.keep_days,
         )

@@ -2,30 +2,25 @@
 
 The journal is its outbox. `IndexPosition` says up to which event of a space the index has read; whatever
 stands behind that is searched directly (`scan`), so a just acknowledged item is found whether or not anybody
-had time to index it. One process feeds at a time, by a file lock; the others do not wait for it.
+had time to index it. One process feeds at a time; the others do not wait for it.
 """
 
 from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import AsyncIterator, Collection
-from contextlib import asynccontextmanager
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
-import anyio.to_thread
-from filelock import FileLock
-from filelock import Timeout as LockTimeout
 
 from memory_snapshot.words import spelled
 from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
-from usrland.search import KEEP_VERSIONS, HybridIndex
+from usrland.search import KEEP_VERSIONS, HybridIndex, Place
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -42,6 +37,7 @@ WINDOW = "~"
 """Of a row that holds an item between its neighbours: before its kind, and at the end of its id."""
 CANDIDATES = 400
 """Of each list: what stands in none of them cannot be lifted by what it stands beside."""
+NAME, FEEDING = "name", "feed"
 VERSIONS_PER_BATCH = 1_000
 """Every batch is a version of the tables on the disk, and costs the same however little is in it."""
 EMBED_AT_ONCE = 64
@@ -77,23 +73,19 @@ class Measures:
 
 
 class Index:
-    """One folder of search tables over the journals in one database."""
+    """One place of search tables over the journals in one database."""
 
-    def __init__(self, folder: Path, database: Database, embedder: Embedder | None) -> None:
-        self._folder = folder
+    def __init__(self, place: Place, database: Database, embedder: Embedder | None) -> None:
+        self._place = place
         self._database = database
-        self._tables = HybridIndex(folder, embedder)
+        self._tables = HybridIndex(place, embedder)
         self._written = anyio.Event()
         self._wordy = True
         """Some rows may be without their vectors."""
 
-    @property
-    def name(self) -> str | None:
-        """Which index this is; None before the first feed. A lost folder takes its name and position along."""
-        try:
-            return (self._folder / "name").read_text(encoding="ascii") or None  # empty: killed while writing it
-        except FileNotFoundError:
-            return None
+    async def name(self) -> str | None:
+        """Which index this is; None before the first feed. A lost place takes its name and position along."""
+        return await self._place.note(NAME)
 
     async def measure(self, query: str, *, scope: str, kinds: Collection[str], past: bool) -> Measures:
         """How well rows of these kinds fit the query, by every measure; with `past`, also what was superseded."""
@@ -122,24 +114,24 @@ class Index:
     async def feed(self) -> None:
         """Index what is new. Waits a moment for others that do so; what they leave is searched directly."""
         await self._tables.model()  # not while others wait
-        async with self._turn(wait_seconds=FEED_WAIT_SECONDS) as mine:
+        async with self._place.turn(FEEDING, FEED_WAIT_SECONDS) as mine:
             if mine:
                 await self._feed()
 
     async def forget(self) -> None:
         """Index what is new, erasures among it; when this returns, nothing erased is left in any of its files."""
-        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+        async with self._place.turn(FEEDING, REBUILD_WAIT_SECONDS) as mine:
             if not mine:
                 raise Unavailable("another process is filling the memory index.")
             await self._feed()
 
     async def rebuild(self) -> None:
         """Drop the index and make it anew from the journal."""
-        async with self._turn(wait_seconds=REBUILD_WAIT_SECONDS) as mine:
+        async with self._place.turn(FEEDING, REBUILD_WAIT_SECONDS) as mine:
             if not mine:
                 raise Unavailable("another process is filling the memory index.")
             # the new name first: from then on everybody searches directly what the new index has not read yet
-            await anyio.to_thread.run_sync(self._rename)
+            await self._rename()
             await self._tables.drop()
             await self._feed()
         await self._embed()
@@ -175,9 +167,7 @@ class Index:
             logger.exception("the memory index could not be made smaller")
 
     async def _feed(self) -> None:
-        name = self.name
-        if name is None:
-            name = await anyio.to_thread.run_sync(self._rename)
+        name = await self.name() or await self._rename()
         while True:
             batch = await self._database.read(partial(_next_batch, name=name))
             if not batch.positions:
@@ -199,30 +189,10 @@ class Index:
         finally:
             self._wordy = self._wordy or not done
 
-    def _rename(self) -> str:
+    async def _rename(self) -> str:
         name = secrets.token_hex(16)
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self._folder / "name").write_text(name, encoding="ascii")
+        await self._place.write_note(NAME, name)
         return name
-
-    @asynccontextmanager
-    async def _turn(self, wait_seconds: float) -> AsyncIterator[bool]:
-        lock = FileLock(self._folder / "feed.lock", thread_local=False)
-
-        def acquire() -> bool:
-            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            try:
-                lock.acquire(timeout=wait_seconds)
-            except LockTimeout:
-                return False
-            return True
-
-        mine = await anyio.to_thread.run_sync(acquire)
-        try:
-            yield mine
-        finally:
-            if mine:
-                lock.release()
 
 
 def _next_batch(session: Session, *, name: str) -> Batch:

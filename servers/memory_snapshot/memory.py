@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from memory_snapshot.store import Store
     from memory_snapshot.verify import Verification
     from usrland.audit import Checkpoint
+    from usrland.search import Place
 
 __all__ = ["Memory"]
 
@@ -83,7 +84,7 @@ class Memory:
     def __init__(
         self,
         database: Database,
-        index_folder: Path,
+        place: Place,
         embedding: str,
         kernels: Kernels,
         transfers: Path,
@@ -97,7 +98,7 @@ class Memory:
         """`calls` takes texts out of the log of calls, for what is erased without one; `copies` says where whole
         copies are that were made since a moment."""
         self._database = database
-        self._index_folder = index_folder
+        self._place = place
         self._embedding = embedding
         self._kernels = kernels
         self._transfers = transfers
@@ -561,9 +562,7 @@ class Memory:
         anchors = self._anchors() if self._anchors else None
         items, tokens = self._quota
         quota = Quota(items=items, tokens=tokens)
-        return Store(
-            self._database, self._index_folder, self._embedding, anchors, quota, self._changes, self._copies
-        )
+        return Store(self._database, self._place, self._embedding, anchors, quota, self._changes, self._copies)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -59,7 +59,7 @@ async def find(
     """At most `CANDIDATES` versions above the floor of confidence. Without the index: by words, and said so."""
     try:
         await index.feed()
-        view = await database.read(partial(_look, states, principal, asked, index.name))
+        view = await database.read(partial(_look, states, principal, asked, await index.name()))
         if view is None:
             return Found(hits={})
         measures = await index.measure(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past)

@@ -18,6 +18,7 @@ from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
 from usrland.keeping import copies
 from usrland.ledger import Ledger
+from usrland.search import place_of
 from usrland.settings import Settings
 
 if TYPE_CHECKING:
@@ -132,9 +133,10 @@ def service(settings: Settings) -> Service:
     table = settings.section(NAME, MemorySettings)
     folder = settings.data(NAME)
     changes = Changes()
+    database = Database(_url(settings, table, folder), [MIGRATIONS])
     memory = Memory(
-        Database(_url(settings, table, folder), [MIGRATIONS]),
-        folder / "index",
+        database,
+        place_of(settings, NAME, database),
         table.embedding,
         _kernels(table),
         Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
@@ -264,8 +266,4 @@ def _kernels(table: MemorySettings) -> Kernels:
 
 
 def _url(settings: Settings, table: MemorySettings, folder: Path) -> str:
-    if not table.database:
-        return f"sqlite:///{folder / 'memory.sqlite'}"
-    if "://" in table.database:
-        return table.database
-    return settings.secret(table.database)
+    return settings.address(table.database) or f"sqlite:///{folder / 'memory.sqlite'}"

@@ -69,6 +69,7 @@ from usrland import Changes, Page, Preview, Principal, Suggestions, Unavailable
 from usrland.audit import Checkpoint
 from usrland.database import Database
 from usrland.embedding import embedder
+from usrland.search import Place
 
 __all__ = ["Store"]
 
@@ -89,7 +90,7 @@ class Store:
     def __init__(
         self,
         database: Database,
-        index_folder: Path,
+        place: Place,
         embedding: str,
         anchors: Anchors | None = None,
         quota: usage.Quota | None = None,
@@ -102,7 +103,7 @@ class Store:
         self._states = States(quota)
         self._copies = copies
         self.watch = Watch(database, changes or Changes())
-        self.index = Index(index_folder, database, embedder(embedding))
+        self.index = Index(place, database, embedder(embedding))
 
     async def remember(
         self, principal: Principal, items: Sequence[Draft], *, branch: str | None, expected_head: str | None
@@ -292,9 +293,8 @@ class Store:
         )
 
     async def status(self, principal: Principal, kernel: KernelProfile) -> Status:
-        return await self._read(
-            status.status, principal, index_name=self.index.name, kernel=kernel, anchors=self._anchors
-        )
+        name = await self.index.name()
+        return await self._read(status.status, principal, index_name=name, kernel=kernel, anchors=self._anchors)
 
     async def verify(self, principal: Principal, heads: Sequence[Checkpoint] = ()) -> verify.Verification:
         """`heads` were signed before and kept elsewhere."""

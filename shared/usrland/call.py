@@ -20,8 +20,8 @@ import logging
 import math
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -45,11 +45,12 @@ from usrland.errors import (
 )
 from usrland.ledger import Binding, Ledger
 from usrland.parameters import Parameters, closest
+from usrland.places import Places
 from usrland.quota import Quotas, QuotaTable
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.schemas.wire import Preview
-from usrland.settings import Settings
+from usrland.settings import ServerTable, Settings
 from usrland.shape import Cursor, Shaped, shape
 from usrland.telemetry import measured
 
@@ -157,8 +158,10 @@ class CallPath:
     """Whether a read is answered only after its audit entry has reached the disk."""
     quotas: Quotas | None = None
     asking: Asking | None = None
+    places: Places | None = None
+    """What callers may have open in all processes together; None where nobody shares the ledger."""
     max_in_flight: int = 64
-    """Calls of one principal at the same time, per process."""
+    """Calls of one principal at the same time, in this process."""
     _by_name: dict[str, Operation] = field(init=False)
     _parameters: dict[int, Parameters] = field(default_factory=dict)
     _looked_up: set[int] = field(default_factory=set)
@@ -169,12 +172,14 @@ class CallPath:
     def of(cls, service: Service, settings: Settings, ledger: Ledger, *, remote: bool = False) -> CallPath:
         """The path to a service's operations with everything the operator has set."""
         quotas = settings.section("quotas", QuotaTable)
+        streams = settings.section("server", ServerTable).max_streams
         return cls(
             service.operations,
             ledger,
             durable_reads=remote,
             quotas=Quotas(ledger.database, quotas.limits(remote=remote)),
             asking=Asking(settings.section("consent", ConsentTable), ledger.database),
+            places=Places(ledger.database, {"calls": quotas.in_flight, "streams": streams}) if remote else None,
             max_in_flight=quotas.in_flight,
         )
 
@@ -238,7 +243,7 @@ class CallPath:
                 f"there is no operation {name!r}.",
                 fix=f"Did you mean {near[0]!r}?" if near else "List the tools.",
             )
-        with self._counted(principal):
+        async with self._counted(principal):
             try:
                 request = await self._admit(operation, arguments, principal, channel, call_id, begun, whole=whole)
                 if self.quotas is not None:
@@ -320,14 +325,15 @@ class CallPath:
                 missing_scopes=missing,
             )
 
-    @contextmanager
-    def _counted(self, principal: Principal) -> Iterator[None]:
+    @asynccontextmanager
+    async def _counted(self, principal: Principal) -> AsyncIterator[None]:
         who = f"{principal.tenant}/{principal.subject}"
         if self._in_flight.get(who, 0) >= self.max_in_flight:
             raise QuotaExceeded(f"{self.max_in_flight} calls of {principal.subject!r} are running already.")
         self._in_flight[who] = self._in_flight.get(who, 0) + 1
         try:
-            yield
+            async with self.places.held(principal, "calls") if self.places is not None else nullcontext():
+                yield
         finally:
             self._in_flight[who] -= 1
             if not self._in_flight[who]:
@@ -344,7 +350,9 @@ class CallPath:
 
     async def _read(self, request: _Request) -> Shaped:
         try:
-            decision = await self._consent(request)
+            decision, confirmation = await self._consent(request)
+            if confirmation is not None:
+                await self.ledger.spend(confirmation, request.binding)
         except UsrlandError as error:
             await self._note_refusal(request, error)
             raise
@@ -369,11 +377,14 @@ class CallPath:
 
     async def _change(self, request: _Request) -> Shaped:
         """Ask, record the intent, run, record the outcome. No step is skipped when the caller goes away."""
+        key = request.added.get("idempotency_key")
         try:
-            decision = await self._consent(request)
-            key = request.added.get("idempotency_key")
+            # whoever lost the answer of a confirmed call has no second confirmation to give
+            if key is not None and (done := await self.ledger.answered(request.binding, key)) is not None:
+                return _restored(done)
+            decision, confirmation = await self._consent(request)
             intent = request.entry("intent", decision=decision)
-            done = await self.ledger.begin(intent, request.binding, key)
+            done = await self.ledger.begin(intent, request.binding, key, confirmation)
         except UsrlandError as error:
             await self._note_refusal(request, error)
             raise
@@ -438,21 +449,22 @@ class CallPath:
 
     # -- consent
 
-    async def _consent(self, request: _Request) -> str:
-        """How the call came to be allowed; raises `Denied` or `ConsentNeeded` where it was not."""
+    async def _consent(self, request: _Request) -> tuple[str, str | None]:
+        """How the call came to be allowed, and the confirmation that is still to be used up.
+
+        Raises `Denied` or `ConsentNeeded` where it was not.
+        """
         reason = await self._reason(request)
         if reason is None:
-            return "allowed"
+            return "allowed", None
         given = request.added.get("confirm_token")
         if given is not None:
-            await self.ledger.spend(given, request.binding)
-            return "confirmed"
+            return "confirmed", given
         question = await self._question(request, reason)
         answer, token = await request.channel.confirm(question, self.ledger.confirmation(request.binding))
         match answer:
             case "accepted":
-                await self.ledger.spend(token, request.binding)
-                return "confirmed"
+                return "confirmed", token
             case "declined":
                 raise Denied("the user declined.", fix="Do not try again unless the user asks for it.")
             case "cannot_ask":

@@ -13,8 +13,8 @@ from __future__ import annotations
 import json
 import logging
 import socket
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
@@ -31,7 +31,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from usrland.bounds import Bounds, arrived
-from usrland.errors import InvalidInput, QuotaExceeded, Timeout, UsrlandError
+from usrland.errors import InvalidInput, QuotaExceeded, Timeout, Unavailable, UsrlandError
 from usrland.host import PRINCIPAL_KEY, Host
 from usrland.identity import GrantFile, OAuth, StartToken, TokenFile, Verifier, local_principal
 from usrland.identity.tokens import PREFIX
@@ -191,12 +191,21 @@ class _Guarded:
             return
         bounds = self.resource.bounds
         try:
-            with bounds.held(scope["user"].access_token.subject, stream=_is_stream(request)):
+            async with self._room(scope, stream=_is_stream(request)):
                 if request.method == "POST":
                     receive = await arrived(receive, seconds=bounds.body_seconds)
                 await self.app(scope, receive, send)
-        except (QuotaExceeded, Timeout, InvalidInput) as error:
+        except (QuotaExceeded, Timeout, InvalidInput, Unavailable) as error:
             await _bounded(error)(scope, receive, send)
+
+    @asynccontextmanager
+    async def _room(self, scope: Scope, *, stream: bool) -> AsyncIterator[None]:
+        """Among what this process holds open for the caller and, where it stays open, among what all hold."""
+        places = self.resource.host.path.places
+        shared = places.held(scope[PRINCIPAL_KEY], "streams") if stream and places is not None else nullcontext()
+        with self.resource.bounds.held(scope["user"].access_token.subject, stream=stream):
+            async with shared:
+                yield
 
     async def _refusal(self, headers: Headers, scope: Scope) -> Response | None:
         """What is answered in place of the application; else the caller is in the scope now."""
@@ -229,7 +238,7 @@ def _is_stream(request: Request) -> bool:
 
 
 def _bounded(error: UsrlandError) -> Response:
-    status = {QuotaExceeded: 429, Timeout: 408, InvalidInput: 413}[type(error)]
+    status = {QuotaExceeded: 429, Timeout: 408, InvalidInput: 413, Unavailable: 503}[type(error)]
     headers = {"connection": "close"}
     if error.retry_after_seconds:
         headers["retry-after"] = str(round(error.retry_after_seconds))

@@ -133,12 +133,7 @@ async def running(
     who = principal or (None if remote else local_principal(settings))
     key = settings.key("calls")
     service = with_manual(service)
-    ledger = Ledger.open(
-        Ledger.url(settings, service.name),
-        chain=service.name,
-        key=key,
-        wait_seconds=settings.section("audit", AuditTable).wait_seconds,
-    )
+    ledger = Ledger.of(settings, service.name)
     path = CallPath.of(service, settings, ledger, remote=remote)
     host = Host(service, path, who, anyio.Event(), GrantFile.of(settings.home), key)
     async with AsyncExitStack() as stack:
@@ -147,6 +142,8 @@ async def running(
         tasks = await stack.enter_async_context(anyio.create_task_group())
         stopping = anyio.Event()
         tasks.start_soon(_lifespan, host, stopping, name=f"{service.name} lifespan")
+        if path.places is not None:
+            tasks.start_soon(path.places.run, stopping, name=f"{service.name} places")
         try:
             yield host
         finally:

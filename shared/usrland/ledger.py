@@ -23,6 +23,7 @@ import anyio
 
 from usrland.audit import AuditLog, Entry, canonical
 from usrland.audit.entry import commit
+from usrland.audit.exporting import AuditTable
 from usrland.database import Database
 from usrland.errors import Conflict, Denied, NotFound, Unavailable
 from usrland.schemas.principal import Principal
@@ -30,6 +31,8 @@ from usrland.settings import ServerTable, Settings
 
 if TYPE_CHECKING:
     from sqlmodel import Session
+
+    from usrland.audit.tables import KeyedCall
 
 __all__ = ["Binding", "Ledger"]
 
@@ -90,10 +93,18 @@ class Ledger:
     @staticmethod
     def url(settings: Settings, server: str) -> str:
         """Where this server's ledger is: what `[server] database` says, or a file of its own."""
-        said = settings.section("server", ServerTable).database
-        if said.startswith(("env:", "file:")):
-            return settings.secret(said)
+        said = settings.address(settings.section("server", ServerTable).database)
         return said or f"sqlite:///{settings.home / server / 'calls.sqlite'}"
+
+    @classmethod
+    def of(cls, settings: Settings, server: str) -> Ledger:
+        """A server's ledger, to call with."""
+        return cls.open(
+            cls.url(settings, server),
+            chain=server,
+            key=settings.key("calls"),
+            wait_seconds=settings.section("audit", AuditTable).wait_seconds,
+        )
 
     @classmethod
     def open(cls, url: str, *, chain: str, key: bytes, wait_seconds: float = 10.0) -> Ledger:
@@ -103,20 +114,39 @@ class Ledger:
 
     # -- writes: intent before, outcome after
 
-    async def begin(self, intent: Entry, binding: Binding, key: str | None) -> bytes | None:
+    async def begin(
+        self, intent: Entry, binding: Binding, key: str | None, confirmation: str | None = None
+    ) -> bytes | None:
         """Record the intent; with a key, claim it. Returns the stored answer of a call that was done before.
 
-        Raises `Conflict` where the key was used for other arguments, or where its call has not ended.
+        A confirmation is used up in the same step, so that who asks again meanwhile is told of the call and not of
+        the confirmation. Raises `Conflict` where the key was used for other arguments, or where its call has not
+        ended, and `Denied` as `spend` does.
         """
 
         def work(session: Session) -> bytes | None:
             self.audit.lock(session)  # of two that claim one key at once, the second must see the first
             if key is not None and (done := _claim(session, binding, key)) is not None:
                 return done
+            if confirmation is not None:
+                self._spend(session, confirmation, binding)
             self.audit.append(session, [intent])
             return None
 
         return await self.database.write(work)
+
+    async def answered(self, binding: Binding, key: str) -> bytes | None:
+        """The stored answer of this very call, where it was made with this key before.
+
+        Raises `Conflict` where the key was used for other arguments, or where its call has not ended.
+        """
+
+        def work(session: Session) -> bytes | None:
+            from usrland.audit.tables import KeyedCall
+
+            return _kept(session.get(KeyedCall, _keyed(binding, key)), binding)
+
+        return await self.database.read(work)
 
     async def end(
         self,
@@ -167,15 +197,20 @@ class Ledger:
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[None]:
         """While this is open, noted entries are written; on leaving, the last of them."""
+        failed: Exception | None = None
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._write_notes, name="audit writer")
             try:
                 yield
+            except Exception as error:  # the group would wrap it, and whoever waits for it expects it as it is
+                failed = error
             finally:
                 tasks.cancel_scope.cancel()
                 with anyio.CancelScope(shield=True):
                     await self.flush()
                     self.database.close()
+        if failed is not None:
+            raise failed
 
     async def _write_notes(self) -> None:
         while True:
@@ -271,6 +306,18 @@ class Ledger:
 
     async def spend(self, token: str, binding: Binding) -> None:
         """Use a confirmation up; raises `Denied` where it is forged, expired, spent or for another call."""
+
+        def work(session: Session) -> None:
+            self.audit.lock(session)
+            self._spend(session, token, binding)
+
+        await self.database.write(work)
+
+    def _spend(self, session: Session, token: str, binding: Binding) -> None:
+        from sqlmodel import col, delete
+
+        from usrland.audit.tables import SpentToken
+
         refused = Denied(
             "confirm_token: not valid for this call (it is bound to caller, operation and arguments, "
             "works once and expires after ten minutes).",
@@ -283,21 +330,10 @@ class Ledger:
         terms, seal, expires = raw[:13], raw[13:], int.from_bytes(raw[:5], "big")
         if not hmac.compare_digest(seal, self._seal(binding, terms)) or expires < time.time():
             raise refused
-
-        def work(session: Session) -> bool:
-            from sqlmodel import col, delete
-
-            from usrland.audit.tables import SpentToken
-
-            self.audit.lock(session)
-            session.exec(delete(SpentToken).where(col(SpentToken.expires_at) < int(time.time())))
-            if session.get(SpentToken, seal.hex()) is not None:
-                return False
-            session.add(SpentToken(token=seal.hex(), expires_at=expires))
-            return True
-
-        if not await self.database.write(work):
+        session.exec(delete(SpentToken).where(col(SpentToken.expires_at) < int(time.time())))
+        if session.get(SpentToken, seal.hex()) is not None:
             raise refused
+        session.add(SpentToken(token=seal.hex(), expires_at=expires))
 
     def _seal(self, binding: Binding, terms: bytes) -> bytes:
         return hmac.digest(self.key, terms + binding.digest.encode(), "sha256")
@@ -339,6 +375,13 @@ def _claim(session: Session, binding: Binding, key: str) -> bytes | None:
     row = session.get(KeyedCall, _keyed(binding, key))
     if row is None:
         session.add(KeyedCall(key=_keyed(binding, key), arguments=binding.digest, started_at=now))
+        return None
+    return _kept(row, binding)
+
+
+def _kept(row: KeyedCall | None, binding: Binding) -> bytes | None:
+    """What was answered to a call that had this key."""
+    if row is None:
         return None
     if row.arguments != binding.digest:
         raise Conflict("idempotency_key: it was used for other arguments.", fix="Use a new key for a new call.")

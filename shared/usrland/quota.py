@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from usrland.database import Database
 
-__all__ = ["QuotaTable", "Quotas"]
+__all__ = ["QuotaTable", "Quotas", "caller_key"]
 
 PERIOD_SECONDS = 60
 SHARES = 20
@@ -43,7 +43,9 @@ class QuotaTable(BaseModel):
     low: int | None = Field(default=None, ge=0, description="Cheap calls a minute. Default: 6000 over HTTP.")
     normal: int | None = Field(default=None, ge=0, description="Other calls a minute. Default: 3000 over HTTP.")
     high: int | None = Field(default=None, ge=0, description="Dear calls a minute. Default: 600 over HTTP.")
-    in_flight: int = Field(default=64, ge=1, description="Calls at the same time, per process.")
+    in_flight: int = Field(
+        default=64, ge=1, description="Calls at the same time, over all processes that share the ledger."
+    )
 
     def limits(self, *, remote: bool) -> Mapping[Cost, int]:
         """A minute, by cost. A person's own process counts nothing unless told to."""
@@ -74,7 +76,7 @@ class Quotas:
         limit = self.limits.get(cost, 0)
         if not limit:
             return
-        key = (_caller(principal), cost)
+        key = (caller_key(principal), cost)
         if self._spent_here(key):
             return
         async with self._turn:
@@ -109,7 +111,8 @@ class Quotas:
             self._shares = {key: share for key, share in self._shares.items() if share.until > now and share.left}
 
 
-def _caller(principal: Principal) -> str:
+def caller_key(principal: Principal) -> str:
+    """Who is counted, in a form that says nothing of them."""
     return hashlib.sha256(canonical([principal.tenant, principal.namespace, principal.subject])).hexdigest()
 
 

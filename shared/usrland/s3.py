@@ -16,16 +16,35 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
 
+from pydantic import BaseModel, ConfigDict, Field
+
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable, UsrlandError
 
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Store", "Tree", "read_tree"]
+__all__ = ["BucketTable", "Store", "Tree", "read_tree"]
 
 Tree = ElementTree.Element
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
+
+
+class BucketTable(BaseModel):
+    """A bucket of an S3-compatible store, as an operator names it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]{1,62}$")
+    endpoint: str = Field(pattern=r"^https?://[^/\s]+(/.*)?$")
+    region: str = "us-east-1"
+    access_key: str
+    secret: str
+    """`env:NAME` or `file:/path`."""
+    prefix: str = ""
+    """Only what is under it, and paths begin behind it."""
+    allow_private: bool = False
+    """Whether the store may be on this machine or in a private network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -56,9 +56,9 @@ class ServerTable(BaseModel):
     """Let every program of this machine call over loopback without a token, as the owner of this home: for trying
     out programs that cannot send one."""
     max_streams: int = 32
-    """How many streams one caller may hold open over HTTP, per process."""
+    """How many streams one caller may hold open over HTTP, over all processes that share the ledger."""
     max_requests: int = 256
-    """How many other requests, at the same time."""
+    """How many other requests, at the same time, per process."""
     body_seconds: float = 10.0
     """How long the body of a request may take to arrive."""
     log: str = "WARNING"
@@ -169,6 +169,10 @@ class Settings:
         value = self._secret(reference)
         keep_secret(value)
         return value
+
+    def address(self, said: str) -> str:
+        """Of a database: as it was said, or what a reference to a secret stands for."""
+        return said if not said or "://" in said else self.secret(said)
 
     def _secret(self, reference: str) -> str:
         kind, _, where = reference.partition(":")

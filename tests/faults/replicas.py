@@ -1,9 +1,11 @@
-"""Two replicas on one PostgreSQL behind a balancer with nothing sticky, one killed every ten seconds.
+"""Replicas on one PostgreSQL and one bucket behind a balancer with nothing sticky, one killed every ten seconds.
 
-    python tests/faults/replicas.py --seconds 300 --kill-every 10
-    python tests/faults/replicas.py --seconds 30 --kill-every 0 --replicas 1     throughput of one
+    python tests/faults/replicas.py --seconds 300 --kill-every 10 --store ceph
+    python tests/faults/replicas.py --throughput --seconds 20                  two replicas against one
 
-Needs the PostgreSQL of this machine; works in a schema of its own, dropped afterwards.
+Needs the PostgreSQL of this machine; works in a schema of its own, dropped afterwards. The bucket is moto's, or
+one of a small Ceph cluster where Debian's radosgw, ceph-mon, ceph-mgr and ceph-osd are installed; with `none` each
+replica has an index of its own.
 """
 
 from __future__ import annotations
@@ -12,53 +14,41 @@ import argparse
 import secrets
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import anyio
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
-from replicas import replicated
+from object_store import object_store
+from replicas import Tally, remembered, replicated
 
 
 def main() -> int:
-    import psycopg
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=300)
     parser.add_argument("--kill-every", type=float, default=10)
     parser.add_argument("--callers", type=int, default=4)
     parser.add_argument("--replicas", type=int, default=2)
+    parser.add_argument("--store", choices=["moto", "ceph", "none"], default="moto")
+    parser.add_argument("--throughput", action="store_true", help="kill nobody; compare two replicas with one")
     parser.add_argument("--postgresql", default="postgresql://root@127.0.0.1:5432/test")
     options = parser.parse_args()
-    schema = f"usrland_{secrets.token_hex(6)}"
-    with psycopg.connect(options.postgresql, autocommit=True) as connection:
-        connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            work = partial(
-                replicated,
-                Path(folder),
-                f"{options.postgresql}?options=-csearch_path%3D{schema}",
-                seconds=options.seconds,
-                kill_every=options.kill_every,
-                callers=options.callers,
-                count=options.replicas,
-            )
-            tally = anyio.run(work)
-    finally:
-        with psycopg.connect(options.postgresql, autocommit=True) as connection:
-            connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
+    if options.throughput:
+        return _compare(options)
+    tally = _run(options, count=options.replicas, kill_every=options.kill_every)
     for line in [*tally.wrong, *tally.lost, *tally.doubled, *tally.problems][:20]:
         sys.stdout.write(f"  {line}\n")
     facts = {
         "kills": tally.kills,
         "answers": tally.answered,
-        "a second": round(tally.answered / tally.seconds, 1),
         "by replica": dict(tally.by_replica),
         "asked again": tally.asked_again,
-        "acknowledged writes that stand": len(tally.acknowledged),
+        "acknowledged writes that stand": {name: len(each) for name, each in tally.acknowledged.items()},
         "lost": len(tally.lost),
         "doubled": len(tally.doubled),
         "wrong answers": len(tally.wrong),
@@ -66,8 +56,56 @@ def main() -> int:
         "problems of journal and log": len(tally.problems),
     }
     said = ", ".join(f"{name} {value}" for name, value in facts.items())
-    sys.stdout.write(f"{options.replicas} replicas, {tally.seconds:.0f} s: {said}\n")
+    sys.stdout.write(f"{options.replicas} replicas, {options.store}, {tally.seconds:.0f} s: {said}\n")
     return 0 if tally.good else 1
+
+
+def _compare(options: argparse.Namespace) -> int:
+    """Calls a second, and for each second of processor time that the servers used."""
+    rates = []
+    for count in (1, 2):
+        tally = _run(options, count=count, kill_every=0.0, load=_reading)
+        rates.append(tally.answered / tally.seconds)
+        sys.stdout.write(
+            f"{count} replicas, {options.store}: {rates[-1]:.1f} calls a second, "
+            f"{tally.answered / tally.server_cpu_seconds:.1f} for each second of the servers' processor time "
+            f"({tally.server_cpu_seconds / tally.seconds:.2f} processors; balancer and callers "
+            f"{tally.own_cpu_seconds / tally.seconds:.2f}); {'good' if tally.good else 'NOT GOOD'}\n"
+        )
+    sys.stdout.write(f"two / one: {rates[1] / rates[0]:.2f}\n")
+    return 0
+
+
+async def _reading(door: Any, place: int) -> None:
+    """One write and nine reads."""
+    if place % 10 == 0:
+        await remembered(door, place)
+    await door.call("memory-snapshot", "memory_restore", {"mode": "compact", "budget_tokens": 400})
+
+
+def _run(options: argparse.Namespace, **more: Any) -> Tally:
+    with ExitStack() as stack:
+        url = stack.enter_context(_schema(options.postgresql))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store = None
+        if options.store != "none":
+            store = stack.enter_context(object_store(folder / "store", options.store))
+        settings = {"seconds": options.seconds, "callers": options.callers, "store": store}
+        return anyio.run(partial(replicated, folder / "homes", url, **settings, **more))
+
+
+@contextmanager
+def _schema(address: str) -> Iterator[str]:
+    import psycopg
+
+    schema = f"usrland_{secrets.token_hex(6)}"
+    with psycopg.connect(address, autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA "{schema}"'.encode())
+    try:
+        yield f"{address}?options=-csearch_path%3D{schema}"
+    finally:
+        with psycopg.connect(address, autocommit=True) as connection:
+            connection.execute(f'DROP SCHEMA "{schema}" CASCADE'.encode())
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ async def test_what_changed_since_the_scan_is_never_returned(desk: Any, change: 
             file.unlink()
             if change == "replace by folder":
                 file.mkdir()
-    with desk.library.indexer._reading:  # this process may index; another could not, and only reads
+    async with desk.library.indexer._place.turn("indexing"):  # as if another process were indexing
         desk.restart()
         answer = await desk.search("walrus")
 

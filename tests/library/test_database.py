@@ -10,6 +10,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anyio
 import pytest
 from sqlalchemy import text
 from sqlmodel import Session
@@ -161,3 +162,56 @@ async def test_a_server_that_is_not_there_is_unavailable(migrations: Path) -> No
 def test_an_unknown_kind_of_database_is_refused() -> None:
     with pytest.raises(InvalidInput, match="scheme 'mysql' is not known"):
         Database("mysql://root@localhost/x", [])
+
+
+def test_an_erasure_waits_for_who_may_still_see_it_and_says_where_that_takes_too_long(
+    postgresql: Callable[[], str], migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(postgresql(), [migrations])
+    reader = Database(database._url, [migrations])
+    database.write_now(lambda session: session.execute(text("INSERT INTO thing VALUES ('said')")))
+    reader.open()
+    with reader.open().connect().execution_options(isolation_level="REPEATABLE READ") as connection:
+        assert connection.execute(text("SELECT name FROM thing")).scalars().all() == ["said"]
+        database.write_now(lambda session: session.execute(text("DELETE FROM thing")))
+        monkeypatch.setattr("usrland.database.engine.READERS_SECONDS", 0.2)
+        with pytest.raises(Unavailable, match="an older transaction is open"):
+            database._scrub(["thing"])
+        monkeypatch.undo()
+        with ThreadPoolExecutor() as threads:
+            erasing = threads.submit(database._scrub, ["thing"])
+            connection.rollback()
+            erasing.result(timeout=30)
+    size = text("SELECT pg_relation_size('thing')")
+    assert database.read_now(lambda session: session.execute(size).scalar_one()) == 0
+    reader.close()
+    database.close()
+
+
+async def test_one_of_all_that_share_postgresql_has_a_claim_until_it_ends_or_loses_its_connection(
+    postgresql: Callable[[], str], migrations: Path
+) -> None:
+    url = postgresql()
+    first, second = Database(url, [migrations]), Database(url, [migrations])
+    async with first.claimed("index") as mine, second.claimed("index") as theirs, second.claimed("other") as other:
+        assert (mine, theirs, other) == (True, False, True)
+    async with second.claimed("index") as theirs:
+        assert theirs
+        end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND objid = :low"
+        low = "SELECT hashtextextended('index', 0) & 4294967295"
+        number = first.read_now(lambda session: session.execute(text(low)).scalar_one())
+        first.read_now(lambda session: session.execute(text(end), {"low": number}).all())
+        mine = False
+        with anyio.fail_after(10):
+            while not mine:  # until the backend has ended
+                async with first.claimed("index") as mine:
+                    pass
+    first.close()
+    second.close()
+
+
+async def test_a_claim_on_a_database_that_is_not_there_says_so() -> None:
+    database = Database("postgresql://nobody@127.0.0.1:1/nothing", [])
+    with pytest.raises(Unavailable, match="cannot be used now"):
+        async with database.claimed("index"):
+            pass

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["Served", "serving"]
+__all__ = ["Served", "free_port", "serving"]
 
 _LAUNCH = (
     "import sys; from usrland.launch import start; a = sys.argv; sys.exit(start(a[4:], a[1], a[2], int(a[3])))"
@@ -36,6 +37,11 @@ class Served:
     @property
     def url(self) -> str:
         return next(iter(self.urls.values())).removesuffix("/mcp").removesuffix("/sse")
+
+
+def free_port() -> int:
+    with closing(socket.create_server(("127.0.0.1", 0))) as free:
+        return int(free.getsockname()[1])
 
 
 @contextmanager

@@ -1,5 +1,7 @@
-"""Two replicas of a server on one PostgreSQL behind a balancer that remembers nothing, and callers who do not care
-which of them answers, nor that one of them is killed now and then."""
+"""Replicas of all three servers on one PostgreSQL and one bucket, behind a balancer that remembers nothing.
+
+Their callers do not care which of them answers, nor that one of them is killed now and then.
+"""
 
 from __future__ import annotations
 
@@ -10,19 +12,18 @@ import os
 import re
 import shutil
 import signal
-import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import anyio
-import httpx
-from doors import bearer
-from processes import Served, serving
+from object_store import ObjectStore
+from processes import Served, free_port, serving
+from raw_calls import Lost, called
 
 from memory_snapshot.server import service
 from usrland import Principal
@@ -30,26 +31,31 @@ from usrland.identity import TokenFile
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
-__all__ = ["Tally", "replicated"]
+__all__ = ["Load", "Tally", "replicated"]
 
-META = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
-SERVICE = "memory_snapshot.server:service"
-NAME = "memory-snapshot"
+SERVERS = ("memory-snapshot", "filesystem-retrieval", "enterprise-connectors")
+SERVICES = [f"{name.replace('-', '_')}.server:service" for name in SERVERS]
+TRIES = 200
+_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
 class Tally:
-    acknowledged: list[str] = field(default_factory=list)
+    acknowledged: dict[str, list[str]] = field(default_factory=lambda: {name: [] for name in SERVERS})
     answered: int = 0
     asked_again: int = 0
     kills: int = 0
     wrong: list[str] = field(default_factory=list)
+    erased: list[str] = field(default_factory=list)
     lost: list[str] = field(default_factory=list)
     doubled: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     spent_twice: int = 0
     by_replica: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
+    server_cpu_seconds: float = 0.0
+    own_cpu_seconds: float = 0.0
+    """Of the balancer and the callers, which are one process."""
 
     @property
     def good(self) -> bool:
@@ -65,7 +71,7 @@ class _Replica:
 
     async def start(self) -> None:
         self.stack = AsyncExitStack()
-        entered = serving(self.home, SERVICE, port=self.port)
+        entered = serving(self.home, *SERVICES, port=self.port)
         self.served = await anyio.to_thread.run_sync(entered.__enter__)
         self.stack.push(entered)
 
@@ -74,46 +80,83 @@ class _Replica:
         os.kill(self.served.process.pid, signal.SIGKILL)
         await self.stack.aclose()
 
+    def cpu_seconds(self) -> float:
+        assert self.served is not None
+        fields = Path(f"/proc/{self.served.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
 
 async def replicated(
-    top: Path, url: str, *, seconds: float, kill_every: float, callers: int = 4, count: int = 2
+    top: Path,
+    url: str,
+    *,
+    seconds: float,
+    kill_every: float = 0.0,
+    callers: int = 4,
+    count: int = 2,
+    store: ObjectStore | None = None,
+    load: Load | None = None,
 ) -> Tally:
-    """Let callers remember, recall and forget for so long; what became of it."""
+    """Let callers call for so long; what became of it. `load` is what a caller does over and over."""
     tally = Tally()
-    token = _prepare(top, url, count)
-    replicas = [_Replica(top / f"home{number}", _free_port()) for number in range(count)]
+    token = _prepare(top, url, count, store)
+    replicas = [_Replica(top / f"home{number}", free_port()) for number in range(count)]
     for replica in replicas:
         await replica.start()
     try:
-        async with (
-            _balanced([replica.port for replica in replicas], tally) as port,
-            anyio.create_task_group() as tasks,
-        ):
-            begun = time.monotonic()
+        async with _balanced([replica.port for replica in replicas], tally) as port:
+            doors = [_Door(number, port, token, tally) for number in range(callers)]
+            for door in doors:  # what a process does once is not part of what is measured
+                for name, tool in (("memory-snapshot", "memory_status"), ("filesystem-retrieval", "fs_list")):
+                    for _ in replicas:
+                        await door.call(name, tool, {}, whole=True)
+            begun, used, own = time.monotonic(), _cpu(replicas), time.process_time()
+            tally.answered = 0
             until = begun + seconds
-            if kill_every:
-                tasks.start_soon(_kill, replicas, kill_every, until, tally)
-            for number in range(callers):
-                tasks.start_soon(_caller, number, f"http://127.0.0.1:{port}", replicas, token, until, tally)
-        tally.seconds = time.monotonic() - begun
+            async with anyio.create_task_group() as tasks:
+                if kill_every:
+                    tasks.start_soon(_kill, replicas, kill_every, until, tally)
+                for door in doors:
+                    tasks.start_soon(_over_and_over, door, load or _mixed, until)
+            tally.seconds = time.monotonic() - begun
+            tally.server_cpu_seconds = _cpu(replicas) - used
+            tally.own_cpu_seconds = time.process_time() - own
     finally:
         with anyio.CancelScope(shield=True):
             for replica in replicas:
                 await replica.stack.aclose()
-    await _look_over(top / "home0", tally)
+    await _look_over(top, url, tally)
     return tally
 
 
-def _prepare(top: Path, url: str, count: int) -> str:
+def _cpu(replicas: list[_Replica]) -> float:
+    return sum(replica.cpu_seconds() for replica in replicas)
+
+
+def _prepare(top: Path, url: str, count: int, store: ObjectStore | None) -> str:
     """A home for each, alike: in a cluster the same secret and the same settings are mounted into all."""
-    first = top / "home0"
+    import psycopg
+
+    first, documents = top / "home0", top / "documents"
     first.mkdir(parents=True)
+    documents.mkdir()
     (first / "usrland.toml").write_text(
-        f"[server]\ndatabase = {json.dumps('env:LEDGER')}\nallowed_hosts = ['usrland.test']\n"
-        f'[memory-snapshot]\nembedding = "none"\ndatabase = {json.dumps("env:LEDGER")}\n',
+        f'[server]\ndatabase = "env:LEDGER"\nallowed_hosts = ["usrland.test"]\n'
+        f'[memory-snapshot]\nembedding = "none"\ndatabase = "env:LEDGER"\n'
+        f'[filesystem-retrieval]\nembedding = "none"\ndatabase = "env:LEDGER"\n'
+        f"[filesystem-retrieval.roots]\n"
+        f'docs = {{ folder = {json.dumps(str(documents))}, tenant = "acme", writable = true }}\n'
+        + ("" if store is None else store.settings()),
         encoding="utf-8",
     )
+    (first / "connectors.toml").write_text(
+        '[orders]\nkind = "sql"\nwrite = true\nurl = "env:LEDGER"\n', encoding="utf-8"
+    )
     os.environ["LEDGER"] = url
+    if store is not None:
+        os.environ["INDEX_SECRET"] = store.secret
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE TABLE orders (id text NOT NULL)")  # no key: what comes twice is there twice
     settings = Settings.load(first)
     for key in ("calls", "audit"):
         settings.key(key)
@@ -123,16 +166,12 @@ def _prepare(top: Path, url: str, count: int) -> str:
     return token
 
 
-def _free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as free:
-        return int(free.getsockname()[1])
-
-
 async def _kill(replicas: list[_Replica], every: float, until: float, tally: Tally) -> None:
     for replica in itertools.cycle(replicas):
         await anyio.sleep(every)
         if time.monotonic() > until:
             return
+        tally.server_cpu_seconds += replica.cpu_seconds()
         await replica.kill()
         tally.kills += 1
         await replica.start()
@@ -166,30 +205,143 @@ async def _balanced(ports: list[int], tally: Tally) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-async def _caller(
-    number: int, base: str, replicas: list[_Replica], token: str, until: float, tally: Tally
-) -> None:
-    host = {"host": "usrland.test"}
+@dataclass
+class _Door:
+    """One caller, through the balancer. Each try is a connection of its own, and so may reach any replica."""
+
+    number: int
+    port: int
+    token: str
+    tally: Tally
+
+    async def call(
+        self, server: str, tool: str, arguments: dict[str, Any], *, whole: bool = False
+    ) -> dict[str, Any] | None:
+        """Call until somebody answers: the facts, or with `whole` the answer even if it is a refusal."""
+        for _ in range(TRIES):
+            try:
+                result = await called(
+                    self.port, f"/{server}/mcp", self.token, tool, arguments, host="usrland.test"
+                )
+            except Lost:
+                self.tally.asked_again += 1
+                await anyio.sleep(0.05)
+                continue
+            self.tally.answered += 1
+            if not result.get("isError"):
+                return result if whole else dict(result["structuredContent"])
+            error = result["structuredContent"]["error"]
+            if error["code"] in ("unavailable", "quota_exceeded"):
+                self.tally.asked_again += 1
+                await anyio.sleep(0.2)
+                continue
+            if whole:
+                return result
+            self.tally.wrong.append(f"{tool}: {error}")
+            return None
+        self.tally.wrong.append(f"{tool}: nobody answered")
+        return None
+
+
+Load = Callable[[_Door, int], Awaitable[None]]
+
+
+async def _over_and_over(door: _Door, load: Load, until: float) -> None:
     for place in itertools.count():
         if time.monotonic() > until:
             return
-        text = f"caller {number} said item {place} at the quay"
-        write = {"items": [{"text": text}], "idempotency_key": f"{number}-{place}"}
-        said = await _call(base, token, host, "memory_remember", write, tally)
-        if said is None:
-            continue
-        tally.acknowledged.append(text)
-        found = await _call(base, token, host, "memory_recall", {"query": text, "limit": 5}, tally)
-        if found is None or text not in [item["text"] for item in found.get("items", [])]:
-            tally.wrong.append(f"{text}: not recalled: {str(found)[:200]}")
-        if place % 5 == 4:
-            await _forget(base, token, host, text, tally)
+        await load(door, place)
 
 
-async def _forget(base: str, token: str, host: dict[str, str], text: str, tally: Tally) -> None:
+async def _mixed(door: _Door, place: int) -> None:
+    """A memory, a file and a row, each written and looked for."""
+    await remembered(door, place)
+    if place % 3 == 0:
+        await filed(door, place)
+    if place % 3 == 1:
+        await ordered(door, place)
+
+
+async def remembered(door: _Door, place: int) -> None:
+    tally, key = door.tally, f"{door.number}-{place}"
+    text = f"caller {door.number} said item {place} at the quay"
+    said = await _written(door, "memory-snapshot", "memory_remember", {"items": [{"text": text}]}, key)
+    if said is None:
+        return
+    tally.acknowledged["memory-snapshot"].append(text)
+    found = await door.call("memory-snapshot", "memory_recall", {"query": text, "limit": 5})
+    if found is None or text not in [item["text"] for item in found.get("items", [])]:
+        tally.wrong.append(f"{text}: not recalled: {str(found)[:200]}")
+    if place % 5 == 4:
+        await _forget(door, text)
+
+
+async def filed(door: _Door, place: int) -> None:
+    tally, path = door.tally, f"docs/{door.number}-{place}.md"
+    text = f"Caller {door.number} wrote page {place} at the quay.\n"
+    arguments = {"path": path, "content": text}
+    if await _written(door, "filesystem-retrieval", "fs_write", arguments, f"{door.number}-{place}") is None:
+        return
+    tally.acknowledged["filesystem-retrieval"].append(path)
+    read = await door.call("filesystem-retrieval", "fs_read", {"path": path})
+    if read is None or text.strip() not in json.dumps(read):
+        tally.wrong.append(f"{path}: read {str(read)[:200]}")
+
+
+async def ordered(door: _Door, place: int) -> None:
+    """A row that a person agreed to; whoever is asked may not be who is answered."""
+    tally, name = door.tally, f"{door.number}-{place}"
+    row = {"name": "orders_execute", "arguments": {"sql": "INSERT INTO orders VALUES ($1)", "parameters": [name]}}
+    if await _confirmed(door, "enterprise-connectors", "sys_call", row, name) is None:
+        return
+    tally.acknowledged["enterprise-connectors"].append(name)
+    asked = {"sql": "SELECT count(*) AS n FROM orders WHERE id = $1", "parameters": [name]}
+    found = await door.call("enterprise-connectors", "sys_call", {"name": "orders_query", "arguments": asked})
+    if found is None or found.get("items") != [[1]]:
+        tally.wrong.append(f"order {name}: {str(found)[:200]}")
+
+
+async def _written(
+    door: _Door, server: str, tool: str, arguments: dict[str, Any], key: str
+) -> dict[str, Any] | None:
+    """Write once, whatever happens on the way. None where a kill left open whether it took effect."""
+    answer = await door.call(server, tool, {**arguments, "idempotency_key": key}, whole=True)
+    if answer is None:
+        return None
+    if not answer.get("isError"):
+        return dict(answer["structuredContent"])
+    error = answer["structuredContent"]["error"]
+    if error["code"] == "conflict":  # begun by one that was killed: in doubt, and said so
+        door.tally.asked_again += 1
+        return None
+    door.tally.wrong.append(f"{tool}: {error}")
+    return None
+
+
+async def _confirmed(
+    door: _Door, server: str, tool: str, arguments: dict[str, Any], key: str
+) -> dict[str, Any] | None:
+    asked = await door.call(server, tool, arguments, whole=True)
+    token = re.search(r"confirm_token='([^']+)'", json.dumps(asked))
+    if token is None:
+        door.tally.wrong.append(f"{tool}: no token: {str(asked)[:300]}")
+        return None
+    answer = await door.call(
+        server, tool, {**arguments, "confirm_token": token[1], "idempotency_key": key}, whole=True
+    )
+    if answer is None or not answer.get("isError"):
+        return answer
+    if answer["structuredContent"]["error"]["code"] not in ("conflict", "denied"):  # spent by one that was killed
+        door.tally.wrong.append(f"{tool}: {answer['structuredContent']['error']}")
+    door.tally.asked_again += 1
+    return None
+
+
+async def _forget(door: _Door, text: str) -> None:
     """What one replica asks may be answered to the other; and only one of two that answer at once is heard."""
+    tally, kept = door.tally, door.tally.acknowledged["memory-snapshot"]
     wish = {"containing": text, "mode": "erase", "reason": "test"}
-    asked = await _call(base, token, host, "memory_forget", wish, tally, whole=True)
+    asked = await door.call("memory-snapshot", "memory_forget", wish, whole=True)
     confirm = re.search(r"confirm_token='([^']+)'", json.dumps(asked))
     if confirm is None:
         tally.wrong.append(f"no token: {str(asked)[:300]}")
@@ -198,78 +350,41 @@ async def _forget(base: str, token: str, host: dict[str, str], text: str, tally:
 
     async def answer() -> None:
         given = {**wish, "confirm_token": confirm[1]}
-        answers.append(await _call(base, token, host, "memory_forget", given, tally, whole=True))
+        answers.append(await door.call("memory-snapshot", "memory_forget", given, whole=True))
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(answer)
         tasks.start_soon(answer)
     done = [each for each in answers if each and not each.get("isError")]
     tally.spent_twice += len(done) > 1
+    kept.remove(text)  # where nobody could answer, it may or may not be gone
     if done:
-        tally.acknowledged.remove(text)
-    elif any("not valid for this call" not in json.dumps(each) for each in answers):
-        tally.acknowledged.remove(text)  # killed on the way: it may or may not be gone
+        tally.erased.append(text)
 
 
-async def _call(
-    base: str,
-    token: str,
-    host: dict[str, str],
-    tool: str,
-    arguments: dict[str, Any],
-    tally: Tally,
-    *,
-    whole: bool = False,
-) -> dict[str, Any] | None:
-    """Call until somebody answers; each try is a connection of its own, and so may reach either replica."""
-    headers = {
-        **bearer(token),
-        **host,
-        "accept": "application/json, text/event-stream",
-        "mcp-protocol-version": "2026-07-28",
-        "mcp-method": "tools/call",
-        "mcp-name": tool,
-    }
-    params = {"name": tool, "arguments": arguments, "_meta": META}
-    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
-    for _ in range(100):
-        try:
-            async with httpx.AsyncClient(timeout=60) as http:
-                answer = await http.post(f"{base}/mcp", headers=headers, json=body)
-            result = dict(answer.json()["result"])
-        except (httpx.HTTPError, ValueError, KeyError):
-            tally.asked_again += 1
-            await anyio.sleep(0.05)
-            continue
-        tally.answered += 1
-        if whole or not result.get("isError"):
-            return result if whole else dict(result["structuredContent"])
-        if result["structuredContent"]["error"]["code"] == "conflict":  # begun by one that was killed: in doubt
-            arguments = {**arguments, "idempotency_key": f"{arguments.get('idempotency_key')}+"}
-            tally.asked_again += 1
-            continue
-        if result["structuredContent"]["error"]["code"] in ("unavailable", "quota_exceeded"):
-            tally.asked_again += 1
-            await anyio.sleep(0.2)
-            continue
-        tally.wrong.append(f"{tool}: {result['structuredContent']['error']}")
-        return None
-    return None
-
-
-async def _look_over(home: Path, tally: Tally) -> None:
-    settings = Settings.load(home)
-    who = Principal(subject="check", tenant="acme", scopes=frozenset({"*"}))
-    made = service(settings)
-    tally.problems += (await made.state["verify"](who)).problems
-    ledger = Ledger.open(Ledger.url(settings, NAME), chain=NAME, key=b"")
-    tally.problems += (await ledger.audit.verify()).problems
-    ledger.database.close()
+async def _look_over(top: Path, url: str, tally: Tally) -> None:
+    """What is there afterwards, against what was acknowledged."""
+    import psycopg
     from sqlmodel import select
 
     from memory_snapshot.tables import Body
 
+    settings = Settings.load(top / "home0")
+    who = Principal(subject="check", tenant="acme", scopes=frozenset({"*"}))
+    made = service(settings)
+    tally.problems += (await made.state["verify"](who)).problems
     texts = Counter(await made.state["memory"].read(lambda session: list(session.exec(select(Body.text)).all())))
     made.state["memory"].close()
-    tally.lost += [text for text in tally.acknowledged if text not in texts]
-    tally.doubled += [text for text, times in texts.items() if times > 1]
+    for name in SERVERS:
+        ledger = Ledger.of(settings, name)
+        tally.problems += (await ledger.audit.verify()).problems
+        ledger.database.close()
+    with psycopg.connect(url) as connection:
+        rows = Counter(row[0] for row in connection.execute("SELECT id FROM orders").fetchall())
+    tally.problems += [f"{text}: it was erased and is there" for text in tally.erased if text in texts]
+    for kept, there in (("memory-snapshot", texts), ("enterprise-connectors", rows)):
+        tally.lost += [each for each in tally.acknowledged[kept] if each not in there]
+        tally.doubled += [each for each, times in there.items() if times > 1]
+    for path in tally.acknowledged["filesystem-retrieval"]:
+        if not await anyio.Path(top / "documents" / path.removeprefix("docs/")).is_file():
+            tally.lost.append(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import BigInteger
 from sqlmodel import Field, SQLModel
 
-__all__ = ["AuditArgument", "AuditEntry", "KeyedCall", "QuotaUse", "SpentToken", "Tainted"]
+__all__ = ["AuditArgument", "AuditEntry", "KeyedCall", "PlacesHeld", "QuotaUse", "SpentToken", "Tainted"]
 
 
 class AuditEntry(SQLModel, table=True):
@@ -52,6 +52,18 @@ class QuotaUse(SQLModel, table=True):
     cost: str = Field(primary_key=True)
     begun_at: int = Field(sa_type=BigInteger)
     used: int = Field(sa_type=BigInteger)
+
+
+class PlacesHeld(SQLModel, table=True):
+    """So many calls or streams of one caller may be open in one process until then."""
+
+    __tablename__ = "places_held"
+
+    who: str = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    process: str = Field(primary_key=True)
+    places: int = Field(sa_type=BigInteger)
+    until: int = Field(sa_type=BigInteger)
 
 
 class Tainted(SQLModel, table=True):

@@ -41,10 +41,7 @@ async def calling(server: str, settings: Settings) -> AsyncIterator[Caller]:
     """A server's operations for the owner of this home, without a process of its own."""
     (found,) = pick_servers([server])
     service = found.load(settings)
-    ledger = Ledger.open(Ledger.url(settings, server), chain=server, key=settings.key("calls"))
-    try:
-        async with ledger.writing():
-            principal = GrantFile.of(settings.home).bounded(local_principal(settings))
-            yield Caller(service=service, principal=principal, path=CallPath.of(service, settings, ledger))
-    except ExceptionGroup as group:  # a task group wraps what left it; a person is told the one thing that failed
-        raise group.exceptions[0] from None
+    ledger = Ledger.of(settings, server)
+    async with ledger.writing():
+        principal = GrantFile.of(settings.home).bounded(local_principal(settings))
+        yield Caller(service=service, principal=principal, path=CallPath.of(service, settings, ledger))

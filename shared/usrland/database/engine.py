@@ -11,8 +11,8 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,7 +22,7 @@ import anyio.to_thread
 from usrland.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
-    from sqlalchemy import URL, Engine
+    from sqlalchemy import URL, Connection, Engine
     from sqlmodel import Session
 
 __all__ = ["Database", "DatabaseUrl", "import_sqlmodel"]
@@ -34,6 +34,8 @@ DatabaseUrl = str
 
 BUSY_TIMEOUT_SECONDS = 30.0
 MAX_THREADS = 8
+READERS_SECONDS = 20.0
+"""How long an erasure waits for transactions that may still see what was erased."""
 
 
 class Database:
@@ -82,11 +84,42 @@ class Database:
         if not self.is_sqlite:
             session.execute(text("SELECT pg_advisory_xact_lock(hashtext(:name))"), {"name": name})
 
+    @asynccontextmanager
+    async def claimed(self, name: str) -> AsyncIterator[bool]:
+        """Whether this is the only one in here by this name, over all that share this PostgreSQL.
+
+        It does not wait. Whoever is killed, or loses the connection, is in here no more. SQLite is of one machine,
+        whose files can be locked: not for it.
+        """
+        connection = await anyio.to_thread.run_sync(self._claim, name)
+        try:
+            yield connection is not None
+        finally:
+            if connection is not None:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(_give_back, connection, name)
+
+    def _claim(self, name: str) -> Connection | None:
+        """A connection that holds the claim, or nothing."""
+        from sqlalchemy.exc import DBAPIError
+
+        try:
+            connection = self.open().connect().execution_options(isolation_level="AUTOCOMMIT")
+            if connection.exec_driver_sql(_CLAIM, {"name": name}).scalar_one():
+                return connection
+            connection.close()
+        except DBAPIError as error:
+            raise Unavailable(
+                f"the database cannot be used now: {_unavailable(error.orig) or 'it failed'}."
+            ) from error
+        return None
+
     async def scrub(self, *tables: str) -> None:
         """Take what was deleted from these tables off the disk, as far as the database's own files go.
 
         SQLite rewrites the file and empties its log, PostgreSQL rewrites the tables (its write-ahead log and its
-        backups are the operator's). Costs what the file or the tables hold; waits for readers to finish.
+        backups are the operator's). Costs what the file or the tables hold; waits for readers to finish. Raises
+        `Unavailable` where one that may still see what was deleted does not.
         """
         await anyio.to_thread.run_sync(self._scrub, tables, limiter=self._threads)
 
@@ -104,6 +137,7 @@ class Database:
                     cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                     return
                 connection.autocommit = True
+                _wait_for_readers(cursor)
                 for table in tables:
                     cursor.execute(f'VACUUM (FULL) "{table}"')
         except (DBAPIError, sqlite3.OperationalError) as error:
@@ -151,7 +185,8 @@ class Database:
                 import_sqlmodel()
                 engine = _create_engine(self._url, self._wait_seconds)
                 try:
-                    _migrate(engine, self._migrations)
+                    if self._migrations:
+                        _migrate(engine, self._migrations)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -164,6 +199,36 @@ class Database:
             if self._engine is not None:
                 self._engine.dispose()
                 self._engine = None
+
+
+def _wait_for_readers(cursor: Any) -> None:
+    """PostgreSQL keeps what was deleted for as long as a transaction, whoever's, began before that."""
+    (now,) = cursor.execute("SELECT txid_current() % (2^32)::bigint").fetchone()
+    deadline = time.monotonic() + READERS_SECONDS
+    while cursor.execute(_OLDER_READERS, (str(now),)).fetchone() != (0,):
+        if time.monotonic() > deadline:
+            raise Unavailable("the database still holds deleted bytes on its disk: an older transaction is open.")
+        time.sleep(0.05)
+
+
+_OLDER_READERS = """
+SELECT count(*) FROM pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_backend_pid()
+AND greatest(age(backend_xmin), age(backend_xid)) > age(%s::xid)
+"""
+_CLAIM = "SELECT pg_try_advisory_lock(hashtextextended(%(name)s, 0))"
+_GIVE_BACK = "SELECT pg_advisory_unlock(hashtextextended(%(name)s, 0))"
+
+
+def _give_back(connection: Connection, name: str) -> None:
+    from sqlalchemy.exc import DBAPIError
+
+    try:
+        connection.exec_driver_sql(_GIVE_BACK, {"name": name})
+    except DBAPIError:  # the claim went with the connection
+        connection.invalidate()
+    finally:
+        connection.close()
 
 
 _importing = threading.Lock()

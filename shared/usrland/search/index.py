@@ -17,8 +17,8 @@ import hashlib
 import importlib
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,13 +26,12 @@ from typing import TYPE_CHECKING, Literal
 
 import anyio
 import anyio.to_thread
-from filelock import FileLock
-from filelock import Timeout as LockTimeout
 
 from usrland.embedding import Embedder, Vectors
-from usrland.errors import Unavailable
+from usrland.errors import Unavailable, UsrlandError
 from usrland.search.analysis import terms
 from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
+from usrland.search.place import Folder, Place
 from usrland.search.record import Filter, Match, Record
 from usrland.search.serving import Serving
 
@@ -91,18 +90,20 @@ class Sizes:
 
 
 class HybridIndex:
-    """One folder of search tables.
+    """The search tables of one place.
 
-    Any number of processes may read; writers of all processes take turns by a lock file in the folder. A
-    write that waits longer than a minute raises `Unavailable`.
+    Any number of processes may read; writers of all processes take turns. A write that waits longer than a minute
+    raises `Unavailable`, as everything does while a bucket cannot be reached.
     """
 
-    def __init__(self, folder: Path, embedder: Embedder | None, *, model_seconds: float = MODEL_SECONDS) -> None:
-        self._folder = folder
+    def __init__(
+        self, place: Path | Place, embedder: Embedder | None, *, model_seconds: float = MODEL_SECONDS
+    ) -> None:
+        self._place = Folder(place) if isinstance(place, Path) else place
         self._model_seconds = model_seconds
         self._embedder = embedder
         self._problem: str | None = None
-        self._serving = Serving(folder)
+        self._serving = Serving(self._place)
         self._tables: Tables | None = None
         self._turn = anyio.Lock()
         self._opening = anyio.Lock()
@@ -173,10 +174,13 @@ class HybridIndex:
         self, embedder: Embedder, progress: Callable[[int, int], Awaitable[None]] | None, at_once: int
     ) -> int:
         tables = await self._open()
-        pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
+        with _reached(self._place):
+            pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
         written, made, since = 0, dict[str, Vectors](), time.monotonic()
         for end in range(at_once, len(pending) + at_once, at_once):
-            made |= await self._embedded(embedder, await tables.records(pending[end - at_once : end]))
+            with _reached(self._place):
+                records = await tables.records(pending[end - at_once : end])
+            made |= await self._embedded(embedder, records)
             done = min(end, len(pending))
             if done - written >= COMMIT_ROWS or time.monotonic() - since > COMMIT_SECONDS or done == len(pending):
                 await self._commit(embedder, pending[written:done], made, last=done == len(pending))
@@ -238,7 +242,8 @@ class HybridIndex:
         where = Filter(scopes=scopes, groups=groups)
         query = query[:MAX_QUERY_CHARS]
         words = terms(words[:MAX_QUERY_CHARS] or query)
-        embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
+        with _reached(self._place):
+            embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
         lexical: dict[Match, float] | None = None if mode == "semantic" and embedder is not None else {}
         dense: dict[Match, float] | None = None if embedder is None else {}
 
@@ -254,23 +259,27 @@ class HybridIndex:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
             found.update(await tables.nearest(embedder.generation, vector, where, candidates))
 
-        async with anyio.create_task_group() as tasks:
-            if lexical is not None:
-                tasks.start_soon(by_words, lexical)
-            if dense is not None and embedder is not None:
-                tasks.start_soon(by_meaning, dense, embedder)
+        with _reached(self._place):
+            async with anyio.create_task_group() as tasks:
+                if lexical is not None:
+                    tasks.start_soon(by_words, lexical)
+                if dense is not None and embedder is not None:
+                    tasks.start_soon(by_meaning, dense, embedder)
         hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, neighbours=neighbours)
         return SearchAnswer(hits=hits[:k], degraded=degraded)
 
     async def sizes(self) -> Sizes:
         tables = await self._open()
         embedder = await self.model()
-        vectors = await tables.count_vectors(embedder.generation, embedder.dimensions) if embedder else 0
-        return Sizes(rows=await tables.count(), vectors=vectors)
+        with _reached(self._place):
+            vectors = await tables.count_vectors(embedder.generation, embedder.dimensions) if embedder else 0
+            return Sizes(rows=await tables.count(), vectors=vectors)
 
     async def count(self) -> int:
         """How many rows can be found by their words."""
-        return await (await self._open()).count()
+        tables = await self._open()
+        with _reached(self._place):
+            return await tables.count()
 
     async def optimise(self, *, forget: bool = False) -> None:
         """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
@@ -284,7 +293,7 @@ class HybridIndex:
         """Empty the index, all generations; fill it again from the truth."""
         async with self._writing() as tables:
             await tables.drop()
-            self._serving.forget()
+            await self._serving.forget()
             self._tables = None
 
     async def _usable(self, tables: Tables) -> tuple[Embedder | None, str | None]:
@@ -308,7 +317,7 @@ class HybridIndex:
 
     async def _before(self, chosen: Embedder) -> Embedder | None:
         """The model before the chosen one, loaded, where it can be."""
-        before = await anyio.to_thread.run_sync(self._serving.before, chosen)
+        before = await self._serving.before(chosen)
         if before is not None and not before.ready:
             try:
                 await anyio.to_thread.run_sync(before.load)
@@ -318,8 +327,8 @@ class HybridIndex:
 
     async def _switch(self, embedder: Embedder) -> None:
         """Everything has its vector: from now on this generation answers, and soon there is no other."""
-        if self._serving.generation() != embedder.generation:
-            await anyio.to_thread.run_sync(self._serving.switch, embedder.generation)
+        if await self._serving.generation() != embedder.generation:
+            await self._serving.switch(embedder.generation)
             return
         async with self._writing() as tables:
             await tables.drop_generations_but(embedder.generation)
@@ -335,7 +344,9 @@ class HybridIndex:
 
     async def _embedded(self, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
         """Vectors of these texts, by digest. Takes as long as the model; hold no lock meanwhile."""
-        vectors = dict(await _known(await self._open(), embedder, records))
+        tables = await self._open()
+        with _reached(self._place):
+            vectors = dict(await _known(tables, embedder, records))
         missing = {record.digest: record.text for record in records if record.digest not in vectors}
         if missing:
             made = await anyio.to_thread.run_sync(embedder.documents, list(missing.values()))
@@ -347,33 +358,36 @@ class HybridIndex:
             if self._tables is None:
                 lance = await anyio.to_thread.run_sync(importlib.import_module, "usrland.search.lance")
                 async with self._locked():
-                    self._tables = await lance.Tables.open(self._folder)
+                    with _reached(self._place):
+                        self._tables = await lance.Tables.open(self._place.address, self._place.options)
             return self._tables
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Tables]:
         tables = await self._open()
         async with self._locked():
-            yield tables
+            with _reached(self._place):
+                yield tables
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
-        """The turn among this process's tasks, then the lock among processes."""
-        async with self._turn:
-            lock = await anyio.to_thread.run_sync(self._acquire)
-            try:
-                yield
-            finally:
-                lock.release()
+        """The turn among this process's tasks, then the one among all processes."""
+        async with self._turn, self._place.turn("write", LOCK_SECONDS) as mine:
+            if not mine:
+                raise Unavailable("another process has been writing to the search index for a minute.")
+            yield
 
-    def _acquire(self) -> FileLock:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(self._folder / "write.lock", thread_local=False)
-        try:
-            lock.acquire(timeout=LOCK_SECONDS)
-        except LockTimeout as error:
-            raise Unavailable("another process has been writing to the search index for a minute.") from error
-        return lock
+
+@contextmanager
+def _reached(place: Place) -> Iterator[None]:
+    """What LanceDB raises where a bucket does not answer is a system that is not there, and no bug of ours."""
+    try:
+        yield
+    except Exception as error:  # of whatever kind: it has none of its own for this
+        if isinstance(place, Folder) or isinstance(error, UsrlandError):
+            raise
+        logger.exception("the search index in its bucket failed")
+        raise Unavailable("the bucket of the search index cannot be used now.") from error
 
 
 async def _known(tables: Tables, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:

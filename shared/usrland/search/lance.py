@@ -12,7 +12,6 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -52,7 +51,7 @@ _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=Fals
 
 
 class Tables:
-    """Open tables. Reads see the last commit of any process; writers must hold the folder's lock."""
+    """Open tables. Reads see the last commit of any process; writers must have the turn."""
 
     def __init__(self, folder: Path, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable) -> None:
         self._folder = folder
@@ -65,9 +64,11 @@ class Tables:
         self._seen: dict[str, State] = {}
 
     @classmethod
-    async def open(cls, folder: Path) -> Tables:
-        """Open the tables in `folder`, making them where they are missing (which needs the folder's lock)."""
-        database = await lancedb.connect_async(folder, read_consistency_interval=timedelta(0))
+    async def open(cls, address: str, options: Mapping[str, str] | None = None) -> Tables:
+        """Open the tables there, making them where they are missing (which needs the turn to write)."""
+        database = await lancedb.connect_async(
+            address, read_consistency_interval=timedelta(0), storage_options=dict(options) if options else None
+        )
         lexical = await database.create_table(LEXICAL, schema=_LEXICAL_SCHEMA, exist_ok=True)
         if not list(await lexical.list_indices()):
             await lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"))

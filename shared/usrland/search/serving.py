@@ -1,45 +1,43 @@
 """Which generation of vectors answers: the chosen model's once it has read everything, until then the one before.
 
-A file beside the tables names the generation that was complete last. A generation that is no longer needed is
+A note beside the tables names the generation that was complete last. A generation that is no longer needed is
 removed the next time there is nothing to embed, so that a search which had just begun still finds its table.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import anyio.to_thread
 
 from usrland.embedding import Embedder, of_generation
+from usrland.search.place import Place
 
 __all__ = ["Serving"]
 
+NOTE = "serving"
+
 
 class Serving:
-    """The file, and the model that goes with what it names."""
+    """The note, and the model that goes with what it names."""
 
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "serving"
+    def __init__(self, place: Place) -> None:
+        self._place = place
         self._model: Embedder | None = None
 
-    def generation(self) -> str | None:
+    async def generation(self) -> str | None:
         """What was complete last; None before anything was."""
-        try:
-            return self._file.read_text(encoding="utf-8") or None
-        except FileNotFoundError:
-            return None
+        return await self._place.note(NOTE)
 
-    def before(self, chosen: Embedder) -> Embedder | None:
+    async def before(self, chosen: Embedder) -> Embedder | None:
         """The model that answered before the chosen one, perhaps not loaded yet; None where there is none."""
-        generation = self.generation()
+        generation = await self.generation()
         if generation is None or generation == chosen.generation:
             return None
         if self._model is None or self._model.generation != generation:
-            self._model = of_generation(generation)
+            self._model = await anyio.to_thread.run_sync(of_generation, generation)
         return self._model
 
-    def switch(self, generation: str) -> None:
-        draft = self._file.with_suffix(".draft")
-        draft.write_text(generation, encoding="utf-8")
-        draft.replace(self._file)
+    async def switch(self, generation: str) -> None:
+        await self._place.write_note(NOTE, generation)
 
-    def forget(self) -> None:
-        self._file.unlink(missing_ok=True)
+    async def forget(self) -> None:
+        await self._place.remove_note(NOTE)
