@@ -87,7 +87,8 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(settings, table, data)
         self.model = model
-        database = Database(settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite", [MIGRATIONS])
+        address = settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite"
+        database = Database(address, [MIGRATIONS], hashed=["fs_blob"])
         self.catalogue = Catalogue(database)
         self.versions = Versions(database)
         place = place_of(settings, SERVER, database)

@@ -28,6 +28,8 @@ __all__ = ["MemorySettings", "service"]
 
 NAME = "memory-snapshot"
 MIGRATIONS = Path(__file__).parent / "migrations"
+HASHED = [f"memory_{name}" for name in ("event", "item_version", "lineage", "body", "page")]
+"""Tables of which the journal says what has to be in them."""
 MAX_RESTORE_TOKENS = 25_000
 """A restore keeps to its own budget; this only has to be above the largest."""
 
@@ -133,7 +135,7 @@ def service(settings: Settings) -> Service:
     table = settings.section(NAME, MemorySettings)
     folder = settings.data(NAME)
     changes = Changes()
-    database = Database(_url(settings, table, folder), [MIGRATIONS])
+    database = Database(_url(settings, table, folder), [MIGRATIONS], hashed=HASHED)
     memory = Memory(
         database,
         place_of(settings, NAME, database),

@@ -22,6 +22,7 @@ from typing import Any
 import anyio.to_thread
 
 from usrland.connector import Service
+from usrland.database import seals
 from usrland.errors import Conflict, InvalidInput, NotFound, UsrlandError
 from usrland.ledger import Ledger
 from usrland.settings import Settings
@@ -79,9 +80,10 @@ def _damage(file: Path, read_data: bool) -> list[str]:
     try:
         with closing(sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=30)) as connection:
             rows = [str(row[0]) for row in connection.execute(f"PRAGMA {pragma}(20)")]
-    except sqlite3.Error as error:
+            found = [row for row in rows if row != "ok"]
+            return [*found, *(seals.broken(connection) if read_data else ())]
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         return [str(error)]
-    return [row for row in rows if row != "ok"]
 
 
 # -- copies

@@ -41,6 +41,7 @@ logger = logging.getLogger(__name__)
 CONFIRMATION_SECONDS = 600
 KEYED_CALL_SECONDS = 7 * 24 * 3600
 _MIGRATIONS = Path(__file__).parent / "audit" / "migrations"
+_HASHED = ("audit_entry", "audit_argument")
 _MAX_WAITING_READS = 10_000
 GATHER_SECONDS = 0.05
 """How long entries that nobody waits for are gathered: a transaction for each would cost more than the reads."""
@@ -109,7 +110,7 @@ class Ledger:
     @classmethod
     def open(cls, url: str, *, chain: str, key: bytes, wait_seconds: float = 10.0) -> Ledger:
         """`wait_seconds`: how long a call waits for the log before it is refused."""
-        database = Database(url, [_MIGRATIONS], wait_seconds=wait_seconds)
+        database = Database(url, [_MIGRATIONS], wait_seconds=wait_seconds, hashed=_HASHED)
         return cls(database, AuditLog(database, chain), key)
 
     # -- writes: intent before, outcome after

@@ -11,7 +11,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import anyio
 import anyio.to_thread
 
+from usrland.database import seals
 from usrland.errors import InvalidInput, Unavailable
 
 if TYPE_CHECKING:
@@ -47,12 +48,19 @@ class Database:
     """
 
     def __init__(
-        self, url: DatabaseUrl, migrations: Sequence[Path], *, wait_seconds: float = BUSY_TIMEOUT_SECONDS
+        self,
+        url: DatabaseUrl,
+        migrations: Sequence[Path],
+        *,
+        wait_seconds: float = BUSY_TIMEOUT_SECONDS,
+        hashed: Collection[str] = (),
     ) -> None:
-        """`wait_seconds`: how long a write waits for others before it is `Unavailable`."""
+        """`wait_seconds`: how long a write waits for others before it is `Unavailable`. `hashed` tables carry
+        hashes of their own; of all others in SQLite a sum is kept (see `seals`)."""
         self._url = _with_driver(url)
         self._wait_seconds = wait_seconds
         self._migrations = list(migrations)
+        self._hashed = frozenset(hashed)
         self._engine: Engine | None = None
         self._opening = threading.Lock()
         self._threads = anyio.CapacityLimiter(MAX_THREADS)
@@ -187,6 +195,8 @@ class Database:
                 try:
                     if self._migrations:
                         _migrate(engine, self._migrations)
+                    if self.is_sqlite:
+                        seals.seal(engine, self._hashed)
                 except BaseException:
                     engine.dispose()
                     raise
@@ -287,6 +297,7 @@ def _create_engine(url: str, wait_seconds: float) -> Engine:
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.execute("PRAGMA secure_delete=ON")
         cursor.close()
+        seals.register(connection)
 
     @event.listens_for(engine, "begin")
     def begin(connection: Any) -> None:
