@@ -6,9 +6,9 @@ import io
 import posixpath
 import zipfile
 from collections.abc import Iterator
-from xml.etree import ElementTree
 
 from filesystem_retrieval.containers import Refused
+from usrland.markup import Tree, parsed
 
 __all__ = ["slides"]
 
@@ -30,7 +30,7 @@ def slides(content: bytes) -> Iterator[str]:
             for entry in _parsed(archive, _MAIN).iter(f"{_SHOW}sldId"):
                 _, slide = targets[entry.attrib[f"{_OFFICE}id"]]
                 yield "\n".join(_slide(archive, slide))
-    except (zipfile.BadZipFile, ElementTree.ParseError, KeyError, ValueError, RuntimeError) as error:
+    except (zipfile.BadZipFile, KeyError, ValueError, RuntimeError) as error:
         raise Refused("it is damaged") from error
 
 
@@ -43,7 +43,7 @@ def _slide(archive: zipfile.ZipFile, path: str) -> Iterator[str]:
                 yield from ("", "Notes:", "", *notes)
 
 
-def _said(root: ElementTree.Element) -> Iterator[str]:
+def _said(root: Tree) -> Iterator[str]:
     for shape in root.iter():
         if shape.tag == f"{_SHOW}sp":
             place = shape.find(f".//{_SHOW}ph")
@@ -60,7 +60,7 @@ def _said(root: ElementTree.Element) -> Iterator[str]:
             yield ""
 
 
-def _line(part: ElementTree.Element) -> str:
+def _line(part: Tree) -> str:
     return " ".join("".join(text.text or "" for text in part.iter(f"{_DRAWING}t")).split())
 
 
@@ -81,5 +81,5 @@ def _related(archive: zipfile.ZipFile, path: str) -> dict[str, tuple[str, str]]:
     }
 
 
-def _parsed(archive: zipfile.ZipFile, path: str) -> ElementTree.Element:
-    return ElementTree.fromstring(archive.read(path))
+def _parsed(archive: zipfile.ZipFile, path: str) -> Tree:
+    return parsed(archive.read(path))

@@ -67,7 +67,7 @@ class _Connection:
             return False
         if self._watch is None:
             self._watch = select.poll()
-            self._watch.register(self.stream.extra(anyio.abc.SocketAttribute.raw_socket), select.POLLIN)
+            self._watch.register(self.stream.extra(anyio.abc.SocketAttribute.raw_socket), select.POLLIN)  # nosec B610 # no query
         return not self._watch.poll(0)
 
     async def send(self, head: h11.Request, content: Iterable[bytes]) -> None:

@@ -73,6 +73,10 @@ class Parameters:
             expected = {"string": str, "boolean": bool, "integer": int}[self.added[name]["type"]]
             if not isinstance(value, expected) or (expected is int and isinstance(value, bool)):
                 raise InvalidInput(f"{name}: must be of type {self.added[name]['type']}.")
+        if added.get("idempotency_key") == "":
+            raise InvalidInput(
+                "idempotency_key: must not be empty.", fix="Leave it out, or name a new one for a new call."
+            )
         budget = added.get("max_tokens", 200)
         if not 200 <= budget <= 25_000:
             raise InvalidInput("max_tokens: must be from 200 to 25000.")

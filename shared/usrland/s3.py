@@ -14,18 +14,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
-from xml.etree import ElementTree
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Unavailable, UsrlandError
+from usrland.markup import Tree, parsed
 
 if TYPE_CHECKING:
     import httpx
 
 __all__ = ["BucketTable", "Store", "Tree", "read_tree"]
-
-Tree = ElementTree.Element
 
 _EMPTY = hashlib.sha256(b"").hexdigest()
 
@@ -156,11 +154,9 @@ def _query(query: Sequence[tuple[str, str]]) -> str:
 
 def read_tree(content: bytes) -> Tree:
     """An answer's XML, with no namespaces; raises `Unavailable` where it is none."""
-    if b"<!DOCTYPE" in content[:1000]:
-        raise Unavailable("the store's answer is not what it should be.")
     try:
-        root = ElementTree.fromstring(content)
-    except ElementTree.ParseError as error:
+        root = parsed(content)
+    except ValueError as error:
         raise Unavailable("the store's answer cannot be read.") from error
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]

@@ -27,7 +27,7 @@ _Loader.yaml_implicit_resolvers = {
 def parse(text: str) -> Any:
     """Raises `InvalidInput` with the place where it is not YAML."""
     try:
-        return yaml.load(text, Loader=_Loader)
+        return yaml.load(text, Loader=_Loader)  # nosec B506 # a SafeLoader
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" at line {mark.line + 1}" if mark else ""

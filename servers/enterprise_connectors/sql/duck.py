@@ -128,7 +128,7 @@ class Duck(Engine):
                 for name, kind, nullable, default, comment in columns
             ],
             keys=[str(key[0]) for key in keys],
-            sample=self.query(f"SELECT * FROM {quoted(*where)} LIMIT {SAMPLE_ROWS}", (), limits),
+            sample=self.query(f"SELECT * FROM {quoted(*where)} LIMIT {SAMPLE_ROWS}", (), limits),  # nosec B608 # quoted
         )
 
     @contextmanager

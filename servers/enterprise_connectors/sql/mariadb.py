@@ -156,7 +156,7 @@ class MariaDb(Engine):
                 f"{kind} ({', '.join(own)})" + (f" REFERENCES {target}({', '.join(theirs)})" if target else "")
                 for kind, own, target, theirs in keys.values()
             ],
-            sample=self.query(f"SELECT * FROM {_quoted(*where)} LIMIT {SAMPLE_ROWS}", (), limits),
+            sample=self.query(f"SELECT * FROM {_quoted(*where)} LIMIT {SAMPLE_ROWS}", (), limits),  # nosec B608 # quoted
         )
 
     def can_take_back(self, table: str, schema: str) -> bool:

@@ -129,7 +129,7 @@ class Postgres(Engine):
                 for column, kind, nullable, default, comment in self._rows(_COLUMNS, (name,), CATALOG_SECONDS)
             ],
             keys=[str(row[0]) for row in self._rows(_KEYS, (name,), CATALOG_SECONDS)],
-            sample=self.query(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}", (), limits),
+            sample=self.query(f"SELECT * FROM {name} LIMIT {SAMPLE_ROWS}", (), limits),  # nosec B608 # quoted
         )
 
     def warning(self) -> str | None:

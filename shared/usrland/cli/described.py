@@ -85,7 +85,7 @@ def _read(file: Path) -> str:
 
 def _fetch(url: str) -> str:
     try:
-        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:
+        with urllib.request.urlopen(url, timeout=FETCH_SECONDS) as answer:  # nosec B310 # http and https only
             content: bytes = answer.read(MAX_BYTES + 1)
     except (urllib.error.URLError, OSError, ValueError) as error:
         raise Unavailable(f"{url} does not answer.", fix="Save the description and name the file.") from error
