@@ -73,6 +73,32 @@ def test_one_caller_holds_only_so_many_streams(tmp_path: Path) -> None:
         assert again.status_code == 200
 
 
+def test_callers_who_do_not_read_their_answers_keep_nobody_waiting_and_cost_little(tmp_path: Path) -> None:
+    """Forty long answers, of which a byte is read and no more."""
+    body = json.loads(json.dumps(CALL))
+    body["params"] |= {"name": "lines", "arguments": {"count": 5_000, "max_tokens": 25_000}}
+    content = json.dumps(body)
+    with serving(tmp_path, "toy:service") as served, ExitStack() as stack:
+        parts = urlsplit(served.url)
+        assert call(served).status_code == 200
+        before = _resident(served.process.pid)
+        for _ in range(40):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+            connection.settimeout(60)
+            connection.connect((parts.hostname, parts.port))
+            head = {
+                "host": parts.netloc, **MODERN, **bearer(served.token), "content-type": "application/json",
+                "content-length": str(len(content)), "mcp-method": "tools/call", "mcp-name": "lines",
+            }  # fmt: skip
+            lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
+            connection.sendall(f"POST /mcp HTTP/1.1\r\n{lines}\r\n{content}".encode())
+            assert connection.recv(1) == b"H"
+
+        assert [call(served).status_code for _ in range(5)] == [200] * 5
+        assert _resident(served.process.pid) - before < 100 * 1024 * 1024
+
+
 def test_a_line_without_end_and_one_that_is_no_json_are_answered_and_the_next_is_too(tmp_path: Path) -> None:
     code = "import sys; from usrland.launch import launch; launch('toy:service')"
     process = subprocess.Popen(
