@@ -93,6 +93,7 @@ async def test_one_at_a_time_has_a_turn_and_the_next_does_not_wait_longer_than_i
             await got.wait()
 
 
+@pytest.mark.timeout(300)
 async def test_what_one_process_put_into_a_bucket_all_find(bucket: Callable[..., Bucket]) -> None:
     model = embedder("minilm")
     assert model is not None
