@@ -55,7 +55,7 @@ async def filled(index: HybridIndex) -> HybridIndex:
 async def test_what_is_found_in_memory_is_what_is_found_on_the_disk(
     filled: HybridIndex, minilm: Embedder, tmp_path: Path, scopes: list[str], groups: list[str] | None, limit: int
 ) -> None:
-    tables = await Tables.open(tmp_path / "index")
+    tables = await Tables.open(str(tmp_path / "index"))
     where = Filter(scopes=scopes, groups=groups)
     vector = minilm.query(QUERY)
 

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio.to_thread
@@ -53,7 +54,9 @@ _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=Fals
 class Tables:
     """Open tables. Reads see the last commit of any process; writers must have the turn."""
 
-    def __init__(self, folder: Path, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable) -> None:
+    def __init__(
+        self, folder: Path | None, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable
+    ) -> None:
         self._folder = folder
         self._database = database
         self._lexical = lexical
@@ -72,6 +75,7 @@ class Tables:
         lexical = await database.create_table(LEXICAL, schema=_LEXICAL_SCHEMA, exist_ok=True)
         if not list(await lexical.list_indices()):
             await lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"))
+        folder = None if "://" in address else Path(address)
         return cls(folder, database, lexical)
 
     async def drop(self) -> None:
@@ -149,12 +153,15 @@ class Tables:
         return mirror
 
     def _state(self, name: str) -> State | None:
-        """Looked up in the folder and not asked of LanceDB, whose answer takes a turn of its threads."""
+        """Looked up in the folder and not asked of LanceDB, whose answer takes a turn of its threads; None where
+        that cannot be told: in a bucket, or where another process has dropped the table."""
+        if self._folder is None:
+            return None
         folder = self._folder / f"{name}.lance" / "_versions"
         try:
             status = folder.stat()
             return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
-        except FileNotFoundError:  # dropped by another process
+        except FileNotFoundError:
             return None
 
     async def _count(self, table: lancedb.AsyncTable) -> int:
