@@ -308,6 +308,15 @@ def test_a_long_enumeration_is_told_by_its_ends_or_by_some_of_it() -> None:
     assert "minimum" not in portable({"type": "integer", "enum": list(range(0, 200, 2))})
 
 
+def test_a_pattern_is_told_in_words_and_never_enforced_here() -> None:
+    told = portable({"type": "string", "pattern": "^AC[0-9a-f]{32}$", "description": "The account."})
+    long = portable({"type": "string", "pattern": "a" * 61})
+    number = portable({"type": "integer", "pattern": "^1$"})
+
+    assert told == {"type": "string", "description": "The account. Matches ^AC[0-9a-f]{32}$"}
+    assert long == {"type": "string"} and number == {"type": "integer"}
+
+
 def test_nothing_is_no_choice_for_a_part_of_a_path() -> None:
     place = {"name": "kind", "in": "path", "schema": {"type": "string", "enum": ["", "full"]}}
     (endpoint,) = read({"/a/{kind}": {"get": {"operationId": "a", "parameters": [place]}}})[0].values()

@@ -21,6 +21,7 @@ MAX_NODES = 350
 MAX_DESCRIPTION = 160
 MAX_ENUM = 80
 SHOWN_OF_MANY = 8
+MAX_PATTERN = 60
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Property keys that every host takes."""
@@ -129,6 +130,9 @@ class Portable:
             result["enum"] = values
         elif isinstance(values, list) and values:
             _many(result, values)
+        pattern = flat.get("pattern")
+        if result["type"] == "string" and isinstance(pattern, str) and pattern:
+            _worded(result, pattern)
 
     def _described(self, flat: Mapping[str, Any], schema: Any) -> dict[str, Any]:
         own = schema.get("description") if isinstance(schema, dict) else None
@@ -169,6 +173,12 @@ def _many(result: dict[str, Any], values: Sequence[Any]) -> None:
             return
     some = ", ".join(str(value) for value in values[:SHOWN_OF_MANY])
     result["description"] = f"One of {len(values)}: {some} …. {result.get('description', '')}".strip()
+
+
+def _worded(result: dict[str, Any], pattern: str) -> None:
+    """In words and not as a rule: dialects of regular expressions differ, and the system's own decides."""
+    if len(pattern) <= MAX_PATTERN and pattern.isprintable():
+        result["description"] = f"{result.get('description', '')} Matches {pattern}".strip()
 
 
 def _merge(flat: dict[str, Any], part: Mapping[str, Any]) -> None:
