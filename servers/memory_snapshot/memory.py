@@ -459,7 +459,7 @@ class Memory:
         ref: str = HEAD,
         expected_head: str | None = None,
     ) -> Transferred:
-        """Export memory to a file or import it from one: to another server, from other assistants."""
+        """Write memory to a file, or bring one in: for another server, from other assistants."""
         store = await self.store()
         if action == "import":
             return await self._import(call, path, expected_head, dry_run=False)
