@@ -95,6 +95,7 @@ class Jobs:
         self._here: dict[str, _Running] = {}
         self._tasks: TaskGroup | None = None
         self._ready = anyio.Event()
+        self._ending = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -106,6 +107,7 @@ class Jobs:
                 try:
                     yield
                 finally:
+                    self._ending = True
                     self._tasks.cancel_scope.cancel()
         finally:
             self._database.close()
@@ -237,8 +239,6 @@ class Jobs:
             with here.scope, anyio.fail_after(JOB_SECONDS):
                 await work(here.done)
                 state = "failed" if here.done.failed else "done"
-            if state != "done" and not here.wanted:
-                state = "cancelled"
         except TimeoutError:
             state, here.done.failed = "failed", f"stopped after {JOB_SECONDS} seconds"
         except Exception as error:
@@ -246,6 +246,10 @@ class Jobs:
             said = str(error) if isinstance(error, UsrlandError) else "it failed; the log tells why."
             state, here.done.failed = "failed", said
         finally:
+            if state != "done" and not here.wanted:
+                state = "cancelled"
+            elif state == "failed" and self._ending:  # a call in a thread fails in its own time, and not of itself
+                state = "interrupted"
             with anyio.CancelScope(shield=True):
                 try:
                     await self._database.write(lambda session: self._put(session, id, here, state))

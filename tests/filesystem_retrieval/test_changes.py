@@ -24,6 +24,7 @@ from filesystem_retrieval.slots import Slot
 from filesystem_retrieval.versions import Version, Versions, bytes_of, latest
 from usrland.connector import Call
 from usrland.database import Database
+from usrland.database.seals import register
 from usrland.errors import Conflict, NotFound, Unavailable
 from usrland.schemas.principal import Principal
 
@@ -152,6 +153,7 @@ def test_bytes_that_were_damaged_are_not_given_out(tmp_path: Path) -> None:
     version = home.put("a.md", b"what was agreed upon, in full " * 9)
     assert version is not None
     with sqlite3.connect(tmp_path / "catalogue.sqlite") as database:
+        register(database)
         ((data,),) = database.execute("SELECT data FROM fs_blob").fetchall()
         for damaged in (data[:-9] + bytes([data[-9] ^ 1]) + data[-8:], b"what was agreed upon"):
             database.execute("UPDATE fs_blob SET data = ?", (damaged,))

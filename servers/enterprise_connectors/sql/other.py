@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["DIALECTS", "Other"]
 
 CATALOG_SECONDS = 20.0
+LATE_SECONDS = 3.0
 LISTED_SECONDS = 60.0
 """How long the list of tables is believed."""
 
@@ -215,7 +216,9 @@ class Other(Engine):
             # the driver's text names host, port and role; they are the operator's business
             raise Unavailable("the database cannot be connected to.", unsent=True) from error
         stopped = threading.Event()
-        stop = threading.Timer(seconds, _stop, [connection, stopped])
+        # where the database itself stops in time, only after that
+        late = LATE_SECONDS if self._name in ("mysql", "mariadb") else 0
+        stop = threading.Timer(seconds + late, _stop, [connection, stopped])
         stop.daemon = True
         stop.start()
         try:
@@ -224,15 +227,19 @@ class Other(Engine):
             yield connection
         except exc.NoSuchTableError as error:
             raise NotFound("there is no such table.", fix="The operation tables lists them.") from error
-        except exc.SQLAlchemyError as error:
+        except Exception as error:
+            # a driver whose connection is closed under a statement fails in a way of its own
             if stopped.is_set() or "max_statement_time" in str(error):
                 raise Timeout(f"the statement was stopped after {seconds:g} seconds.", fix="Narrow it.") from error
-            raise _ours(error) from error
+            if isinstance(error, exc.SQLAlchemyError):
+                raise _ours(error) from error
+            raise
         finally:
             stop.cancel()
-            with suppress(exc.SQLAlchemyError):  # takes back whatever was done
+            with suppress(Exception):  # takes back whatever was done; a stopped connection is beyond that
                 connection.rollback()
-            connection.close()
+            with suppress(Exception):
+                connection.close()
 
 
 def _mark(style: str, position: int, number: int) -> str:
