@@ -30,6 +30,8 @@ __all__ = ["Cleaned", "clean", "native_anew", "note", "written_since"]
 class Cleaned:
     files: int = 0
     moved: list[str] = field(default_factory=list)
+    copies: list[str] = field(default_factory=list)
+    """Of the whole home, and not clean."""
 
 
 def note(session: Session, *, states: States, principal: Principal, path: Path) -> None:

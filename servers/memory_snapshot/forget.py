@@ -23,9 +23,9 @@ from memory_snapshot.state import States, successors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot, Space
 from memory_snapshot.wire import Forgotten
 from memory_snapshot.writing import Writing, begin
-from usrland import InvalidInput, NotFound, Preview, Principal
+from usrland import Conflict, InvalidInput, NotFound, Preview, Principal
 
-__all__ = ["Erased", "Wish", "due", "erase", "expire", "preview", "retract"]
+__all__ = ["Erased", "Wish", "due", "erase", "expire", "follow", "preview", "retract"]
 
 MOST = 1_000
 SHOWN = 20
@@ -95,6 +95,24 @@ def expire(session: Session, states: States, principal: Principal) -> Erased | N
     query = _expired(select(ItemVersion.oid).where(ItemVersion.space_id == writing.space_id), writing.at)
     oids = session.exec(query).all()
     return _erase(writing, list(load(session, writing.space_id, oids).values()), []) if oids else None
+
+
+def follow(session: Session, states: States, principal: Principal, *, erased: Erased, first: str) -> None:
+    """Erase in a copy of a memory what was erased in the memory; what the copy does not know is passed over.
+
+    Raises `Conflict` where its journal does not begin with the event `first`.
+    """
+    space = journal.find_space(session, principal)
+    if space is None or space.id is None:
+        return
+    if journal.first_hash(session, space.id) not in (first, None):
+        raise Conflict("it is a copy of another memory.")
+    writing = begin(session, states, principal)
+    versions = load(session, writing.space_id, [item.oid for item in erased.items]).values()
+    items = [item for item in versions if item.said is not None]
+    messages = [snapshot for name in erased.messages if (snapshot := session.get(Snapshot, (space.id, name)))]
+    if items or messages:
+        _erase(writing, items, messages)
 
 
 def _expired(query: Any, now: str) -> Any:

@@ -29,6 +29,7 @@ __all__ = [
     "append",
     "event_hash",
     "find_space",
+    "first_hash",
     "has_turned",
     "inserting",
     "last_event",
@@ -71,6 +72,11 @@ def last_event(session: Session, space_id: int) -> Event | None:
     return session.exec(
         select(Event).where(Event.space_id == space_id).order_by(col(Event.seq).desc()).limit(1)
     ).first()
+
+
+def first_hash(session: Session, space_id: int) -> str | None:
+    """By which two journals are told to be of one memory."""
+    return session.exec(select(Event.hash).where(Event.space_id == space_id, Event.seq == 1)).first()
 
 
 def last_seq_at(session: Session, space_id: int, at: str) -> int:

@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from memory_snapshot.anchors import Anchors
+    from memory_snapshot.copies import Copies
     from memory_snapshot.forget import Wish
     from memory_snapshot.store import Store
     from memory_snapshot.verify import Verification
@@ -93,10 +94,10 @@ class Memory:
         quota: tuple[int, int] = (100_000, 50_000_000),
         changes: Changes | None = None,
         calls: Callable[[Sequence[str]], Awaitable[None]] | None = None,
-        copies: Callable[[float], Sequence[str]] = lambda since: (),
+        copies: Callable[[], Copies] | None = None,
     ) -> None:
-        """`calls` takes texts out of the log of calls, for what is erased without one; `copies` says where whole
-        copies are that were made since a moment."""
+        """`calls` takes texts out of the log of calls, for what is erased without one; `copies` are those of the
+        whole home."""
         self._database = database
         self._place = place
         self._embedding = embedding
@@ -562,7 +563,8 @@ class Memory:
         anchors = self._anchors() if self._anchors else None
         items, tokens = self._quota
         quota = Quota(items=items, tokens=tokens)
-        return Store(self._database, self._place, self._embedding, anchors, quota, self._changes, self._copies)
+        copies = self._copies() if self._copies else None
+        return Store(self._database, self._place, self._embedding, anchors, quota, self._changes, copies)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

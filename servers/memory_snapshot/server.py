@@ -16,13 +16,13 @@ from memory_snapshot.memory import Memory
 from memory_snapshot.prompts import PROMPTS
 from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
-from usrland.keeping import copies
 from usrland.ledger import Ledger
 from usrland.search import place_of
 from usrland.settings import Settings
 
 if TYPE_CHECKING:
     from memory_snapshot.anchors import Anchors
+    from memory_snapshot.copies import Copies
 
 __all__ = ["MemorySettings", "service"]
 
@@ -135,7 +135,8 @@ def service(settings: Settings) -> Service:
     table = settings.section(NAME, MemorySettings)
     folder = settings.data(NAME)
     changes = Changes()
-    database = Database(_url(settings, table, folder), [MIGRATIONS], hashed=HASHED)
+    url = _url(settings, table, folder)
+    database = _database(url)
     memory = Memory(
         database,
         place_of(settings, NAME, database),
@@ -147,7 +148,7 @@ def service(settings: Settings) -> Service:
         (table.quota_items, table.quota_tokens),
         changes,
         partial(_out_of_the_log, settings),
-        partial(copies, settings.home),
+        partial(_copies, settings, url),
     )
     read, write, forget = (frozenset({f"memory:{what}"}) for what in ("read", "write", "forget"))
     return Service(
@@ -248,9 +249,29 @@ def _anchors(settings: Settings, folder: Path) -> Anchors:
     return Anchors(folder, settings.key("audit"))
 
 
+def _copies(settings: Settings, url: str) -> Copies:
+    from memory_snapshot.copies import Copies  # loads the tables
+
+    return Copies(
+        home=settings.home,
+        database=url,
+        calls=Ledger.url(settings, NAME),
+        opened=_database,
+        out_of_the_log=_out_of,
+    )
+
+
+def _database(url: str) -> Database:
+    return Database(url, [MIGRATIONS], hashed=HASHED)
+
+
 async def _out_of_the_log(settings: Settings, texts: Sequence[str]) -> None:
     """What an operation does with `Call.erase`, for what is erased without a call."""
-    ledger = Ledger.open(Ledger.url(settings, NAME), chain=NAME, key=b"")
+    await _out_of(Ledger.url(settings, NAME), texts)
+
+
+async def _out_of(url: str, texts: Sequence[str]) -> None:
+    ledger = Ledger.open(url, chain=NAME, key=b"")
     try:
         await ledger.erase(texts)
     finally:

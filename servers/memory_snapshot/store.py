@@ -37,6 +37,7 @@ from memory_snapshot import (
 )
 from memory_snapshot.anchors import Anchors
 from memory_snapshot.canonical import short
+from memory_snapshot.copies import Copies
 from memory_snapshot.drafts import Draft, draft
 from memory_snapshot.forget import Erased
 from memory_snapshot.hygiene import Policy
@@ -95,9 +96,8 @@ class Store:
         anchors: Anchors | None = None,
         quota: usage.Quota | None = None,
         changes: Changes | None = None,
-        copies: Callable[[float], Sequence[str]] = lambda since: (),
+        copies: Copies | None = None,
     ) -> None:
-        """`copies`: where whole copies are that were made since a moment."""
         self._database = database
         self._anchors = anchors
         self._states = States(quota)
@@ -222,6 +222,7 @@ class Store:
             ("the audit log", elsewhere(erased.texts)),
             ("the database file", self._database.scrub("memory_body")),
             ("exported files", self._clean_exports(principal, erased, cleaned)),
+            ("copies by usrland backup", self._clean_copies(principal, erased, cleaned)),
         ):
             try:
                 await done
@@ -229,14 +230,16 @@ class Store:
                 logger.warning("%s may still hold erased bytes: %s", where, error)
                 late.append(where)
         said = f"{', '.join(late)} may still hold the bytes: erase the same again in a moment." if late else None
-        update: dict[str, Any] = {"degraded": said, "files": cleaned.files or None, "moved": cleaned.moved or None}
-        first = min((item.recorded_at for item in erased.items), default=NO_MOMENT)
-        update["copies"] = list(self._copies(datetime.fromisoformat(first).timestamp())) or None
+        update: dict[str, Any] = {
+            "degraded": said,
+            "files": cleaned.files or None,
+            "moved": cleaned.moved or None,
+            "copies": cleaned.copies or None,
+        }
         return erased.receipt.model_copy(update=update)
 
     async def _clean_exports(self, principal: Principal, erased: Erased, cleaned: exports.Cleaned) -> None:
-        first = min((item.recorded_at for item in erased.items), default=NO_MOMENT)
-        paths = await self._read(exports.written_since, principal, at=NO_MOMENT if erased.messages else first)
+        paths = await self._read(exports.written_since, principal, at=_first(erased))
         if not paths:
             return
 
@@ -246,6 +249,19 @@ class Store:
 
         done = await anyio.to_thread.run_sync(exports.clean, paths, erased, anew)
         cleaned.files, cleaned.moved = done.files, done.moved
+
+    async def _clean_copies(self, principal: Principal, erased: Erased, cleaned: exports.Cleaned) -> None:
+        """Those that it did not get to are named, in whatever way it ends."""
+        if self._copies is None:
+            return
+        since = _first(erased)
+        moment = datetime.fromisoformat(since).timestamp()
+        cleaned.copies = list(await anyio.to_thread.run_sync(self._copies.since, moment))
+        first = await self._read(_first_hash, principal)
+        work = partial(self._copies.erase, principal, erased, first=first, since=since, moment=moment)
+        done = await anyio.to_thread.run_sync(work)
+        cleaned.files += len(done.done)
+        cleaned.copies = list(done.left)
 
     async def plan_compaction(self, principal: Principal, budget: int) -> Compacted:
         return await self._read(compact.plan, principal, budget=budget)
@@ -364,6 +380,16 @@ def _head(session: Session, *, principal: Principal) -> tuple[Space, Event] | No
     space = journal.find_space(session, principal)
     last = None if space is None or space.id is None else journal.last_event(session, space.id)
     return None if space is None or last is None else (space, last)
+
+
+def _first(erased: Erased) -> str:
+    """The moment since which something may hold what was erased."""
+    return NO_MOMENT if erased.messages else min((item.recorded_at for item in erased.items), default=NO_MOMENT)
+
+
+def _first_hash(session: Session, *, states: States, principal: Principal) -> str:
+    space = journal.find_space(session, principal)
+    return (space and space.id and journal.first_hash(session, space.id)) or ""
 
 
 def _load(

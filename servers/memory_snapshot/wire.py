@@ -263,12 +263,12 @@ class Forgotten(Answer):
     event: int
     hash: str
     at: str
-    files: int | None = Field(default=None, description="Exports that were written anew without it.")
+    files: int | None = Field(default=None, description="Exports and backups that were written anew without it.")
     moved: list[str] | None = Field(
         default=None, description="Exports that may hold it and are not where they were written."
     )
     copies: list[str] | None = Field(
-        default=None, description="Made by usrland backup, and may hold it: make a new one and delete these."
+        default=None, description="Backups that may still hold it: make a new one and delete these."
     )
     degraded: str | None = None
 

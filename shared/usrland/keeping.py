@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,19 @@ import anyio.to_thread
 
 from usrland.connector import Service
 from usrland.database import seals
-from usrland.errors import Conflict, InvalidInput, NotFound, UsrlandError
+from usrland.errors import Conflict, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
-__all__ = ["Problem", "back_up", "changed_files", "check", "copies", "restore"]
+__all__ = ["Draft", "Problem", "Reworked", "back_up", "changed_files", "check", "copies", "restore", "rework"]
+
+logger = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 COPIES = "copies.jsonl"
 """In a home: where copies of it were put, for whoever erases something later."""
+_LOCK_SECONDS = 120
+"""How long one that makes or changes copies of a home waits for another."""
 _TEMPORARY = ("run", ".locks")
 _LOCKS = (".lock", ".sqlite-wal", ".sqlite-shm", ".sqlite-journal")
 
@@ -98,6 +103,11 @@ def back_up(settings: Settings, services: Sequence[Service], target: Path) -> Ma
         raise Conflict(f"{target} is there already.", fix="Name a folder that is not.")
     for name in ("audit", "calls"):
         settings.key(name)  # made now if nobody needed it yet: what is signed later must fit the copy
+    with _alone(settings.home):  # an erasure meanwhile waits, and reaches this copy, too
+        return _back_up(settings, services, target)
+
+
+def _back_up(settings: Settings, services: Sequence[Service], target: Path) -> Mapping[str, Any]:
     draft = target.with_name(f".{target.name}.{os.getpid()}")
     draft.mkdir(parents=True, mode=0o700)
     try:
@@ -110,9 +120,7 @@ def back_up(settings: Settings, services: Sequence[Service], target: Path) -> Ma
             "made_at": int(time.time()),
             "elsewhere": sorted(_elsewhere(settings, services)),
             "files": {
-                str(file.relative_to(draft)): {"sha256": _sha256(file), "bytes": file.stat().st_size}
-                for file in sorted(draft.rglob("*"))
-                if file.is_file()
+                str(file.relative_to(draft)): _facts(file) for file in sorted(draft.rglob("*")) if file.is_file()
             },
         }
         text = json.dumps(manifest, indent=2)
@@ -131,12 +139,34 @@ def back_up(settings: Settings, services: Sequence[Service], target: Path) -> Ma
 
 def copies(home: Path, since: float) -> list[str]:
     """Copies of this home that were made since then and are where they were put."""
+    return sorted(_known(home, since))
+
+
+def _known(home: Path, since: float) -> dict[str, int]:
+    """The copies, and when each was made."""
     try:
         lines = (home / COPIES).read_text(encoding="utf-8").splitlines()
     except FileNotFoundError:
-        return []
-    known = {found["path"] for found in map(json.loads, lines) if found["made_at"] >= int(since)}
-    return sorted(path for path in known if (Path(path) / MANIFEST).is_file())
+        return {}
+    made = {found["path"]: int(found["made_at"]) for found in map(json.loads, lines)}
+    return {path: at for path, at in made.items() if at >= int(since) and (Path(path) / MANIFEST).is_file()}
+
+
+@contextmanager
+def _alone(home: Path) -> Iterator[None]:
+    """Be the only one that makes or changes copies of this home."""
+    from filelock import FileLock, Timeout
+
+    home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = FileLock(home / "copies.lock", timeout=_LOCK_SECONDS)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise Unavailable("copies of this home are made or changed by another process.") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _true_files(home: Path, services: Sequence[Service]) -> Iterator[Path]:
@@ -195,6 +225,112 @@ def changed_files(copy: Path) -> list[Problem]:
     return problems + [Problem(place=name, fact="was put in") for name in sorted(more) if name not in known]
 
 
+# -- copies that have to follow an erasure
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Where one copy is changed: beside it, so that it stays what it is until all of the change is there."""
+
+    home: Path
+    copy: Path
+    folder: Path
+    taken: set[Path] = field(default_factory=set)
+
+    def take(self, path: Path) -> Path | None:
+        """What the copy has of this file or folder of the home, to be changed; None where it has nothing."""
+        path, home = path.resolve(), self.home.resolve()
+        if not path.is_relative_to(home) or not (self.copy / path.relative_to(home)).exists():
+            return None
+        name = path.relative_to(home)
+        source, target = self.copy / name, self.folder / name
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if source.is_dir():
+                shutil.copytree(source, target)
+            else:
+                shutil.copyfile(source, target)
+        self.taken.add(name)
+        return target
+
+
+@dataclass(frozen=True, slots=True)
+class Reworked:
+    """`done`: copies that `work` said are whole; `left`: known, and not so."""
+
+    done: Sequence[str]
+    left: Sequence[str]
+
+
+def rework(home: Path, since: float, work: Callable[[Draft], bool]) -> Reworked:
+    """Change every copy that was made since then and fits its manifest, and write that anew.
+
+    What `work` takes into the draft is put back when it is through; it says whether nothing is missing. A copy for
+    which it fails stays as it was. One that a crash met while files were put back fits its manifest no more: it is
+    left from then on, and named each time. Raises `Unavailable` where another process is at the copies.
+    """
+    done: list[str] = []
+    left: list[str] = []
+    with _alone(home):
+        for path, made_at in sorted(_known(home, since).items()):
+            try:
+                whole = _rework(home, Path(path), made_at, work)
+            except Exception as error:  # whatever is wrong with one copy: it is named, and the next one is tried
+                logger.warning("%s could not be changed: %s: %s", path, type(error).__name__, error)
+                whole = False
+            (done if whole else left).append(path)
+    return Reworked(done, left)
+
+
+def _rework(home: Path, copy: Path, made_at: int, work: Callable[[Draft], bool]) -> bool:
+    manifest = _manifest(copy)
+    if manifest["made_at"] != made_at or changed_files(copy):
+        raise Conflict("it is not what was put there.")
+    folder = copy.with_name(f".{copy.name}.draft")
+    if folder.exists():
+        shutil.rmtree(folder)  # of one that was killed
+    folder.mkdir(mode=0o700)
+    try:
+        draft = Draft(home, copy, folder)
+        whole = work(draft)
+        _put_back(draft, manifest)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return whole
+
+
+def _put_back(draft: Draft, manifest: Mapping[str, Any]) -> None:
+    """Have the changed files take the place of those in the copy, and then the manifest that fits them."""
+    files = dict(manifest["files"])
+    changed, gone = [], []
+    for name in manifest["files"]:
+        if draft.taken.isdisjoint([Path(name), *Path(name).parents]):
+            continue
+        file = draft.folder / name
+        if not file.exists():
+            gone.append(name)
+            del files[name]
+            continue
+        if file.suffix == ".sqlite":
+            with closing(sqlite3.connect(file)) as connection:
+                connection.execute("PRAGMA journal_mode=DELETE")
+        if (facts := _facts(file)) != files[name]:
+            changed.append(name)
+            files[name] = facts
+            file.chmod(0o600)
+            _sync(file)
+    text = json.dumps({**manifest, "files": files}, indent=2)
+    (draft.folder / MANIFEST).write_text(text, encoding="utf-8")
+    _sync(draft.folder / MANIFEST)
+    for name in changed:
+        (draft.folder / name).replace(draft.copy / name)
+    for name in gone:
+        (draft.copy / name).unlink()
+    (draft.folder / MANIFEST).replace(draft.copy / MANIFEST)
+    for folder in {(draft.copy / name).parent for name in (*changed, *gone, MANIFEST)}:
+        _sync(folder)
+
+
 def restore(copy: Path, home: Path) -> int:
     """Bring a copy back as a home that is not there yet, every file held against its hash first; how many.
 
@@ -232,6 +368,10 @@ def _manifest(copy: Path) -> Mapping[str, Any]:
     if not safe:
         raise InvalidInput(f"{copy / MANIFEST} names files outside of it.", fix="Use another copy.")
     return manifest
+
+
+def _facts(file: Path) -> dict[str, Any]:
+    return {"sha256": _sha256(file), "bytes": file.stat().st_size}
 
 
 def _sha256(file: Path) -> str:

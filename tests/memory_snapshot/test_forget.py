@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -7,13 +8,14 @@ from typing import Any
 import anyio
 import psycopg
 import pytest
+from filelock import FileLock
 from mcp import Client
 
 from memory_snapshot.server import service
 from memory_snapshot.wire import Item, Summary
-from usrland import InvalidInput, NotFound, Principal
+from usrland import Call, InvalidInput, NotFound, Principal
 from usrland.host import running
-from usrland.keeping import back_up
+from usrland.keeping import back_up, changed_files, restore
 from usrland.settings import Settings
 
 SECRET = "the xylographer Quimby-Featherstonehaugh lives at Zwölfbogengasse 17"
@@ -275,15 +277,152 @@ async def test_an_erasure_reaches_the_files_that_were_exported(desk: Any) -> Non
     assert await desk.texts(who=other) == ["tea"]
 
 
-async def test_copies_of_the_whole_that_were_made_since_are_named(desk: Any, tmp_path: Path) -> None:
-    done = await desk.remember("zebra", "lion")
-    back_up(desk.settings, [desk.service], tmp_path / "copy")
-    receipt = await desk.forget(done.items[0].item_id, mode="erase")
-    move(tmp_path / "copy", "away")
-    later = await desk.forget(done.items[1].item_id, mode="erase")
+async def test_an_erasure_reaches_the_copies_of_the_whole_home(tmp_path: Path) -> None:
+    """And leaves them copies: they verify, can be restored, and hold everything else."""
+    settings = Settings(home=tmp_path / "home", tables={"memory-snapshot": {"embedding": "minilm"}})
+    served = service(settings)
+    early, late = tmp_path / "early", tmp_path / "late"
+    async with running(served, settings) as host, Client(host.server) as client:
+        await client.call_tool("memory_remember", {"items": [{"text": SECRET, "key": "home"}, {"text": "tea"}]})
+        for form in FORMATS:
+            await client.call_tool("memory_transfer", {"action": "export", "path": f"a.{form}", "format": form})
+        await anyio.to_thread.run_sync(back_up, settings, [served], early)
+        await client.call_tool("memory_remember", {"items": [{"text": SECRET + "a", "key": "home"}]})
+        await client.call_tool("memory_snapshot", {"message": "with the xylographer", "items": [{"text": "milk"}]})
+        await anyio.to_thread.run_sync(back_up, settings, [served], late)
+        before = {copy: names(copy) for copy in (early, late)}
+        assert all(len(holding(copy)) >= 4 for copy in before)
+        wish = {"containing": "xylographer", "mode": "erase"}
+        refused = await client.call_tool("memory_forget", wish)
+        token = re.search(r"confirm_token='([^']+)'", refused.content[0].text)  # type: ignore[union-attr]
+        assert token is not None
+        receipt = (await client.call_tool("memory_forget", {**wish, "confirm_token": token[1]})).structured_content
 
-    assert receipt.copies == [str((tmp_path / "copy").resolve())]
-    assert later.copies is None
+    assert receipt is not None and not {"copies", "degraded", "moved"} & set(receipt)
+    assert receipt["files"] == len(FORMATS) + 2
+    assert {name.partition("/")[0] for name in names(tmp_path)} == {"home", "early", "late"}
+    for copy, standing in ((early, ["tea"]), (late, ["tea", "milk"])):
+        assert holding(copy) == set()
+        assert changed_files(copy) == []
+        assert not any(
+            held(file)[18:20] == b"\2\2" for file in copy.rglob("*.sqlite")
+        )  # would be logged beside it
+        assert all(name.endswith(".md") for name in before[copy] - names(copy))
+        assert names(copy) <= before[copy]
+        restore(copy, new := tmp_path / f"from-{copy.name}")
+        assert await standing_in(new) == standing
+
+
+def names(folder: Path) -> set[str]:
+    return {str(file.relative_to(folder)) for file in folder.rglob("*") if file.is_file()}
+
+
+async def standing_in(home: Path) -> list[str]:
+    """What is found there, once every hash was looked at."""
+    settings = Settings(home=home, tables={"memory-snapshot": {"embedding": "none"}})
+    async with running(service(settings), settings) as host, Client(host.server) as client:
+        status = (await client.call_tool("memory_status", {"verify": True})).structured_content
+        found = (await client.call_tool("memory_restore", {"mode": "full"})).structured_content
+        for said in ("tea", "milk"):
+            recalled = (await client.call_tool("memory_recall", {"query": said})).structured_content
+            assert recalled is not None and found is not None
+            assert [hit["text"] for hit in recalled["items"]] == ([said] if said in found["text"] else [])
+    assert status is not None and status["problems"] == [] and status["erased"] > 0
+    return [line.split(": ", 1)[1] for line in found["text"].splitlines() if line.startswith("[")]
+
+
+async def test_what_an_erasure_cannot_clean_of_the_copies_is_named_and_left_as_it_is(
+    desk: Any, tmp_path: Path
+) -> None:
+    """Where it was changed, and where the database is not in it; what was moved away is known to nobody."""
+    done = await desk.remember("zebra", "lion", "tiger")
+    ids = [item.item_id for item in done.items]
+    back_up(desk.settings, [desk.service], copy := tmp_path / "copy")
+    write(copy / "more", b"put in by somebody")
+    before = {name: held(copy / name) for name in names(copy)}
+    receipt = await desk.forget(ids[0], mode="erase")
+    assert receipt.copies == [str(copy.resolve())]
+    assert {name: held(copy / name) for name in names(copy)} == before
+
+    (copy / "more").unlink()
+    (tmp_path / ".copy.draft").mkdir()  # of a process that was killed
+    again = await desk.forget(ids[1], mode="erase")
+    inside = desk.database.is_sqlite
+    assert (again.files, again.copies) == ((1, None) if inside else (None, [str(copy.resolve())]))
+    assert changed_files(copy) == []
+    assert not (tmp_path / ".copy.draft").exists()
+    move(copy, "away")
+    assert (await desk.forget(ids[2], mode="erase")).copies is None
+
+
+async def test_a_copy_of_another_memory_is_named_and_left_as_it_is(tmp_path: Path) -> None:
+    desks = []
+    for name in ("one", "two"):
+        settings = Settings(home=tmp_path / name, tables={"memory-snapshot": {"embedding": "none"}})
+        served = service(settings)
+        async with running(served, settings) as host, Client(host.server) as client:
+            await client.call_tool("memory_remember", {"items": [{"text": "zebra"}]})
+        back_up(settings, [served], tmp_path / f"copy-{name}")
+        desks.append(settings)
+    ours, theirs = tmp_path / "copy-one", tmp_path / "copy-two"
+    made_at = json.loads((ours / "manifest.json").read_text())["made_at"]
+    move(ours, "away")
+    move(theirs, "copy-one")
+    manifest = json.loads((ours / "manifest.json").read_text())
+    write(ours / "manifest.json", json.dumps({**manifest, "made_at": made_at}).encode())
+    before = {name: held(ours / name) for name in names(ours)}
+    memory = service(desks[0]).state["memory"]
+    call = Call(id="test", principal=Principal(subject="local"), operation="test")
+    receipt = await memory.memory_forget(call, containing="zebra", mode="erase")
+    memory.close()
+
+    assert receipt.copies == [str(ours)]
+    assert {name: held(ours / name) for name in names(ours)} == before
+
+
+async def test_a_copy_whose_exported_files_are_not_all_found_is_cleaned_and_named(
+    desk: Any, tmp_path: Path
+) -> None:
+    if not desk.database.is_sqlite:
+        pytest.skip("such a copy is left as it is")
+    await desk.snapshot("before", "zebra", "tea")
+    gone = Path((await desk.transfer("export", "gone.jsonl", format="jsonl")).path)
+    move(gone, "gone.bak")
+    back_up(desk.settings, [desk.service], copy := tmp_path / "copy")
+    receipt = await desk.forget(containing="zebra", mode="erase")
+
+    assert receipt.copies == [str(copy.resolve())]
+    assert [name for name in names(copy) if b"zebra" in held(copy / name)] == ["memory-snapshot/transfer/gone.bak"]
+    assert changed_files(copy) == []
+
+
+async def test_copies_that_another_process_is_at_are_named(
+    desk: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desk.remember("zebra")
+    back_up(desk.settings, [desk.service], copy := tmp_path / "copy")
+    monkeypatch.setattr("usrland.keeping._LOCK_SECONDS", 0)
+    with FileLock(desk.settings.home / "copies.lock"):
+        receipt = await desk.forget(containing="zebra", mode="erase")
+
+    assert receipt.copies == [str(copy.resolve())]
+    assert receipt.degraded.startswith("copies by usrland backup may still hold the bytes")
+
+
+async def test_what_was_kept_for_a_time_leaves_the_copies_too(desk: Any, tmp_path: Path) -> None:
+    if not desk.database.is_sqlite:
+        pytest.skip("such a copy is left as it is")
+    await desk.remember(Item(text="zebra", keep_until="2020-01-01T00:00:00Z"), Item(text="tea"))
+    back_up(desk.settings, [desk.service], copy := tmp_path / "copy")
+    assert any(b"zebra" in held(copy / name) for name in names(copy))
+
+    async def elsewhere(texts: Any) -> None:
+        pass
+
+    (receipt,) = await (await desk.memory.store()).expire(elsewhere)
+    assert (receipt.files, receipt.copies) == (1, None)
+    assert not any(b"zebra" in held(copy / name) for name in names(copy))
+    assert changed_files(copy) == []
 
 
 async def test_a_file_that_does_not_hold_it_is_left_alone(desk: Any) -> None:
