@@ -380,11 +380,10 @@ async def test_a_copy_of_another_memory_is_named_and_left_as_it_is(tmp_path: Pat
     assert {name: held(ours / name) for name in names(ours)} == before
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # of PostgreSQL, a copy holds nothing
 async def test_a_copy_whose_exported_files_are_not_all_found_is_cleaned_and_named(
     desk: Any, tmp_path: Path
 ) -> None:
-    if not desk.database.is_sqlite:
-        pytest.skip("such a copy is left as it is")
     await desk.snapshot("before", "zebra", "tea")
     gone = Path((await desk.transfer("export", "gone.jsonl", format="jsonl")).path)
     move(gone, "gone.bak")
@@ -409,9 +408,8 @@ async def test_copies_that_another_process_is_at_are_named(
     assert receipt.degraded.startswith("copies by usrland backup may still hold the bytes")
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # of PostgreSQL, a copy holds nothing
 async def test_what_was_kept_for_a_time_leaves_the_copies_too(desk: Any, tmp_path: Path) -> None:
-    if not desk.database.is_sqlite:
-        pytest.skip("such a copy is left as it is")
     await desk.remember(Item(text="zebra", keep_until="2020-01-01T00:00:00Z"), Item(text="tea"))
     back_up(desk.settings, [desk.service], copy := tmp_path / "copy")
     assert any(b"zebra" in held(copy / name) for name in names(copy))
