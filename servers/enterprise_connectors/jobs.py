@@ -80,6 +80,8 @@ class _Running:
     """Which run of the job it is: one that was given up for dead does not write over the next."""
     hidden: frozenset[str]
     """Answers that are for later steps alone."""
+    tasks: TaskGroup
+    """Those of the process; it ends with them."""
     scope: anyio.CancelScope = field(default_factory=anyio.CancelScope)
     ended: anyio.Event = field(default_factory=anyio.Event)
     wanted: bool = True
@@ -95,20 +97,19 @@ class Jobs:
         self._here: dict[str, _Running] = {}
         self._tasks: TaskGroup | None = None
         self._ready = anyio.Event()
-        self._ending = False
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """While this is open jobs may run; leaving it interrupts them."""
         try:
-            async with anyio.create_task_group() as self._tasks:
-                self._tasks.start_soon(self._beat, name="jobs are alive")
+            async with anyio.create_task_group() as tasks:
+                self._tasks = tasks
+                tasks.start_soon(self._beat, name="jobs are alive")
                 self._ready.set()
                 try:
                     yield
                 finally:
-                    self._ending = True
-                    self._tasks.cancel_scope.cancel()
+                    tasks.cancel_scope.cancel()
         finally:
             self._database.close()
 
@@ -230,7 +231,7 @@ class Jobs:
         return self._tasks
 
     def _begin(self, tasks: TaskGroup, row: JobRow, work: Work, hidden: frozenset[str]) -> None:
-        here = self._here[row.id] = _Running(Done(), row.runs, hidden)
+        here = self._here[row.id] = _Running(Done(), row.runs, hidden, tasks)
         tasks.start_soon(self._run, row.id, here, work, name=row.id)
 
     async def _run(self, id: str, here: _Running, work: Work) -> None:
@@ -248,7 +249,9 @@ class Jobs:
         finally:
             if state != "done" and not here.wanted:
                 state = "cancelled"
-            elif state == "failed" and self._ending:  # a call in a thread fails in its own time, and not of itself
+            elif (
+                state == "failed" and here.tasks.cancel_scope.cancel_called
+            ):  # a call in a thread fails in its own time, and not of itself
                 state = "interrupted"
             with anyio.CancelScope(shield=True):
                 try:
