@@ -1,4 +1,4 @@
-"""`sys_find`, `sys_describe`, `sys_call`: three tools in front of any number of operations.
+"""`sys_find`, `sys_describe`, `sys_call`: the tools in front of any number of operations.
 
 A catalogue of whole schemas costs more than a context window, so it is read in three steps: some words give
 a few names, a name gives one exact contract, and the call goes through the same path as any other operation,

@@ -2,8 +2,9 @@
 
 A scan compares a walk over the folders with the catalogue by size and times, reads what differs, and brings it
 in by batches: written down as pending, put into the index, acknowledged. It may be cancelled or killed anywhere;
-the next scan does what is left. Words come first, for all files; vectors follow in the background. There is no
-watcher: one needs a reconciling scan anyway, and a walk over twenty thousand files costs a tenth of a second.
+the next scan does what is left. Words come first, for all files; vectors follow in the background. What the
+operating system tells of changes only says when to look: what has changed is always found by a scan, and a walk
+over twenty thousand files costs a tenth of a second.
 
 One process at a time reads files into an index, in a turn that it has only while it does; another turn is for the
 one that makes vectors, which takes longer and must not keep new files from being found.
