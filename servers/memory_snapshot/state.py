@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import Any
 
-from sqlalchemy.orm import aliased
-from sqlmodel import Session, and_, col, func, or_, select
+from sqlmodel import Session, and_, col, func, or_, select, tuple_
 
 from memory_snapshot.canonical import NO_HASH
 from memory_snapshot.items import in_batches
@@ -323,16 +322,16 @@ def predecessors(
     session: Session, space_id: int, oids: Iterable[str], relation: str = "supersedes"
 ) -> dict[str, list[str]]:
     """oid → what it superseded, or was derived from."""
-    newer, older = aliased(ItemVersion), aliased(ItemVersion)
-    return _pairs(session, space_id, oids, relation, newer, older, key=newer, value=older)
+    here, there = (Lineage.seq, Lineage.place), (Lineage.target_seq, Lineage.target_place)
+    return _pairs(session, space_id, oids, relation, here=here, there=there)
 
 
 def successors(
     session: Session, space_id: int, oids: Iterable[str], relation: str = "supersedes"
 ) -> dict[str, list[str]]:
     """oid → what superseded it, or was derived from it."""
-    newer, older = aliased(ItemVersion), aliased(ItemVersion)
-    return _pairs(session, space_id, oids, relation, newer, older, key=older, value=newer)
+    here, there = (Lineage.target_seq, Lineage.target_place), (Lineage.seq, Lineage.place)
+    return _pairs(session, space_id, oids, relation, here=here, there=there)
 
 
 def _pairs(
@@ -340,31 +339,26 @@ def _pairs(
     space_id: int,
     oids: Iterable[str],
     relation: str,
-    newer: Any,
-    older: Any,
     *,
-    key: Any,
-    value: Any,
+    here: tuple[Any, Any],
+    there: tuple[Any, Any],
 ) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
+    """In two steps: joined in one, SQLite compares each with every version there is."""
+    ends: dict[tuple[int, int], list[str]] = {}
+    at = (col(ItemVersion.seq), col(ItemVersion.place))
     for some in in_batches(oids):
+        link = and_(Lineage.space_id == ItemVersion.space_id, here[0] == at[0], here[1] == at[1])
         query = (
-            select(key.oid, value.oid)
-            .select_from(Lineage)
-            .join(
-                newer,
-                and_(newer.space_id == Lineage.space_id, newer.seq == Lineage.seq, newer.place == Lineage.place),
-            )
-            .join(
-                older,
-                and_(
-                    older.space_id == Lineage.space_id,
-                    older.seq == Lineage.target_seq,
-                    older.place == Lineage.target_place,
-                ),
-            )
-            .where(Lineage.space_id == space_id, Lineage.relation == relation, key.oid.in_(some))
+            select(ItemVersion.oid, *there)
+            .join(Lineage, link)
+            .where(ItemVersion.space_id == space_id, Lineage.relation == relation, col(ItemVersion.oid).in_(some))
         )
-        for one, other in session.execute(query.order_by(key.oid, value.oid)):
-            found.setdefault(one, []).append(other)
-    return found
+        for oid, seq, place in session.execute(query):
+            ends.setdefault((seq, place), []).append(oid)
+    found: dict[str, list[str]] = {}
+    for places in in_batches(ends):
+        others = select(*at, col(ItemVersion.oid)).where(ItemVersion.space_id == space_id, tuple_(*at).in_(places))
+        for seq, place, other in session.execute(others):
+            for oid in ends[seq, place]:
+                found.setdefault(oid, []).append(other)
+    return {oid: sorted(found[oid]) for oid in sorted(found)}

@@ -182,7 +182,8 @@ def test_the_settings_have_the_defaults_that_are_documented() -> None:
 def test_no_acknowledged_write_is_lost_when_servers_on_one_home_are_killed() -> None:
     script = Path(__file__).parent.parent / "faults" / "acknowledged_writes.py"
     done = subprocess.run(
-        [sys.executable, script, "--runs", "1", "--writes", "8", "--embedding", "none"],
+        # with this seed each of the four is killed; without one, none is in one run of twenty
+        [sys.executable, script, "--runs", "1", "--writes", "8", "--embedding", "none", "--seed", "268"],
         capture_output=True,
         text=True,
         check=False,
