@@ -29,7 +29,8 @@ __all__ = ["Opened", "Signature", "absent", "opened"]
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_BENEATH_NO_MAGICLINKS = 0x08 | 0x02
 _RACES = 16
-"""How often to repeat when the kernel saw a rename on the way; each repetition is safe."""
+"""How often to repeat when there was a rename on the way; each repetition is safe."""
+_DELETED = " (deleted)"
 MAX_PATH_CHARS = 4_096
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -85,14 +86,19 @@ def opened(root: Path, path: str, *, folder: bool = False) -> Iterator[Opened]:
     except OSError as error:
         raise absent(path) from error
     try:
-        fd = _open(top, path or ".", flags)
-        try:
-            status = os.fstat(fd)
-            if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
-                raise absent(path)
-            yield Opened(fd=fd, path=_real_path(top, fd, path), status=status)
-        finally:
-            os.close(fd)
+        for _ in range(_RACES):
+            fd = _open(top, path or ".", flags)
+            try:
+                status = os.fstat(fd)
+                if not (stat.S_ISDIR if folder else stat.S_ISREG)(status.st_mode):
+                    raise absent(path)
+                real = _real_path(top, fd, path)
+                if not _was_replaced(top, real, status):
+                    yield Opened(fd=fd, path=real, status=status)
+                    return
+            finally:
+                os.close(fd)
+        raise Unavailable(f"{path!r} is being replaced over and over.")
     finally:
         os.close(top)
 
@@ -139,6 +145,16 @@ def _walk(top: int, path: str, flags: int) -> int:
         return os.open(name, flags | os.O_NOFOLLOW, dir_fd=here)
     finally:
         os.close(here)
+
+
+def _was_replaced(top: int, real: str, status: os.stat_result) -> bool:
+    """Whether another file took this one's place just now, which Linux tells by an ending of the path."""
+    if not real.endswith(_DELETED):
+        return False
+    with suppress(OSError):
+        there = os.stat(real, dir_fd=top, follow_symlinks=False)
+        return (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino)
+    return True
 
 
 def _real_path(top: int, fd: int, path: str) -> str:

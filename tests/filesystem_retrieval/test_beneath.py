@@ -158,3 +158,29 @@ def test_swapping_a_folder_for_a_link_meanwhile_leads_nowhere(way: str, docs: Pa
 
     assert "outside" not in seen
     assert "inside" in seen
+
+
+def test_a_file_that_is_replaced_meanwhile_keeps_its_name(docs: Path) -> None:
+    (docs / "new (deleted)").write_text("a name like any other")
+    (docs / "list.md").write_text("old")
+    stop = threading.Event()
+
+    def replace() -> None:
+        while not stop.is_set():
+            (docs / ".draft").write_text("new")
+            (docs / ".draft").replace(docs / "list.md")
+
+    writer = threading.Thread(target=replace)
+    writer.start()
+    try:
+        names = set()
+        for _ in range(3_000):
+            with opened(docs, "list.md") as file:
+                names.add(file.path)
+    finally:
+        stop.set()
+        writer.join()
+
+    assert names == {"list.md"}
+    with opened(docs, "new (deleted)") as file:
+        assert file.path == "new (deleted)"
