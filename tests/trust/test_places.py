@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import anyio.lowlevel
 import pytest
 import toy
+from clock import Clock
 from sqlmodel import Session, select
 
 from usrland import Principal, QuotaExceeded
@@ -23,22 +23,6 @@ from usrland.settings import Settings
 
 ADA, EVE = Principal(subject="ada"), Principal(subject="eve")
 OWNER = Principal(subject="owner", scopes=frozenset({"*"}), source="test")
-
-
-@dataclass
-class Clock:
-    now: float = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'calls.sqlite'}"
-    make: Callable[[], str] = request.getfixturevalue("postgresql")
-    return make()
 
 
 @pytest.fixture

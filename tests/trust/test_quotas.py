@@ -5,12 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
 import pytest
 import toy
+from clock import Clock
 from mcp import Client
 
 from usrland import Principal, QuotaExceeded
@@ -20,22 +20,6 @@ from usrland.quota import PERIOD_SECONDS, Quotas, QuotaTable
 from usrland.settings import Settings
 
 ADA, EVE = Principal(subject="ada"), Principal(subject="eve")
-
-
-@dataclass
-class Clock:
-    now: float = 1_000_000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'calls.sqlite'}"
-    make: Callable[[], str] = request.getfixturevalue("postgresql")
-    return make()
 
 
 @pytest.fixture
