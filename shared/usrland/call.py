@@ -350,7 +350,7 @@ class CallPath:
 
     async def _read(self, request: _Request) -> Shaped:
         try:
-            decision, confirmation = await self._consent(request)
+            decision, confirmation = await self._consent(request, await self._reason(request))
             if confirmation is not None:
                 await self.ledger.spend(confirmation, request.binding)
         except UsrlandError as error:
@@ -379,10 +379,13 @@ class CallPath:
         """Ask, record the intent, run, record the outcome. No step is skipped when the caller goes away."""
         key = request.added.get("idempotency_key")
         try:
+            reason = await self._reason(request)
             # whoever lost the answer of a confirmed call has no second confirmation to give
-            if key is not None and (done := await self.ledger.answered(request.binding, key)) is not None:
-                return _restored(done)
-            decision, confirmation = await self._consent(request)
+            if reason is not None and key is not None:
+                done = await self.ledger.answered(request.binding, key)
+                if done is not None:
+                    return _restored(done)
+            decision, confirmation = await self._consent(request, reason)
             intent = request.entry("intent", decision=decision)
             done = await self.ledger.begin(intent, request.binding, key, confirmation)
         except UsrlandError as error:
@@ -449,12 +452,11 @@ class CallPath:
 
     # -- consent
 
-    async def _consent(self, request: _Request) -> tuple[str, str | None]:
+    async def _consent(self, request: _Request, reason: str | None) -> tuple[str, str | None]:
         """How the call came to be allowed, and the confirmation that is still to be used up.
 
         Raises `Denied` or `ConsentNeeded` where it was not.
         """
-        reason = await self._reason(request)
         if reason is None:
             return "allowed", None
         given = request.added.get("confirm_token")
