@@ -41,6 +41,20 @@ def test_what_stands_beside_a_good_answer_gains() -> None:
     assert "neighbours" not in ranked.why("apart")
 
 
+def test_what_is_around_a_text_counts_less_the_longer_it_is() -> None:
+    near = {"meaning": 0.3, "near_meaning": 0.9}
+    found = rank(
+        "zebra",
+        [
+            candidate("short", 0, "and then we went home", **near),
+            candidate("long", 5, "and then we went home. " * 80, **near),
+            candidate("far", 9, meaning=0.9, near_meaning=0.3),
+        ],
+    )
+
+    assert found.why("short")["meaning around"] > found.why("long")["meaning around"]
+
+
 def test_an_answer_gains_by_its_question() -> None:
     near = [candidate("before", 0), candidate("question", 1, "zebra?", asks=True), candidate("after", 2)]
     ranked = rank("zebra", near)
