@@ -214,7 +214,7 @@ def service(settings: Settings) -> Service:
             ),
             Operation(
                 call=memory.memory_transfer,
-                title="Export or import memory",
+                title="Memory import and export",
                 effect="write",
                 scopes=write,
                 preview=memory.preview_transfer,

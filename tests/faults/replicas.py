@@ -41,8 +41,7 @@ def main() -> int:
     if options.throughput:
         return _compare(options)
     tally = _run(options, count=options.replicas, kill_every=options.kill_every)
-    for line in [*tally.wrong, *tally.lost, *tally.doubled, *tally.problems][:20]:
-        sys.stdout.write(f"  {line}\n")
+    _say_what_is_wrong(tally)
     facts = {
         "kills": tally.kills,
         "answers": tally.answered,
@@ -65,6 +64,7 @@ def _compare(options: argparse.Namespace) -> int:
     rates = []
     for count in (1, 2):
         tally = _run(options, count=count, kill_every=0.0, load=_reading)
+        _say_what_is_wrong(tally)
         rates.append(tally.answered / tally.seconds)
         sys.stdout.write(
             f"{count} replicas, {options.store}: {rates[-1]:.1f} calls a second, "
@@ -76,11 +76,16 @@ def _compare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _say_what_is_wrong(tally: Tally) -> None:
+    for line in [*tally.wrong, *tally.lost, *tally.doubled, *tally.problems][:20]:
+        sys.stdout.write(f"  {line}\n")
+
+
 async def _reading(door: Any, place: int) -> None:
     """One write and nine reads."""
     if place % 10 == 0:
         await remembered(door, place)
-    await door.call("memory-snapshot", "memory_restore", {"mode": "compact", "budget_tokens": 400})
+    await door.call("memory-snapshot", "memory_restore", {"mode": "full", "budget_tokens": 400})
 
 
 def _run(options: argparse.Namespace, **more: Any) -> Tally:
