@@ -106,21 +106,30 @@ def fold(
     *,
     summaries: Sequence[Draft],
     expected_head: str | None,
+    dry_run: bool,
 ) -> Compacted:
     """Put each summary in the place of what it is derived from."""
     writing = begin(session, states, principal, expected_head=expected_head)
+    drop = dict.fromkeys(
+        matching_item(writing.standing, prefix)
+        for place, draft in enumerate(summaries)
+        for prefix in _derived(place, draft)
+    )
+    if dry_run:
+        return Compacted(tokens=states.tokens(session, writing.space_id, writing.state), folded=len(drop))
     if writing.state.newer:
         writing.commit(drafts.message("before the compaction"), "compact")
     put: list[tuple[str, str]] = []
-    drop: dict[str, None] = {}
     seq = writing.next_seq
     for place, draft in enumerate(summaries):
-        if not draft.derived_from:
-            raise InvalidInput(f"summaries[{place}] is derived from nothing.", fix="Name the ids it stands for.")
-        names = [matching_item(writing.standing, prefix) for prefix in draft.derived_from]
         summary = add(writing, draft, replaced=[], seq=seq, place=place)
         put.append((summary.item_id, summary.oid))
-        drop.update(dict.fromkeys(names))
     writing.record("compact", put=put, drop=drop)
     snapshot = writing.commit(drafts.message(f"{len(drop)} items told in {len(put)}"), "compact")
     return Compacted(tokens=snapshot.tokens, folded=len(drop), snapshot=snapshot.id)
+
+
+def _derived(place: int, draft: Draft) -> Sequence[str]:
+    if not draft.derived_from:
+        raise InvalidInput(f"summaries[{place}] is derived from nothing.", fix="Name the ids it stands for.")
+    return draft.derived_from

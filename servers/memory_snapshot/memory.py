@@ -433,13 +433,7 @@ class Memory:
     ) -> Compacted:
         """Condense memory: summarise old parts where it is too full. Call it for a plan, then with the summaries.
         Originals stay reachable."""
-        if not summaries:
-            return await self.preview_compact(call, budget_tokens)
-        items = [
-            Item(text=summary.text, kind="summary", derived_from=summary.derived_from) for summary in summaries
-        ]
-        checked = await self._checked(items, call)
-        return await (await self.store()).compact(call.principal, checked, expected_head=expected_head)
+        return await self._compact(call, budget_tokens, summaries, expected_head, dry_run=False)
 
     async def preview_compact(
         self,
@@ -448,8 +442,26 @@ class Memory:
         summaries: list[Summary] = [],  # noqa: B006
         expected_head: str | None = None,
     ) -> Compacted:
-        _check_range("budget_tokens", budget_tokens, MIN_BUDGET, 10_000_000)
-        return await (await self.store()).plan_compaction(call.principal, budget_tokens)
+        return await self._compact(call, budget_tokens, summaries, expected_head, dry_run=True)
+
+    async def _compact(
+        self,
+        call: Call,
+        budget_tokens: int,
+        summaries: Sequence[Summary],
+        expected_head: str | None,
+        *,
+        dry_run: bool,
+    ) -> Compacted:
+        store = await self.store()
+        if not summaries:
+            _check_range("budget_tokens", budget_tokens, MIN_BUDGET, 10_000_000)
+            return await store.plan_compaction(call.principal, budget_tokens)
+        items = [
+            Item(text=summary.text, kind="summary", derived_from=summary.derived_from) for summary in summaries
+        ]
+        checked = await self._checked(items, call)
+        return await store.compact(call.principal, checked, expected_head=expected_head, dry_run=dry_run)
 
     async def memory_transfer(
         self,

@@ -267,9 +267,11 @@ class Store:
         return await self._read(compact.plan, principal, budget=budget)
 
     async def compact(
-        self, principal: Principal, summaries: Sequence[Draft], *, expected_head: str | None
+        self, principal: Principal, summaries: Sequence[Draft], *, expected_head: str | None, dry_run: bool
     ) -> Compacted:
-        return await self._write(compact.fold, principal, summaries=summaries, expected_head=expected_head)
+        return await self._write(
+            compact.fold, principal, summaries=summaries, expected_head=expected_head, dry_run=dry_run
+        )
 
     async def export(
         self, principal: Principal, folder: Path, *, format: str, ref: str, name: str, expected_head: str | None

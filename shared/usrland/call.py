@@ -194,6 +194,11 @@ class CallPath:
         """What this principal may call, in the order it was declared."""
         return [op for op in self.operations if op.visible and not principal.missing(op.scopes)]
 
+    def schema(self, name: str) -> Mapping[str, Any] | None:
+        """What the operation of that name takes; None where there is none."""
+        operation = self._by_name.get(name)
+        return self.parameters(operation).schema if operation else None
+
     def parameters(self, operation: Operation) -> Parameters:
         """The operation's arguments; built once."""
         known = self._parameters.get(id(operation))

@@ -248,6 +248,7 @@ def _server(host: Host) -> Server[Any]:
         },
         on_list_tools=list_tools,
         on_call_tool=call_tool,
+        get_tool_input_schema=host.path.schema,  # or each call over HTTP would list all tools to look it up
         on_list_resources=list_resources,
         on_read_resource=read_resource,
         on_list_resource_templates=list_templates,

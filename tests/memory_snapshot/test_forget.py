@@ -13,7 +13,7 @@ from mcp import Client
 
 from memory_snapshot.server import service
 from memory_snapshot.wire import Item, Summary
-from usrland import Call, InvalidInput, NotFound, Principal
+from usrland import Call, Conflict, InvalidInput, NotFound, Principal
 from usrland.host import running
 from usrland.keeping import back_up, changed_files, restore
 from usrland.settings import Settings
@@ -218,6 +218,26 @@ async def test_a_memory_that_fits_is_left_alone(desk: Any) -> None:
     assert (await desk.compact()).note == "It fits already."
     with pytest.raises(InvalidInput, match="derived from nothing"):
         await desk.compact(summaries=[Summary(text="x", derived_from=[])])
+
+
+async def test_a_dry_run_of_a_compaction_refuses_what_the_call_would_refuse_and_changes_nothing(desk: Any) -> None:
+    def try_out(*summaries: Summary, expected_head: str | None = None) -> Any:
+        call = desk.call()
+        return desk.memory.preview_compact(call, summaries=list(summaries), expected_head=expected_head)
+
+    done = await desk.remember("the pump was noisy", "the pump was noisy again")
+    ids = [item.item_id for item in done.items]
+
+    for wrong in (Summary(text="", derived_from=ids), Summary(text="x", derived_from=[])):
+        with pytest.raises(InvalidInput):
+            await try_out(wrong)
+    with pytest.raises(NotFound):
+        await try_out(Summary(text="x", derived_from=["ffffffff"]))
+    with pytest.raises(Conflict):
+        await try_out(Summary(text="x", derived_from=ids), expected_head="0" * 64)
+    tried = await try_out(Summary(text="It was noisy.", derived_from=ids))
+    assert (tried.folded, tried.snapshot) == (2, None)
+    assert await desk.texts() == ["the pump was noisy", "the pump was noisy again"]
 
 
 async def test_a_summary_is_trusted_no_more_than_what_it_was_made_from(desk: Any) -> None:
