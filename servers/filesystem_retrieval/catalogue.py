@@ -11,11 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import anyio.to_thread
-from sqlalchemy import BigInteger, ColumnElement, and_, delete, exists, func, insert, or_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    insert,
+    or_,
+    update,
+)
 from sqlalchemy import select as columns_of
 from sqlmodel import Field, SQLModel, col, select
 
@@ -26,12 +39,13 @@ from usrland.database import Database
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Chunks", "Content", "Drift", "File", "Holders", "Known", "Summary"]
+__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "Fetch", "File", "Known", "Piece", "Summary"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 _AT_ONCE = 400
 """Values in one statement; both databases allow more, and neither is faster with it."""
+_PIECES_AT_ONCE = 32
 
 CLOCK_TICK_NS = 2_000_000_000
 """A file that changed so shortly before it was read may change again without its times telling."""
@@ -86,13 +100,6 @@ class File(SQLModel, table=True):
     sha256: str = ""
     content: str = ""
 
-    @property
-    def known(self) -> Known:
-        return Known(*(getattr(self, name) for name in Known._fields))
-
-    def is_like(self, now: Signature) -> bool:
-        return self.known.is_like(now)
-
 
 class Content(SQLModel, table=True):
     """What some files of a root hold. `text` is kept where a parser made it, as are its `pages` (JSON)."""
@@ -130,6 +137,23 @@ class Chunk(SQLModel, table=True):
     text: str
 
 
+class Piece(NamedTuple):
+    """What is shown of a passage."""
+
+    root: str
+    content: str
+    ordinal: int
+    first_line: int
+    last_line: int
+    page: int | None
+    sheet: str | None
+    first_row: int | None
+    last_row: int | None
+    heading: str | None
+    sha256: str
+    text: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Summary:
     """How far one root is."""
@@ -151,9 +175,11 @@ class Drift:
     """Held by nothing."""
 
 
-Chunks = Mapping[PassageKey, Chunk]
-Holders = Mapping[str, Mapping[str, Sequence[File]]]
+Holders = Mapping[str, Mapping[str, Sequence[Known]]]
 """Files by root and content."""
+
+Fetch = Callable[[Collection[PassageKey]], tuple[Mapping[PassageKey, Piece], Holders]]
+"""Passages, and the files that hold their contents, as `files_with`. Passages that are gone are left out."""
 
 
 class Catalogue:
@@ -200,24 +226,27 @@ class Catalogue:
     async def content(self, root: str, content: str) -> Content | None:
         return await self._database.read(lambda session: session.get(Content, (root, content)))
 
-    async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
+    async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:
         """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
         return await self._database.read(lambda session: _files_with(session, root, contents))
 
-    async def found(self, keys: Collection[PassageKey], look: Callable[[Chunks, Holders], ResultT]) -> ResultT:
-        """What `look` makes of passages, and of the files that hold their contents: by root, as `files_with`.
+    async def found(self, look: Callable[[Fetch], ResultT]) -> ResultT:
+        """What `look` makes of passages that it fetches.
 
         It is called in the same thread: a search waits for turns of threads more than for what is done in them.
-        Passages that are gone are left out.
         """
-        contents: dict[str, set[str]] = {}
-        for root, content, _ in keys:
-            contents.setdefault(root, set()).add(content)
 
-        def work(session: Session) -> tuple[Chunks, Holders]:
-            return _chunks(session, keys), {root: _files_with(session, root, of) for root, of in contents.items()}
+        def work(session: Session) -> ResultT:
+            def fetch(keys: Collection[PassageKey]) -> tuple[Mapping[PassageKey, Piece], Holders]:
+                contents: dict[str, set[str]] = {}
+                for root, content, _ in keys:
+                    contents.setdefault(root, set()).add(content)
+                holders = {root: _files_with(session, root, of) for root, of in contents.items()}
+                return _pieces(session, list(keys)), holders
 
-        return await anyio.to_thread.run_sync(lambda: look(*self._database.read_now(work)))
+            return look(fetch)
+
+        return await anyio.to_thread.run_sync(self._database.read_now, work)
 
     async def chunks_with(self, root: str, sha256: str) -> Sequence[Chunk]:
         """Passages of that hash, of whichever contents."""
@@ -359,28 +388,45 @@ class Catalogue:
         return await self._database.read(work)
 
 
-def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[File]]:
-    found: dict[str, list[File]] = {}
-    query = select(File).where(File.root == root, File.state == "ok").order_by(col(File.path))
+def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:
+    found: dict[str, list[Known]] = {}
+    columns = [getattr(File, name) for name in Known._fields]
+    query = columns_of(*columns).where(col(File.root) == root, col(File.state) == "ok")
     for part in _parts(contents):
-        for file in session.exec(query.where(col(File.content).in_(part))):
+        for row in session.execute(query.where(col(File.content).in_(part))):
+            file = Known(*row)
             found.setdefault(file.content, []).append(file)
+    for files in found.values():  # asked for in an order, SQLite would look through all files of the root for it
+        files.sort(key=lambda file: file.path)
     return found
 
 
-def _chunks(session: Session, keys: Collection[PassageKey]) -> Chunks:
-    ordinals: dict[tuple[str, str], list[int]] = {}
-    for root, content, ordinal in keys:
-        ordinals.setdefault((root, content), []).append(ordinal)
+def _pieces(session: Session, keys: Sequence[PassageKey]) -> Mapping[PassageKey, Piece]:
     found = {}
-    # by content and not by whole keys: SQLite looks through the whole table for a list of tuples
-    for part in _parts(ordinals.items()):
-        wanted = or_(
-            *(and_(_of(Chunk, root, [content]), col(Chunk.ordinal).in_(of)) for (root, content), of in part)
-        )
-        for chunk in session.exec(select(Chunk).where(wanted)):
-            found[chunk.root, chunk.content, chunk.ordinal] = chunk
+    for start in range(0, len(keys), _PIECES_AT_ONCE):
+        part = keys[start : start + _PIECES_AT_ONCE]
+        values = {
+            f"{name}{at}": value for at, key in enumerate(part) for name, value in zip("rco", key, strict=True)
+        }
+        for row in session.execute(_pieces_at(len(part)), values):
+            piece = Piece(*row)
+            found[piece.root, piece.content, piece.ordinal] = piece
     return found
+
+
+@cache
+def _pieces_at(count: int) -> Select[Any]:
+    """For so many keys, composed once: that takes longer than to run it.
+
+    Not a list of tuples, for which SQLite looks through the whole table.
+    """
+    columns = [getattr(Chunk, name) for name in Piece._fields]
+    key = (col(Chunk.root), col(Chunk.content), col(Chunk.ordinal))
+    wanted = (
+        and_(*(column == bindparam(f"{name}{at}") for name, column in zip("rco", key, strict=True)))
+        for at in range(count)
+    )
+    return columns_of(*columns).where(or_(*wanted))
 
 
 def _of(table: type[Content] | type[Chunk], root: str, contents: Sequence[str]) -> ColumnElement[bool]:

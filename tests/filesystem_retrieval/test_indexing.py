@@ -14,7 +14,7 @@ import anyio.lowlevel
 import pytest
 
 from filesystem_retrieval.beneath import Signature
-from filesystem_retrieval.catalogue import Chunk, Content, File
+from filesystem_retrieval.catalogue import Chunk, Content, File, Known
 from usrland.errors import InvalidInput
 
 
@@ -108,8 +108,8 @@ async def test_what_changed_since_the_scan_is_never_returned(desk: Any, change: 
 
 
 def test_a_file_read_in_the_tick_of_its_change_is_not_trusted_by_its_times() -> None:
-    def read_at(read_ns: int) -> File:
-        return File(
+    def read_at(read_ns: int) -> Known:
+        return Known(
             root="r",
             path="p",
             size=1,
@@ -118,6 +118,8 @@ def test_a_file_read_in_the_tick_of_its_change_is_not_trusted_by_its_times() -> 
             read_ns=read_ns,
             state="ok",
             kind="text",
+            sha256="",
+            content="",
         )
 
     changed = 1_000_000_000_000

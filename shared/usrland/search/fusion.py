@@ -72,8 +72,9 @@ def fuse(
     floor: float = FLOOR,
     candidates: int = CANDIDATES,
     neighbours: Callable[[str], Sequence[str]] | None = None,
+    most: int | None = None,
 ) -> Sequence[tuple[str, float, float]]:
-    """(id, score, confidence) of all hits above the floor, best first, ties in the order of their ids.
+    """(id, score, confidence) of the `most` best hits above the floor, or all; ties in the order of their ids.
 
     `None` is a side that was not asked. A row that only the words found counts with the worst cosine that
     was found: where the list of vectors is full (`candidates` long) its own cannot be higher, and where it is not
@@ -90,14 +91,17 @@ def fuse(
         key: by_meaning.get(key, worst) + LEXICAL_WEIGHT * by_words.get(key, 0.0) / scale
         for key in by_words.keys() | by_meaning.keys()
     }
-    sure = {key: confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words) for key in scores}
     if neighbours is not None:
         scores = _with_neighbours(scores, worst, neighbours)
-    fused = [(key, score, sure[key]) for key, score in scores.items() if sure[key] >= floor]
-    fused.sort(key=lambda hit: (-hit[1], hit[0]))
-    if neighbours is None or not fused:
-        return fused
-    return [hit for hit in fused if hit[2] >= FAR_BEHIND * fused[0][2]]
+    fused: list[tuple[str, float, float]] = []
+    for key in sorted(scores, key=lambda key: (-scores[key], key)):
+        if len(fused) == most:
+            break
+        sure = confidence(by_meaning.get(key, unseen), by_words.get(key, unmatched), words)
+        if sure < floor or (neighbours is not None and fused and sure < FAR_BEHIND * fused[0][2]):
+            continue
+        fused.append((key, scores[key], sure))
+    return fused
 
 
 def _with_neighbours(

@@ -244,20 +244,20 @@ class HybridIndex:
         words = terms(words[:MAX_QUERY_CHARS] or query)
         with _reached(self._place):
             embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
-        lexical: dict[Match, float] | None = None if mode == "semantic" and embedder is not None else {}
-        dense: dict[Match, float] | None = None if embedder is None else {}
+        lexical: list[tuple[Match, float]] | None = None if mode == "semantic" and embedder is not None else []
+        dense: list[tuple[Match, float]] | None = None if embedder is None else []
 
-        async def by_words(found: dict[Match, float]) -> None:
+        async def by_words(found: list[tuple[Match, float]]) -> None:
             if words:
-                found.update(await tables.match(words, where, candidates))
+                found += await tables.match(words, where, candidates)
 
-        async def by_meaning(found: dict[Match, float], embedder: Embedder) -> None:
+        async def by_meaning(found: list[tuple[Match, float]], embedder: Embedder) -> None:
             mirror = await tables.mirror(embedder.generation, embedder.dimensions)
             if mirror is not None:  # one turn of a thread for both
-                found.update(await anyio.to_thread.run_sync(_nearest, embedder, query, mirror, where, candidates))
+                found += await anyio.to_thread.run_sync(_nearest, embedder, query, mirror, where, candidates)
                 return
             vector = await anyio.to_thread.run_sync(embedder.query, query)
-            found.update(await tables.nearest(embedder.generation, vector, where, candidates))
+            found += await tables.nearest(embedder.generation, vector, where, candidates)
 
         with _reached(self._place):
             async with anyio.create_task_group() as tasks:
@@ -265,8 +265,16 @@ class HybridIndex:
                     tasks.start_soon(by_words, lexical)
                 if dense is not None and embedder is not None:
                     tasks.start_soon(by_meaning, dense, embedder)
-        hits = _hits(lexical, dense, len(set(words.split())), floor, candidates=candidates, neighbours=neighbours)
-        return SearchAnswer(hits=hits[:k], degraded=degraded)
+        hits = _hits(
+            lexical,
+            dense,
+            len(set(words.split())),
+            floor,
+            candidates=candidates,
+            neighbours=neighbours,
+            most=k,
+        )
+        return SearchAnswer(hits=hits, degraded=degraded)
 
     async def sizes(self) -> Sizes:
         tables = await self._open()
@@ -427,17 +435,17 @@ def _record(row: IndexRow) -> Record:
 
 
 def _hits(
-    lexical: Mapping[Match, float] | None,
-    dense: Mapping[Match, float] | None,
+    lexical: Sequence[tuple[Match, float]] | None,
+    dense: Sequence[tuple[Match, float]] | None,
     words: int,
     floor: float,
     *,
     candidates: int,
     neighbours: Callable[[str], Sequence[str]] | None,
+    most: int,
 ) -> Sequence[Hit]:
-    records = {record.id: record for record in (*(dense or ()), *(lexical or ()))}
-    by_words = None if lexical is None else {record.id: score for record, score in lexical.items()}
-    by_meaning = None if dense is None else {record.id: score for record, score in dense.items()}
+    matches = {match.id: match for match, _ in (*(dense or ()), *(lexical or ()))}
+    by_words, by_meaning = _scores(lexical), _scores(dense)
     return [
         Hit(
             id=key,
@@ -445,10 +453,20 @@ def _hits(
             confidence=sure,
             lexical=(by_words or {}).get(key),
             dense=(by_meaning or {}).get(key),
-            extra=records[key].extra,
-            group=records[key].group,
+            extra=matches[key].extra,
+            group=matches[key].group,
         )
         for key, score, sure in fuse(
-            by_words, by_meaning, words=words, floor=floor, candidates=candidates, neighbours=neighbours
+            by_words,
+            by_meaning,
+            words=words,
+            floor=floor,
+            candidates=candidates,
+            neighbours=neighbours,
+            most=most,
         )
     ]
+
+
+def _scores(found: Sequence[tuple[Match, float]] | None) -> Mapping[str, float] | None:
+    return None if found is None else {match.id: score for match, score in found}

@@ -38,14 +38,14 @@ MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE = 200, 0.05
 MIN_WHILE_MORE, SHARE_WHILE_MORE = 5_000, 0.5
 """While rows pour in: folding costs more than all else, and a search over that many unfolded ones 0.1 s."""
 MIN_FOR_INDEX = 40_000
-"""Fewer vectors are compared one by one, which is exact."""
+"""Fewer vectors are compared one by one on the disk, which is exact."""
 PARTITION_ROWS = 400
 PARTITIONS_LOOKED_INTO = 120
 REFINE = 1
 """So many times the rows asked for are compared exactly; what is found has its exact cosine at 1 already."""
 COMMITS_BETWEEN = 32
-MIRRORED_ROWS = MIN_FOR_INDEX
-"""Larger tables are read through LanceDB: their vectors have an index, and would take more than 60 MB."""
+MIRRORED_ROWS = 150_000
+"""Larger tables are read through LanceDB: their vectors would take more than 230 MB."""
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
 _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
@@ -97,7 +97,7 @@ class Tables:
         if mirror is None:
             return None
         state, _ = self._mirrors[LEXICAL]
-        at_most = limit if mirror.scopes <= set(where.scopes) else 2 * limit
+        at_most = limit if mirror.covers(where.scopes) else 2 * limit
         read = await self._by_words(terms).limit(at_most).select(["_score"]).with_row_id().to_arrow()
         if self._state(LEXICAL) != state:
             return None

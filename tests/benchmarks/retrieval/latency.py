@@ -11,14 +11,18 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import time
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import anyio
+import lancedb
 import numpy
 from ingest import Watch
 from material import cheap_vector, passages, questions, sentences
+from peers import PEERS, started
 from quality import SERVER, served
 
 from filesystem_retrieval.config import Table
@@ -27,7 +31,8 @@ from usrland.search import HybridIndex
 from usrland.settings import Settings
 
 QUESTIONS = 200
-AT_ONCE = 5_000
+WARM = 5
+"""Questions that do not count."""
 
 
 async def build(work: Path, count: int, pool: list[str]) -> None:
@@ -69,36 +74,74 @@ async def fill(index: HybridIndex) -> None:
     await index.embed_pending()
 
 
-async def measure(work: Path, count: int, modes: list[str], asked: list[str]) -> list[dict[str, Any]]:
-    watch = Watch()
-    rows = []
+async def ours(work: Path, count: int, modes: list[str], asked: list[str]) -> None:
     async with served(work / "home") as client:
         for mode in modes:
-            times = []
-            for query in ["warm up", *asked]:
-                begun = time.perf_counter()
-                result = await client.call_tool("fs_search", {"query": query, "mode": mode})
-                times.append(time.perf_counter() - begun)
+
+            async def ask(query: str, mode: str = mode) -> str | None:
+                arguments = {"query": query, "mode": mode, "limit": 10, "max_tokens": 8_000}
+                result = await client.call_tool("fs_search", arguments)
                 if result.is_error:
                     raise SystemExit(str(result.content))
-                if query == "warm up":
-                    watch.look()
-                    cpu, times = watch.cpu, []
-            watch.look()
-            times.sort()
-            rows.append(
-                {
-                    "passages": count,
-                    "mode": mode,
-                    "p50_ms": round(1000 * times[len(times) // 2], 1),
-                    "p95_ms": round(1000 * times[len(times) * 95 // 100], 1),
-                    "cpu_ms": round(1000 * (watch.cpu - cpu) / len(times), 1),
-                    "resident_megabytes": round(watch.peak / 1e6),
-                    "degraded": (result.structured_content or {}).get("degraded"),
-                }
-            )
-            print(json.dumps(rows[-1]), flush=True)
-    return rows
+                return (result.structured_content or {}).get("degraded")
+
+            await measured({"passages": count, "server": "ours", "mode": mode}, ask, asked)
+
+
+async def theirs(
+    work: Path, count: int, name: str, program: Mapping[str, Any], asked: list[str], timeout: float
+) -> None:
+    folder = work / name
+    if not (folder / "done").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        given = await exported(work)
+        filling = Path(__file__).with_name("filling.py")
+        await anyio.run_process([program["python"], str(filling), name, str(folder), str(given)], stderr=None)
+        (folder / "done").touch()
+    other = PEERS[name](folder)
+    async with started(other, program, timeout) as client:
+        await measured({"passages": count, "server": name}, lambda query: other.ask(client, query), asked)
+
+
+async def exported(work: Path) -> Path:
+    """The passages and vectors of our index, for the libraries of others."""
+    target = work / "passages.npz"
+    if not target.exists():
+        database = await lancedb.connect_async(work / "home" / SERVER / "index")
+        names = (await database.list_tables()).tables
+        vectors = await database.open_table(next(name for name in names if name.startswith("vectors")))
+        lexical = await database.open_table("lexical")
+        found = await vectors.query().select(["id", "vector"]).to_arrow()
+        rows = await lexical.query().select(["id", "text"]).to_arrow()
+        texts = dict(zip(rows["id"].to_pylist(), rows["text"].to_pylist(), strict=True))
+        flat = found["vector"].combine_chunks().flatten().to_numpy()
+        ordered = [texts[key] for key in found["id"].to_pylist()]
+        numpy.savez(target, texts=numpy.array(ordered), vectors=flat.reshape(len(ordered), -1))
+    return target
+
+
+async def measured(about: dict[str, Any], ask: Callable[[str], Awaitable[Any]], asked: list[str]) -> None:
+    watch, times, degraded = Watch(), [], None
+    for query in asked[:WARM]:
+        await ask(query)
+    watch.look()
+    cpu = watch.cpu
+    for query in asked[WARM:]:
+        begun = time.perf_counter()
+        degraded = await ask(query)
+        times.append(time.perf_counter() - begun)
+    watch.look()
+    times.sort()
+    figures = {
+        "p50_ms": round(1000 * times[len(times) // 2], 1),
+        "p95_ms": round(1000 * times[len(times) * 95 // 100], 1),
+        "cpu_ms": round(1000 * (watch.cpu - cpu) / len(times), 1),
+        "resident_megabytes": round(watch.peak / 1e6),
+    }
+    if isinstance(degraded, str):
+        figures["degraded"] = degraded
+    print(json.dumps({**about, **figures}), flush=True)
 
 
 def main() -> None:
@@ -107,12 +150,18 @@ def main() -> None:
     parser.add_argument("--passages", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--modes", nargs="+", default=["hybrid", "lexical"])
     parser.add_argument("--questions", type=int, default=QUESTIONS)
+    parser.add_argument("--programs", type=Path)
+    parser.add_argument("--timeout", type=float, default=1_800, help="seconds for an answer of the others")
     options = parser.parse_args()
+    programs = json.loads(options.programs.read_text(encoding="utf-8")) if options.programs else {}
     pool = sentences()
-    asked = questions(pool, options.questions)
+    asked = questions(pool, options.questions + WARM)
     for count in options.passages:
-        anyio.run(build, options.work / str(count), count, pool)
-        anyio.run(measure, options.work / str(count), count, options.modes, asked)
+        work = options.work / str(count)
+        anyio.run(build, work, count, pool)
+        anyio.run(ours, work, count, options.modes, asked)
+        for name, program in programs.items():
+            anyio.run(theirs, work, count, name, program, asked, options.timeout)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer
 from usrland.embedding import embedder
 from usrland.embedding.bert import SOURCE, graph
 from usrland.embedding.minilm import MAX_TOKENS, TOKENIZER, WEIGHTS, _verified
+from usrland.embedding.onnx import _saturates
 
 PASSAGES = 40
 
@@ -36,7 +37,7 @@ def main() -> None:
     pool = sentences(4_000)
     texts = [" ".join(pool[start : start + 7])[:700] for start in range(0, 7 * PASSAGES, 7)]
     tokens = [numpy.array([tokenizer.encode(text).ids]) for text in texts]
-    came, ours = _session(weights), _session(graph(weights))
+    came, ours = _session(weights), _session(graph(weights, signed=not _saturates()))
 
     def theirs(ids: Any) -> Any:
         whole = {"input_ids": ids, "attention_mask": numpy.ones_like(ids), "token_type_ids": numpy.zeros_like(ids)}

@@ -20,7 +20,8 @@ import re
 import shutil
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -141,12 +142,9 @@ async def told(client: Client, tool: str, **arguments: Any) -> str:
     return text
 
 
-async def peer(name: str, program: Mapping[str, Any], collection: Collection, work: Path) -> dict[str, Any]:
-    folder = work / collection.name / name
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    other = PEERS[name](folder)
-    await other.prepare(collection.documents)
+@asynccontextmanager
+async def started(other: Peer, program: Mapping[str, Any], timeout: float = 600) -> AsyncIterator[Client]:
+    folder = other.folder
     given = {**other.environment, **program.get("environment", {})}
     parameters = StdioServerParameters(
         command=program["command"],
@@ -154,12 +152,19 @@ async def peer(name: str, program: Mapping[str, Any], collection: Collection, wo
         env={**os.environ, **{key: value.format(folder=folder) for key, value in given.items()}},
         cwd=folder,
     )
+    async with Client(stdio_client(parameters), read_timeout_seconds=timeout) as client:
+        yield client
+
+
+async def peer(name: str, program: Mapping[str, Any], collection: Collection, work: Path) -> dict[str, Any]:
+    folder = work / collection.name / name
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    other = PEERS[name](folder)
+    await other.prepare(collection.documents)
     watch = Watch()
     begun = time.perf_counter()
-    async with (
-        Client(stdio_client(parameters), read_timeout_seconds=600) as client,
-        anyio.create_task_group() as tasks,
-    ):
+    async with started(other, program) as client, anyio.create_task_group() as tasks:
         tasks.start_soon(watch.run)
         await other.fill(client, collection.documents)
         figures = {"filled_s": time.perf_counter() - begun, "filled_cpu_s": watch.cpu}
