@@ -390,15 +390,20 @@ class Catalogue:
 
 def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:
     found: dict[str, list[Known]] = {}
-    columns = [getattr(File, name) for name in Known._fields]
-    query = columns_of(*columns).where(col(File.root) == root, col(File.state) == "ok")
     for part in _parts(contents):
-        for row in session.execute(query.where(col(File.content).in_(part))):
+        for row in session.execute(_holding(), {"root": root, "contents": part}):
             file = Known(*row)
             found.setdefault(file.content, []).append(file)
     for files in found.values():  # asked for in an order, SQLite would look through all files of the root for it
         files.sort(key=lambda file: file.path)
     return found
+
+
+@cache
+def _holding() -> Select[Any]:
+    columns = [getattr(File, name) for name in Known._fields]
+    held = col(File.content).in_(bindparam("contents", expanding=True))
+    return columns_of(*columns).where(col(File.root) == bindparam("root"), col(File.state) == "ok", held)
 
 
 def _pieces(session: Session, keys: Sequence[PassageKey]) -> Mapping[PassageKey, Piece]:

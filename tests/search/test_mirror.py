@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy
+import pyarrow as pa
 import pytest
 from counting import Counting
 
@@ -125,3 +128,55 @@ async def test_a_table_that_changes_while_it_is_read_is_not_answered_from_memory
     monkeypatch.setattr(Mirror, "at", lambda *_: pytest.fail("an old state was looked into"))
 
     assert (await filled.search(QUERY, scopes=["one"], mode="lexical")).hits
+
+
+def many(count: int) -> tuple[pa.Table, Any]:
+    """Rows of two scopes, in no order, with vectors that lie near each other in heaps, as those of texts do."""
+    chance = numpy.random.default_rng(7)
+    heaps = chance.standard_normal((200, 64))
+    vectors = heaps[chance.integers(0, 200, count)] + 0.7 * chance.standard_normal((count, 64))
+    vectors = (vectors / numpy.linalg.norm(vectors, axis=1, keepdims=True)).astype(numpy.float32)
+    names = [str(number) for number in range(count)]
+    rows = pa.table(
+        {
+            "id": names,
+            "group": [str(number % 1_000) for number in range(count)],
+            "extra": names,
+            "scope": ["two" if number % 10 else "one" for number in range(count)],
+            "_rowid": pa.array(chance.permutation(count) * 3, pa.uint64()),
+        }
+    )
+    return rows, vectors
+
+
+@pytest.mark.parametrize("where", [{"scopes": ["one", "two"]}, {"scopes": ["two"]}, {"scopes": ["one"]}])
+def test_of_many_vectors_the_nearest_are_found_without_comparing_all(where: dict[str, list[str]]) -> None:
+    rows, vectors = many(60_000)
+    mirror = Mirror.of(rows, vectors, {})
+    right = found = 0
+    for number in range(0, 60_000, 3_000):
+        cosines = vectors @ vectors[number]
+        allowed = [place for place in range(60_000) if ("two" if place % 10 else "one") in where["scopes"]]
+        best = sorted(allowed, key=lambda place: -cosines[place])[:50]
+        nearest = mirror.nearest(vectors[number], Filter(**where), 50)
+        assert scores(nearest) == sorted(scores(nearest), reverse=True)
+        for match, score in nearest:
+            assert score == pytest.approx(float(cosines[int(match.id)]), abs=1e-5)
+        right += len({match.id for match, _ in nearest} & {str(place) for place in best})
+        found += len(nearest)
+        if number % 10 and "two" in where["scopes"]:
+            assert nearest[0][0].id == str(number)
+    assert found == 20 * 50
+    assert right >= 0.95 * found
+
+
+def test_rows_of_two_mirrors_are_held_once() -> None:
+    rows, vectors = many(100)
+    first = Mirror.of(rows, None, {})
+    changed = rows.set_column(1, "group", pa.array(["other"] + ["0"] * 99))
+
+    second = Mirror.of(rows, vectors, {match.id: match for match in first.matches})
+    third = Mirror.of(changed, vectors, {match.id: match for match in first.matches})
+
+    assert all(one is other for one, other in zip(first.matches, second.matches, strict=True))
+    assert {match.group for match in third.matches} == {"other", "0"}

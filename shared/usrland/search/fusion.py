@@ -109,8 +109,10 @@ def _with_neighbours(
 ) -> dict[str, float]:
     raised = {}
     for key, score in scores.items():
-        beside = max((scores.get(other, worst) - worst for other in neighbours(key)), default=0.0)
-        raised[key] = score + NEIGHBOUR_WEIGHT * max(beside, ALONE * (score - worst), 0.0)
+        most = ALONE * (score - worst)
+        for other in neighbours(key):
+            most = max(most, scores.get(other, worst) - worst)
+        raised[key] = score + NEIGHBOUR_WEIGHT * most
     return raised
 
 

@@ -17,6 +17,7 @@ from typing import Any
 
 import anyio.to_thread
 import lancedb
+import numpy
 import pyarrow as pa
 from lancedb.expr import Expr, col
 from lancedb.index import FTS, IvfSq
@@ -142,13 +143,15 @@ class Tables:
         if self._seen.get(table.name) != state:
             self._seen[table.name] = state
             return None
-        if not 0 < await self._count(table) <= MIRRORED_ROWS:
+        count = await self._count(table)
+        if not 0 < count <= MIRRORED_ROWS:
             return None
-        columns = [*READ, "vector"] if dimensions else list(READ)
-        read = await table.query().select(columns).with_row_id().to_arrow()
-        if self._state(table.name) != state:
+        self._mirrors.pop(table.name, None)  # its memory goes before more is taken
+        read = await _read(table, count, dimensions)
+        if read is None or self._state(table.name) != state:
             return None
-        mirror = await anyio.to_thread.run_sync(Mirror.of, read, dimensions)
+        shared = {match.id: match for _, other in self._mirrors.values() for match in other.matches}
+        mirror = await anyio.to_thread.run_sync(Mirror.of, *read, shared)
         self._mirrors[table.name] = state, mirror
         return mirror
 
@@ -300,6 +303,22 @@ class Tables:
             table = await self._database.create_table(_vectors_of(generation), schema=schema, exist_ok=True)
             self._vectors[generation] = table
         return table
+
+
+async def _read(table: lancedb.AsyncTable, count: int, dimensions: int) -> tuple[pa.Table, Vectors | None] | None:
+    """What a mirror is made of, vectors copied as they come, or both would be in memory; None where there are not
+    so many rows."""
+    columns = [*READ, "vector"] if dimensions else list(READ)
+    vectors = numpy.empty((count, dimensions), dtype=numpy.float32) if dimensions else None
+    rows, done = [], 0
+    async for batch in await table.query().select(columns).with_row_id().to_batches():
+        if done + len(batch) > count:
+            return None
+        if vectors is not None:
+            vectors[done : done + len(batch)] = batch["vector"].flatten().to_numpy().reshape(-1, dimensions)
+        done += len(batch)
+        rows.append(batch.select([*READ, "_rowid"]))
+    return (pa.Table.from_batches(rows), vectors) if done == count else None
 
 
 def _vectors_of(generation: str) -> str:

@@ -3,13 +3,13 @@
 Opening a scan costs LanceDB some milliseconds of CPU, whatever is read, and more where hundreds of strings come
 with it. Of a table that fits, the vectors and what is shown of a row are therefore held here.
 
-Of many vectors, one bit for each number says which are likely: the bits that differ are counted in a fiftieth of the
-time that products take, and of the likeliest the cosines are computed.
+Of many vectors, one bit for each number says which are likely: the bits that differ are counted in a twentieth of
+the time that products take, and of the likeliest the cosines are computed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -48,18 +48,22 @@ class Mirror:
     """Of each vector, which numbers are above zero: the first 64 of all rows, then the next."""
 
     @classmethod
-    def of(cls, read: pa.Table, dimensions: int = 0) -> Mirror:
-        """`read` has the columns `READ`, `_rowid`, and of a table with vectors `vector`."""
-        read = read.sort_by("_rowid").combine_chunks()
-        vectors = None
-        if dimensions:
-            flat = read["vector"].combine_chunks().flatten().to_numpy()
-            vectors = flat.reshape(-1, dimensions)
-        scopes = read["scope"].combine_chunks().dictionary_encode()
+    def of(cls, rows: pa.Table, vectors: Vectors | None, shared: Mapping[str, Match]) -> Mirror:
+        """Of the columns `READ` and `_rowid`, and the vectors of these rows where the table has any.
+
+        Rows that are in another mirror as well are `shared` with it, by their ids.
+        """
+        addresses = rows["_rowid"].to_numpy()
+        if (numpy.diff(addresses) < 0).any():
+            order = numpy.argsort(addresses)
+            addresses, rows = addresses[order], rows.take(order)
+            vectors = None if vectors is None else vectors[order]
+        scopes = rows["scope"].combine_chunks().dictionary_encode()
+        matches = (Match(*row) for row in zip(*(rows[name].to_pylist() for name in SHOWN), strict=True))
         return cls(
-            addresses=read["_rowid"].to_numpy(),
-            matches=[Match(*row) for row in zip(*(read[name].to_pylist() for name in SHOWN), strict=True)],
-            groups=read["group"],
+            addresses=addresses,
+            matches=[match if shared.get(match.id) != match else shared[match.id] for match in matches],
+            groups=rows["group"],
             scopes=scopes.dictionary.to_pylist(),
             scope_of=scopes.indices.to_numpy(),
             vectors=vectors,
