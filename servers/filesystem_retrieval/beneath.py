@@ -24,7 +24,7 @@ from pathlib import Path
 
 from usrland.errors import NotFound, Unavailable
 
-__all__ = ["Opened", "Signature", "absent", "opened"]
+__all__ = ["CLOCK_TICK_NS", "Opened", "Signature", "absent", "opened"]
 
 _SYS_OPENAT2 = 437  # the same number on every architecture
 _RESOLVE_BENEATH_NO_MAGICLINKS = 0x08 | 0x02
@@ -32,6 +32,8 @@ _RACES = 16
 """How often to repeat when there was a rename on the way; each repetition is safe."""
 _DELETED = " (deleted)"
 MAX_PATH_CHARS = 4_096
+CLOCK_TICK_NS = 2_000_000_000
+"""What changed so shortly before it was read may change again without its times telling."""
 
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 

@@ -32,7 +32,7 @@ from sqlalchemy import (
 from sqlalchemy import select as columns_of
 from sqlmodel import Field, SQLModel, col, select
 
-from filesystem_retrieval.beneath import Signature
+from filesystem_retrieval.beneath import CLOCK_TICK_NS, Signature
 from filesystem_retrieval.versions import Blob, Cut, Version, cut, keep
 from usrland.database import Database
 
@@ -46,9 +46,6 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 _AT_ONCE = 400
 """Values in one statement; both databases allow more, and neither is faster with it."""
 _PIECES_AT_ONCE = 32
-
-CLOCK_TICK_NS = 2_000_000_000
-"""A file that changed so shortly before it was read may change again without its times telling."""
 
 ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")

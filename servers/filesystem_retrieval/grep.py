@@ -5,6 +5,7 @@ text, whatever the pattern. It has no look-around and no back-references, and sa
 
 Most files hold no match, so what counts is how soon that is known: they are read as bytes and looked through for a
 piece of the pattern that every match must hold, before anybody asks what kind of file it is or how it is encoded.
+What was read is held, as far as there is room (see `shelves.py`), and read again once it has changed.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from filesystem_retrieval.library import Library
 from filesystem_retrieval.patterns import Glob
 from filesystem_retrieval.reading import PACKED, SNIFF_BYTES, Kind, decode, encoding_of, kind_of, read_all
 from filesystem_retrieval.roots import Folder, Root
+from filesystem_retrieval.shelves import Reading, Shelf
 from usrland.connector import Call
 from usrland.errors import InvalidInput
 
@@ -155,13 +157,14 @@ class _Matcher:
 
     def surely_misses(self, content: bytes) -> bool:
         """Whether no line can match, whatever the file is and however it is encoded."""
-        if self.quick.search(content):
+        if self.quick.search(content) or _is_odd(content):
             return False
-        if content[:1] in _MARKS or content.find(0, 0, SNIFF_BYTES) >= 0 or content.find(_ESCAPE) >= 0:
-            return False  # it may say the same with other bytes
-        if self.needed and self.needed.isascii():
-            return True  # every encoding without marks, zeros and escapes writes these characters so
-        return content.isascii() or _is_utf8(content)
+        return self.is_ascii or content.isascii() or _is_utf8(content)
+
+    @property
+    def is_ascii(self) -> bool:
+        """Whether what is needed stands as it is in every file that is not odd."""
+        return bool(self.needed) and self.needed.isascii()
 
     def lines(self, text: bytes) -> Iterator[tuple[int, int, int]]:
         """Number, start and end of the lines in which a match begins."""
@@ -207,6 +210,12 @@ def held_by_every_match(pattern: str) -> str:
     return max(pieces, key=len)
 
 
+def _is_odd(content: bytes) -> bool:
+    """Whether a file may say the same with other bytes: every encoding without marks, zeros and escapes writes the
+    characters of ASCII as they are."""
+    return content[:1] in _MARKS or content.find(0, 0, SNIFF_BYTES) >= 0 or content.find(_ESCAPE) >= 0
+
+
 def _is_utf8(content: bytes) -> bool:
     try:
         content.decode()
@@ -241,20 +250,42 @@ def _sources(
 ) -> Iterator[_Source]:
     for root in roots:
         parsed = _Parsed(library, root, matcher.needed)
-        for folder in root.folders():
-            for count, name in enumerate(folder.names):
+        for folder, shelf in _folders(library, root, glob):
+            for count, place in enumerate(_places(folder, shelf, matcher)):
                 if not count % LOOK_UP_EVERY:
                     anyio.from_thread.check_cancelled()
                     if time.monotonic() > deadline:
                         return
-                if name.rpartition(".")[2].lower() in PACKED and (kind := kind_of(name, b"")) != "text":
-                    for path, text in _parsed(parsed, folder, name, kind):
+                name = folder.names[place]
+                if _is_packed(name):
+                    for path, text in _parsed(parsed, folder, name, kind_of(name, b"")):
                         if glob is None or glob.selects(path):
                             yield _Source(root=root, path=path, text=text)
                 elif glob is None or glob.selects(folder.path_of(name)):
-                    content = _content(folder, name, matcher)
-                    if content is not None:
-                        yield _Source(root=root, path=folder.path_of(name), text=content)
+                    content = shelf.content(place) if shelf else _read(folder, name)
+                    text_of_it = _text(name, content, matcher) if content else None
+                    if text_of_it is not None:
+                        yield _Source(root=root, path=folder.path_of(name), text=text_of_it)
+
+
+def _folders(library: Library, root: Root, glob: Glob | None) -> Iterator[tuple[Folder, Shelf | None]]:
+    """With what is held of their files, unless only some of them are wanted."""
+    if glob is not None:
+        return ((folder, None) for folder in root.folders())
+    reading = Reading(read=_read, is_odd=_is_odd, is_elsewhere=_is_packed)
+    return library.shelves.folders(root, reading)
+
+
+def _places(folder: Folder, shelf: Shelf | None, matcher: _Matcher) -> Sequence[int]:
+    """Of the files that have to be looked at."""
+    if shelf is not None and matcher.is_ascii:
+        return shelf.places(matcher.quick)
+    return range(len(folder.names))
+
+
+def _is_packed(name: str) -> bool:
+    """Whether it is a document or an archive."""
+    return name.rpartition(".")[2].lower() in PACKED and kind_of(name, b"") != "text"
 
 
 def _parsed(parsed: _Parsed, folder: Folder, name: str, kind: Kind) -> Iterator[tuple[str, bytes]]:
@@ -270,17 +301,16 @@ def _parsed(parsed: _Parsed, folder: Folder, name: str, kind: Kind) -> Iterator[
         yield path, text
 
 
-def _content(folder: Folder, name: str, matcher: _Matcher) -> bytes | None:
+def _text(name: str, content: bytes, matcher: _Matcher) -> bytes | None:
     """What a file says, in UTF-8, unless it is none of text or no line of it can match."""
-    content = _read(folder, name)
-    if content is None or matcher.surely_misses(content) or kind_of(name, content[:SNIFF_BYTES]) == "binary":
+    if matcher.surely_misses(content) or kind_of(name, content[:SNIFF_BYTES]) == "binary":
         return None
     mark, codec = encoding_of(content)
     return content if codec == "utf-8" and not mark else decode(content).encode()
 
 
 def _read(folder: Folder, name: str) -> bytes | None:
-    """All of a file that is not too large, nor surely not text."""
+    """All of a file, nothing where it is too large or surely not text, None where it cannot be read."""
     try:
         fd = folder.open(name)
     except OSError:  # gone since the walk met it, or not to be opened
@@ -289,9 +319,9 @@ def _read(folder: Folder, name: str) -> bytes | None:
         status = os.fstat(fd)
         size = status.st_size
         if not stat.S_ISREG(status.st_mode) or size > MAX_BYTES:
-            return None
+            return b""
         if size > LARGE_BYTES and kind_of(name, os.pread(fd, SNIFF_BYTES, 0)) == "binary":
-            return None
+            return b""
         content = os.pread(fd, size + 1, 0)
         return content if len(content) == size else read_all(fd, MAX_BYTES)
     except OSError:  # a disk that fails

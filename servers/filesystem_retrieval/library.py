@@ -23,6 +23,7 @@ from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.resources import label_scopes, uri_of
 from filesystem_retrieval.roots import Root
 from filesystem_retrieval.selection import kinds_of
+from filesystem_retrieval.shelves import Shelves
 from filesystem_retrieval.versions import Versions
 from filesystem_retrieval.watching import Watch
 from usrland.changes import Changes as ResourceChanges
@@ -107,6 +108,7 @@ class Library:
         self.changes = Changes(
             self.roots, self.versions, data / "changing.lock", max_bytes=table.max_document_bytes
         )
+        self.shelves = Shelves()
         self.keep_days = table.keep_days
         self.max_text_bytes = table.max_file_bytes
         self._wake = anyio.Event()

@@ -12,7 +12,8 @@ check of each path stands between it and a caller.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from pathspec import GitIgnoreSpec
 
-from filesystem_retrieval.beneath import Opened, Signature, absent, opened
+from filesystem_retrieval.beneath import CLOCK_TICK_NS, Opened, Signature, absent, opened
 from filesystem_retrieval.patterns import IGNORE_FILES, Rules
 from usrland.errors import NotFound
 from usrland.schemas.principal import Principal
@@ -28,7 +29,7 @@ from usrland.schemas.principal import Principal
 if TYPE_CHECKING:
     from filesystem_retrieval.buckets import Bucket
 
-__all__ = ["Folder", "Found", "Root", "scopes_for"]
+__all__ = ["Folder", "Found", "Named", "Root", "scopes_for"]
 
 MAX_IGNORE_BYTES = 256 * 1024
 _PLAINLY = os.O_RDONLY | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
@@ -67,6 +68,21 @@ class Folder:
         Raises `OSError`.
         """
         return os.open(name, _PLAINLY, dir_fd=self.fd)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """What a folder was seen to hold, and what that depends on."""
+
+    signature: Signature
+    above: Rules
+    ignore: Sequence[str] | None
+    """What its own ignore files say, where it has any."""
+    rules: Rules
+    files: Sequence[str]
+    """Names."""
+    folders: Sequence[str]
+    """Paths."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -171,12 +187,14 @@ class Root:
                     below = rules.within(found.path, self._ignore_lines(found.path))
                     pending.append((found.path, below, level + 1))
 
-    def folders(self) -> Iterator[Folder]:
+    def folders(self, known: MutableMapping[str, Named] | None = None) -> Iterator[Folder]:
         """Every folder that is not ignored, open until the next one is taken, with the names of its files.
 
         For reading all of them: nothing is asked about a file but its name and that it is one, and it is opened
-        from its folder. That costs a fraction of opening each by its path.
+        from its folder. That costs a fraction of opening each by its path. What is `known` of folders that have
+        not changed is not looked up again; what is met is added to it.
         """
+        known = {} if known is None else known
         pending = [("", self.rules)]
         while pending:
             path, above = pending.pop()
@@ -186,23 +204,32 @@ class Root:
                         continue
                     if (here.status.st_dev, here.status.st_ino) in self.private:
                         continue
-                    names, below, rules = self._named(here.fd, path, above)
-                    yield Folder(fd=here.fd, path=path, names=names)
+                    named = known.get(path)
+                    if named is None or not self._is_so(named, path, here.signature, above):
+                        read_ns = time.time_ns()
+                        named = self._named(here, path, above)
+                        if named.signature.ctime_ns <= read_ns - CLOCK_TICK_NS:
+                            known[path] = named
+                    yield Folder(fd=here.fd, path=path, names=named.files)
             except NotFound:  # gone since, or the root itself is away
                 continue
-            pending += [(folder, rules) for folder in below]
+            pending += [(folder, named.rules) for folder in named.folders]
 
-    def _named(self, fd: int, folder: str, above: Rules) -> tuple[list[str], list[str], Rules]:
-        """The names of the files in a folder, the paths of its folders, and the rules in force in it."""
-        with os.scandir(fd) as entries:
+    def _is_so(self, named: Named, path: str, signature: Signature, above: Rules) -> bool:
+        if named.signature != signature or named.above is not above:
+            return False
+        return named.ignore is None or named.ignore == self._ignore_lines(path)
+
+    def _named(self, here: Opened, folder: str, above: Rules) -> Named:
+        with os.scandir(here.fd) as entries:
             met = [(entry.name, entry) for entry in entries]
         names = {name for name, _ in met}
-        ignore = self._ignore_lines(folder) if not names.isdisjoint(IGNORE_FILES) else ()
-        rules = above.within(folder, ignore)
+        ignore = self._ignore_lines(folder) if not names.isdisjoint(IGNORE_FILES) else None
+        rules = above.within(folder, ignore or ())
         prefix = f"{folder}/" if folder else ""
         files, folders = [], []
         for name, entry in met:
-            if entry.is_symlink() or not (name.isascii() or _is_text(name)):
+            if not (name.isascii() or _is_text(name)):
                 continue
             path = prefix + name
             if entry.is_file(follow_symlinks=False):
@@ -212,7 +239,14 @@ class Root:
                 rules.hides(path, folder=True) or self._withholds(path)
             ):
                 folders.append(path)
-        return sorted(files), sorted(folders), rules
+        return Named(
+            signature=here.signature,
+            above=above,
+            ignore=ignore,
+            rules=rules,
+            files=sorted(files),
+            folders=sorted(folders),
+        )
 
     def _children(self, folder: str, rules: Rules) -> list[Found]:
         with opened(self.folder, folder, folder=True) as here:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 import re2
 
-from filesystem_retrieval.grep import held_by_every_match
+from filesystem_retrieval import roots, shelves
+from filesystem_retrieval.grep import grep, held_by_every_match
+from filesystem_retrieval.roots import Folder
+from filesystem_retrieval.shelves import Shelves
 from usrland.errors import InvalidInput
 
 
@@ -210,3 +214,130 @@ async def test_our_own_data_in_a_root_is_not_looked_through(make_desk: Any, tmp_
     (desk.home / "notes.txt").write_text("walrus", encoding="utf-8")
 
     assert [line.path for line in (await desk.use("fs_grep", "walrus")).items] == ["docs/a.txt"]
+
+
+PATTERNS = (
+    ("walrus", False),
+    ("walrüs", False),
+    (r"^walrus \w+$", True),
+    (r"wal.us|seal", True),
+    (r"us seal\b", True),
+    (r"^$", True),
+)
+TEXTS = (
+    "walrus seal",
+    "seal\nwalrus",
+    "a walrüs",
+    "wal",
+    "rus\n\nseal",
+    "walrus seal".encode("utf-16"),
+    "walrüs".encode("latin-1"),
+    b"walrus\0seal",
+    b"",
+)
+
+
+def a_moment_later(folder: Path) -> None:
+    """When the clock of the file system has moved on."""
+    probe = folder.parent / "probe"
+    probe.write_bytes(b"")
+    begun = probe.stat().st_ctime_ns
+    while probe.stat().st_ctime_ns == begun:
+        probe.write_bytes(b"")
+
+
+def change(chance: random.Random, folder: Path) -> None:
+    """One thing that people and programs do to files."""
+    there = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != ".gitignore")
+    new = folder / chance.choice(["", "a", "a/b", "c"]) / f"{chance.choice('opq')}.{chance.choice(['md', 'py'])}"
+    text = chance.choice(TEXTS)
+    content = text.encode() if isinstance(text, str) else text
+    match chance.randrange(7):
+        case 0 if there:
+            chance.choice(there).unlink()
+        case 1 if there:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            chance.choice(there).rename(new)
+        case 2 if there:  # a change that hides its time
+            path = chance.choice(there)
+            times = path.stat()
+            path.write_bytes(content)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        case 3:
+            (folder / chance.choice(["", "a"]) / ".gitignore").write_text(
+                chance.choice(["", "p.*", "b/", "!p.md"])
+            )
+        case 4 if there:
+            path = chance.choice(there)
+            path.unlink()
+            path.symlink_to(folder / "o.md")
+        case _:
+            new.parent.mkdir(parents=True, exist_ok=True)
+            new.unlink(missing_ok=True)
+            new.write_bytes(content)
+
+
+async def lines(desk: Any, pattern: str, *, regex: bool = False) -> Any:
+    """By the test's own library, whose shelves can be seen and exchanged."""
+    return (await grep(desk.library, desk.call, pattern, regex=regex, root=None, glob=None, context=1)).items
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("room", [4_000, 1 << 20])
+async def test_what_is_held_in_memory_never_shows(
+    desk: Any, monkeypatch: pytest.MonkeyPatch, seed: int, room: int
+) -> None:
+    for module in (shelves, roots):  # or nothing that has just been written would be held
+        monkeypatch.setattr(module, "CLOCK_TICK_NS", 0)
+    chance = random.Random(seed)
+    held, none = Shelves(max_bytes=room), Shelves(max_bytes=0)
+    sizes = set()
+    (desk.folder / "a").mkdir()
+    for _ in range(60):
+        change(chance, desk.folder)
+        a_moment_later(desk.folder)
+        for pattern, regex in PATTERNS:
+            answers = []
+            for each in (held, none):
+                desk.library.shelves = each
+                answers.append(await lines(desk, pattern, regex=regex))
+            assert answers[0] == answers[1]
+        sizes.add(held.size)
+    assert 0 < max(sizes) <= room
+    assert none.size == 0
+
+
+async def test_files_that_have_not_changed_are_not_opened_again(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (shelves, roots):
+        monkeypatch.setattr(module, "CLOCK_TICK_NS", 0)
+    for name in ("a.md", "b.md", "c/d.md"):
+        desk.write(name, f"walrus of {name}")
+    a_moment_later(desk.folder)
+    await lines(desk, "walrus")
+    opened: list[str] = []
+    plainly = Folder.open
+
+    def noted(folder: Folder, name: str) -> int:
+        opened.append(folder.path_of(name))
+        return plainly(folder, name)
+
+    monkeypatch.setattr(Folder, "open", noted)
+    desk.write("b.md", "walrus again")
+
+    assert [line.path for line in await lines(desk, "walrus")] == ["a.md", "b.md", "c/d.md"]
+    assert opened == ["b.md"]
+
+
+async def test_what_is_gone_is_not_held(desk: Any) -> None:
+    desk.write("a/b.md", "walrus")
+    desk.write("c.md", "walrus")
+    await lines(desk, "walrus")
+    before = desk.library.shelves.size
+
+    (desk.folder / "a" / "b.md").unlink()
+    (desk.folder / "a").rmdir()
+    await lines(desk, "walrus")
+
+    assert 0 < desk.library.shelves.size < before
