@@ -31,7 +31,7 @@ from usrland.database import Database
 from usrland.embedding import Embedder, embedder
 from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.schemas.principal import Principal
-from usrland.search import HybridIndex, place_of
+from usrland.search import KEEP_VERSIONS, HybridIndex, place_of
 from usrland.settings import Settings
 
 __all__ = ["PAUSED", "STILL_READING", "Counts", "Library", "Place"]
@@ -43,6 +43,8 @@ REFRESH_SECONDS = 1.5
 FULL_SCAN_SECONDS = 60.0
 """How long to rely on a watch without looking over the folders."""
 GATHER_SECONDS = 0.3
+QUIET_SECONDS = KEEP_VERSIONS.total_seconds() + 1.0
+"""After so long without anything to do all but the newest state of the index can go."""
 FIRST_SECONDS = 5.0
 """How long the model waits for the first files to be read."""
 STILL_READING = "the folders are still being read; files may be missing."
@@ -212,22 +214,37 @@ class Library:
 
     async def keep_indexed(self) -> None:
         """Index in the background until cancelled: once now, then whenever something has changed."""
+        untidy, changed_at = False, 0.0
         while True:
             self._wake = anyio.Event()
-            begun, took = time.monotonic(), 0.0
+            begun, took, embedded = time.monotonic(), 0.0, 0
             try:
                 await anyio.to_thread.run_sync(self.changes.settle)
                 if not self._is_current():
                     await self.indexer.scan(unless_within_seconds=GATHER_SECONDS)
                 took = time.monotonic() - begun
-                await self.indexer.embed()
+                embedded = await self.indexer.embed()
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
-            self._tell(self.indexer.take_touched())
-            with anyio.move_on_after(self._patience()):
+            touched = self.indexer.take_touched()
+            self._tell(touched)
+            if touched or embedded:
+                untidy, changed_at = True, time.monotonic()
+            quiet = max(changed_at + QUIET_SECONDS - time.monotonic(), 0.0) if untidy else math.inf
+            with anyio.move_on_after(min(self._patience(), quiet)):
                 await self._wake.wait()
+            if untidy and not self._wake.is_set() and time.monotonic() - changed_at >= QUIET_SECONDS:
+                await self._settle()
+                untidy = False
             # where files change without end
             await anyio.sleep(max(GATHER_SECONDS, min(REST * took, MOST_REST_SECONDS)))
+
+    async def _settle(self) -> None:
+        """Let go of what many writes have left on the disk."""
+        try:
+            await self.index.optimise()
+        except Unavailable as error:  # the index is right, only larger
+            logger.warning("the search index could not be made smaller: %s", error)
 
     def _patience(self) -> float:
         """How long to wait for somebody to say that something changed: for ever where everything does."""

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -427,3 +428,23 @@ async def test_a_search_waits_for_few_files_and_not_for_many(desk: Any, monkeypa
     monkeypatch.setattr("filesystem_retrieval.indexer.LONG_FILES", 500)
     await desk.index()
     assert "read" not in ((await desk.search("walrus", limit=50)).degraded or "")
+
+
+async def test_what_many_writes_leave_on_the_disk_goes_once_nothing_changes(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filesystem_retrieval.library.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("usrland.search.index.KEEP_VERSIONS", timedelta(milliseconds=1))
+    for number in range(3):
+        desk.write(f"{number}.md", f"The walrus number {number} swims.")
+        await desk.index()
+    desk.write("last.md", "The last walrus swims.")
+
+    def versions() -> list[int]:
+        return [len(list(path.iterdir())) for path in desk.home.rglob("_versions")]
+
+    assert max(versions()) > 2
+    with anyio.fail_after(30):
+        async with desk.library.open():
+            while max(versions()) > 2 or not await desk.found("last walrus"):
+                await anyio.lowlevel.checkpoint()
