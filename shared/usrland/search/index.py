@@ -14,7 +14,6 @@ queries side by side.
 from __future__ import annotations
 
 import hashlib
-import importlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable, UsrlandError
 from usrland.search.analysis import terms
 from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
+from usrland.search.loading import tables_module
 from usrland.search.place import Folder, Place
 from usrland.search.record import Filter, Match, Record
 from usrland.search.serving import Serving
@@ -364,7 +364,7 @@ class HybridIndex:
     async def _open(self) -> Tables:
         async with self._opening:
             if self._tables is None:
-                lance = await anyio.to_thread.run_sync(importlib.import_module, "usrland.search.lance")
+                lance = await anyio.to_thread.run_sync(tables_module)
                 async with self._locked():
                     with _reached(self._place):
                         self._tables = await lance.Tables.open(self._place.address, self._place.options)
