@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import random
 from itertools import pairwise
+
+import pytest
 
 from usrland.search.fusion import CANDIDATES, FLOOR, LEXICAL_WEIGHT, confidence, fuse
 
@@ -71,3 +74,21 @@ def test_of_passages_those_that_are_far_less_sure_than_the_best_are_left_out() -
 
     assert len(fuse(None, dense, words=3)) == 3
     assert [key for key, _, _ in fuse(None, dense, words=3, neighbours=lambda _: [])] == ["a", "b"]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_first_few_are_the_first_of_all(seed: int) -> None:
+    chance = random.Random(seed)
+    keys = [str(number) for number in range(60)]
+    words = {key: chance.uniform(0, 30) for key in chance.sample(keys, 40)}
+    meaning = {key: chance.uniform(-0.1, 0.9) for key in chance.sample(keys, 40)}
+
+    def beside(key: str) -> list[str]:
+        return [str(int(key) - 1), str(int(key) + 1)]
+
+    for neighbours in (None, beside):
+        every = fuse(words, meaning, words=5, neighbours=neighbours)
+        assert len(every) > 5
+        assert fuse(words, meaning, words=5, neighbours=neighbours, most=5) == every[:5]
+        assert [score for _, score, _ in every] == sorted((score for _, score, _ in every), reverse=True)
+        assert all(sure >= FLOOR for _, _, sure in every)
