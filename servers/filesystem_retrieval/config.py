@@ -103,8 +103,19 @@ class Table(BaseModel):
     """Learn of changes from the operating system. Network drives do not tell; what is new there is then found
     within a minute."""
     embedding: str = "minilm"
+    rerank: str = ""
+    """Folder of a cross-encoder as ONNX (`model.onnx`, `tokenizer.json`): judges the best passages of each search."""
+    rerank_seconds: float = Field(default=0.5, gt=0)
+    """How long it may take in one search; what it did not come to follows in the order of before."""
     database: str = ""
     """Default: a SQLite file in the server's own folder."""
+
+    @field_validator("rerank")
+    @classmethod
+    def _absolute(cls, folder: str) -> str:
+        if folder and not Path(folder).expanduser().is_absolute():
+            raise ValueError("must be an absolute path")
+        return folder
 
     @field_validator("roots", mode="before")
     @classmethod

@@ -29,6 +29,7 @@ from filesystem_retrieval.watching import Watch
 from usrland.changes import Changes as ResourceChanges
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
+from usrland.embedding.reranking import Reranker
 from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.schemas.principal import Principal
 from usrland.search import KEEP_VERSIONS, HybridIndex, place_of
@@ -90,6 +91,8 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(settings, table, data)
         self.model = model
+        folder = Path(table.rerank).expanduser() if table.rerank else None
+        self.reranker = Reranker(folder, seconds=table.rerank_seconds) if folder else None
         address = settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite"
         database = Database(address, [MIGRATIONS], hashed=["fs_blob"])
         self.catalogue = Catalogue(database)

@@ -21,7 +21,8 @@ from filesystem_retrieval.roots import Root
 from filesystem_retrieval.selection import Selection, nanoseconds
 from filesystem_retrieval.versions import Version
 from usrland.connector import Call
-from usrland.errors import InvalidInput, NotFound
+from usrland.embedding.reranking import Reranker
+from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.search import Hit, Mode
 from usrland.search.analysis import terms
 from usrland.search.fusion import FLOOR
@@ -32,6 +33,8 @@ SPARE = 3
 """Hits to look at for each one wanted, since some may turn out to be stale."""
 MAX_ALSO_AT = 3
 SPARE_BY_DOCUMENT = 10
+RERANKED = 24
+"""Passages that a cross-encoder is given, where one is configured, or as many as are wanted."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,30 +80,47 @@ async def search(library: Library, call: Call, wish: Wish) -> Found:
     groups = then.groups if then else await _groups(library, roots, wish.selection)
     scopes = [*roots, *(scope_of(key, past=True) for key in roots)] if then else list(roots)
     wanted = call.offset + wish.limit
+    reranker = library.reranker if wish.mode != "lexical" else None
+    judged = max(wanted + 1, RERANKED) if reranker else wanted + 1
     answer = await library.index.search(
         query,
         scopes=scopes,
-        k=wanted * (SPARE_BY_DOCUMENT if wish.by_document else SPARE),
+        k=max(wanted * (SPARE_BY_DOCUMENT if wish.by_document else SPARE), judged if reranker else 0),
         mode=wish.mode,
         groups=groups,
         floor=wish.floor,
         neighbours=beside,
     )
     words = frozenset(terms(query).split()) if wish.explain else frozenset()
-    most = None if wish.by_document or given is not None else wanted + 1
+    most = None if wish.by_document or given is not None else judged
     passages = await _passages(library, roots, answer.hits, wish.selection, then, words, most)
     if given is not None:
         passages = [each for each in passages if not given.is_in(each)]
+    unjudged = None
+    if reranker is not None and passages:
+        passages, unjudged = await _reranked(reranker, query, passages[:judged], passages[judged:])
     if wish.by_document:
         passages = _first_of_each(passages)
     page = passages[call.offset : wanted]
-    reasons = [reason for reason in (behind, answer.degraded) if reason]
+    reasons = [reason for reason in (behind, answer.degraded, unjudged) if reason]
     return Found(
         items=page,
         more=len(passages) > wanted,
         note=None if page else f"nothing relevant was found{' so far' if reasons else ''}.",
         degraded=" ".join(reasons) or None,
     )
+
+
+async def _reranked(
+    reranker: Reranker, query: str, judged: list[Passage], others: list[Passage]
+) -> tuple[list[Passage], str | None]:
+    """In the order of the cross-encoder; where it cannot be used, in that of before, and why."""
+    texts = [embedded(each.heading, each.text) for each in judged]
+    try:
+        order = await anyio.to_thread.run_sync(reranker.order, query, texts)
+    except Unavailable as error:
+        return [*judged, *others], f"{error.fact.rstrip('.')}: the order is that of before."
+    return [*(judged[place] for place in order), *others], None
 
 
 def _first_of_each(passages: Sequence[Passage]) -> list[Passage]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from crossing import cross_encoder
 
 from usrland.errors import InvalidInput, NotFound
 
@@ -121,3 +122,35 @@ async def test_passages_like_a_given_one_are_found_without_itself(zoo: Any) -> N
         await zoo.found("", like="walrus.md:99")
     with pytest.raises(InvalidInput, match="query"):
         await zoo.found(" ")
+
+
+@pytest.fixture
+def heard(make_desk: Callable[..., Any], tmp_path: Path) -> Any:
+    """A desk whose cross-encoder likes clams above all."""
+    return make_desk(rerank=str(cross_encoder(tmp_path / "model")), rerank_seconds=60)
+
+
+async def test_a_cross_encoder_orders_what_was_found(heard: Any) -> None:
+    for number in range(6):
+        heard.write(f"{number}.md", f"The walrus sleeps on the ice of the {number}. day.")
+    heard.write("far.md", "Of what lies on the ice a walrus mostly finds clams")
+    await heard.index()
+
+    assert (await heard.found("walrus sleeps on the ice", limit=2))[0] == "far.md"
+    assert (await heard.found("walrus sleeps on the ice", limit=2, by_document=True))[0] == "far.md"
+    assert "far.md" not in await heard.found("walrus sleeps on the ice", limit=2, mode="lexical")
+
+
+async def test_where_the_cross_encoder_is_missing_the_order_is_that_of_before_and_the_answer_says_so(
+    heard: Any, tmp_path: Path
+) -> None:
+    heard.write("a.md", "The walrus sleeps.")
+    heard.write("b.md", "A walrus finds clams.")
+    await heard.index()
+    before = await heard.found("walrus sleeps", mode="lexical")
+    (tmp_path / "model" / "model.onnx").unlink()
+
+    answer = await heard.search("walrus sleeps")
+
+    assert [each.path for each in answer.items] == before
+    assert "reranking model holds no model.onnx: the order is that of before." in answer.degraded

@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from usrland.embedding.bert import SOURCE, graph, probe
 
-__all__ = ["Encoder"]
+__all__ = ["Encoder", "Judge"]
 
 MAX_THREADS = 8
 _ERRORS_ONLY = 3
@@ -50,9 +50,28 @@ class Encoder:
         return normalised
 
 
-def _session(model: bytes) -> onnxruntime.InferenceSession:
+class Judge:
+    """A cross-encoder: from a question and a text to how well the one answers the other."""
+
+    def __init__(self, model: bytes, tokenizer: bytes, *, max_tokens: int) -> None:
+        self._session = _session(model, _threads())
+        self._inputs = {given.name for given in self._session.get_inputs()}
+        self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        self._tokenizer.enable_truncation(max_tokens, strategy="only_second")
+        self._tokenizer.no_padding()
+
+    def score(self, query: str, text: str) -> float:
+        """Compares for one query only."""
+        pair = self._tokenizer.encode(query, text)
+        given = {"input_ids": pair.ids, "attention_mask": pair.attention_mask, "token_type_ids": pair.type_ids}
+        inputs = {name: numpy.array([row], dtype=int64) for name, row in given.items() if name in self._inputs}
+        logits = self._session.run(None, inputs)[0].reshape(-1)
+        return float(logits[-1])  # of two classes the second is that it answers
+
+
+def _session(model: bytes, threads: int = 1) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
+    options.intra_op_num_threads = threads
     options.log_severity_level = _ERRORS_ONLY
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
