@@ -104,7 +104,7 @@ class Table(BaseModel):
     within a minute."""
     embedding: str = "minilm"
     rerank: str = ""
-    """Folder of a cross-encoder as ONNX (`model.onnx`, `tokenizer.json`): judges the best passages of each search."""
+    """Folder of a cross-encoder as ONNX (`model.onnx`, `tokenizer.json`), which judges the best of each search."""
     rerank_seconds: float = Field(default=0.5, gt=0)
     """How long it may take in one search; what it did not come to follows in the order of before."""
     database: str = ""

@@ -157,8 +157,10 @@ class _Matcher:
 
     def surely_misses(self, content: bytes) -> bool:
         """Whether no line can match, whatever the file is and however it is encoded."""
-        if self.quick.search(content) or _is_odd(content):
+        if _is_odd(content):
             return False
+        if self.quick.search(content):
+            return content.isascii() and self.pattern.search(content) is None
         return self.is_ascii or content.isascii() or _is_utf8(content)
 
     @property
@@ -303,7 +305,11 @@ def _parsed(parsed: _Parsed, folder: Folder, name: str, kind: Kind) -> Iterator[
 
 def _text(name: str, content: bytes, matcher: _Matcher) -> bytes | None:
     """What a file says, in UTF-8, unless it is none of text or no line of it can match."""
-    if matcher.surely_misses(content) or kind_of(name, content[:SNIFF_BYTES]) == "binary":
+    if matcher.surely_misses(content):
+        return None
+    if content.isascii() and not _is_odd(content):
+        return content
+    if kind_of(name, content[:SNIFF_BYTES]) == "binary":
         return None
     mark, codec = encoding_of(content)
     return content if codec == "utf-8" and not mark else decode(content).encode()

@@ -66,9 +66,7 @@ class Reranker:
             reason = "holds no model.onnx"
         except OSError as error:
             reason = f"cannot be read ({error.strerror})"
-        except (
-            Exception
-        ) as error:  # tokenizer and runtime have their own, which share nothing
+        except Exception as error:  # tokenizer and runtime have their own, which share nothing
             reason = f"holds no model that can be run ({type(error).__name__})"
         raise Unavailable(
             f"the folder of the reranking model {reason}.",
