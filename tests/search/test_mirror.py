@@ -11,7 +11,7 @@ import pytest
 from counting import Counting
 
 from usrland.embedding import Embedder
-from usrland.search import HybridIndex, IndexRow, SearchAnswer
+from usrland.search import HybridIndex, IndexRow, SearchAnswer, lance
 from usrland.search.lance import Tables
 from usrland.search.mirror import Mirror
 from usrland.search.record import Filter, Match
@@ -128,6 +128,27 @@ async def test_a_table_that_changes_while_it_is_read_is_not_answered_from_memory
     monkeypatch.setattr(Mirror, "at", lambda *_: pytest.fail("an old state was looked into"))
 
     assert (await filled.search(QUERY, scopes=["one"], mode="lexical")).hits
+
+
+async def test_a_large_table_is_read_once_it_has_stayed_the_same_for_a_while(
+    filled: HybridIndex, minilm: Embedder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(lance, "SOON_READ_ROWS", 10)
+    monkeypatch.setattr(lance, "monotonic", lambda: now)
+    tables = await Tables.open(str(tmp_path / "index"))
+
+    async def is_held() -> bool:
+        return await tables.mirror(minilm.generation, minilm.dimensions) is not None
+
+    assert [await is_held() for _ in range(3)] == [False, False, False]
+    now += 4.0
+    await filled.upsert([IndexRow(id="one/new", scope="one", text="Penguins live on ice.")])
+    assert not await is_held()
+    now += 4.0
+    assert not await is_held()
+    now += 2.0
+    assert await is_held()
 
 
 def many(count: int) -> tuple[pa.Table, Any]:

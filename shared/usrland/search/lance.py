@@ -13,6 +13,7 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import anyio.to_thread
@@ -47,6 +48,8 @@ REFINE = 1
 COMMITS_BETWEEN = 32
 MIRRORED_ROWS = 150_000
 """Larger tables are read through LanceDB: their vectors would take more than 230 MB."""
+SOON_READ_ROWS, QUIET_SECONDS = 20_000, 5.0
+"""It takes a second to read 100,000 rows: so more than so many are read once they have stayed the same so long."""
 
 _KEYS = [pa.field(name, pa.string(), nullable=False) for name in ("id", "scope", "group", "digest", "extra")]
 _LEXICAL_SCHEMA = pa.schema([*_KEYS, *(pa.field(name, pa.string(), nullable=False) for name in ("terms", "text"))])
@@ -65,7 +68,8 @@ class Tables:
         self._commits = 0
         self._counts: dict[str, tuple[State | None, int]] = {}
         self._mirrors: dict[str, tuple[State, Mirror]] = {}
-        self._seen: dict[str, State] = {}
+        self._seen: dict[str, tuple[State, float]] = {}
+        """Of each table: its state, and when it was first seen."""
 
     @classmethod
     async def open(cls, address: str, options: Mapping[str, str] | None = None) -> Tables:
@@ -131,8 +135,8 @@ class Tables:
     async def _mirror(self, table: lancedb.AsyncTable, dimensions: int = 0) -> Mirror | None:
         """The table as it is now, in memory.
 
-        None where the table is large, or has changed since the last search: it may be about to change again, and
-        making a mirror costs more than one search through LanceDB.
+        None where the table is too large, or has changed since the last search, or lately where it is large: it may
+        be about to change again, and making a mirror costs more than a search through LanceDB.
         """
         state = self._state(table.name)
         if state is None:
@@ -140,11 +144,12 @@ class Tables:
         of, mirror = self._mirrors.get(table.name, (None, None))
         if of == state:
             return mirror
-        if self._seen.get(table.name) != state:
-            self._seen[table.name] = state
+        seen, since = self._seen.get(table.name, (None, 0.0))
+        if seen != state:
+            self._seen[table.name] = state, monotonic()
             return None
         count = await self._count(table)
-        if not 0 < count <= MIRRORED_ROWS:
+        if not 0 < count <= MIRRORED_ROWS or (count > SOON_READ_ROWS and monotonic() - since < QUIET_SECONDS):
             return None
         self._mirrors.pop(table.name, None)  # its memory goes before more is taken
         read = await _read(table, count, dimensions)
@@ -317,7 +322,8 @@ async def _read(table: lancedb.AsyncTable, count: int, dimensions: int) -> tuple
         if vectors is not None:
             vectors[done : done + len(batch)] = batch["vector"].flatten().to_numpy().reshape(-1, dimensions)
         done += len(batch)
-        rows.append(batch.select([*READ, "_rowid"]))
+        # taken, which copies: what came together is let go of together, the vectors with the last of the names
+        rows.append(batch.select([*READ, "_rowid"]).take(numpy.arange(len(batch))))
     return (pa.Table.from_batches(rows), vectors) if done == count else None
 
 

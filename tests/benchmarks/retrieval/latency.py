@@ -31,8 +31,8 @@ from usrland.search import HybridIndex
 from usrland.settings import Settings
 
 QUESTIONS = 200
-WARM = 5
-"""Questions that do not count."""
+WARM, WARM_SECONDS = 5, 8.0
+"""Questions that do not count, asked over and over for so long: large tables are held once they are quiet."""
 
 
 async def build(work: Path, count: int, pool: list[str]) -> None:
@@ -123,8 +123,10 @@ async def exported(work: Path) -> Path:
 
 async def measured(about: dict[str, Any], ask: Callable[[str], Awaitable[Any]], asked: list[str]) -> None:
     watch, times, degraded = Watch(), [], None
-    for query in asked[:WARM]:
-        await ask(query)
+    begun = time.perf_counter()
+    while time.perf_counter() - begun < WARM_SECONDS:
+        for query in asked[:WARM]:
+            await ask(query)
     watch.look()
     cpu = watch.cpu
     for query in asked[WARM:]:
