@@ -135,8 +135,8 @@ class Tables:
     async def _mirror(self, table: lancedb.AsyncTable, dimensions: int = 0) -> Mirror | None:
         """The table as it is now, in memory.
 
-        None where the table is too large, or has changed since the last search, or lately where it is large: it may
-        be about to change again, and making a mirror costs more than a search through LanceDB.
+        None where the table is too large, or has changed since the last search, or lately where it is large: it
+        may be about to change again, and making a mirror costs more than a search through LanceDB.
         """
         state = self._state(table.name)
         if state is None:
