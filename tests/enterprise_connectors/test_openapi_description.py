@@ -310,11 +310,24 @@ def test_a_long_enumeration_is_told_by_its_ends_or_by_some_of_it() -> None:
 
 def test_a_pattern_is_told_in_words_and_never_enforced_here() -> None:
     told = portable({"type": "string", "pattern": "^AC[0-9a-f]{32}$", "description": "The account."})
-    long = portable({"type": "string", "pattern": "a" * 61})
+    long = portable({"type": "string", "pattern": "a" * 121})
     number = portable({"type": "integer", "pattern": "^1$"})
 
     assert told == {"type": "string", "description": "The account. Matches ^AC[0-9a-f]{32}$"}
     assert long == {"type": "string"} and number == {"type": "integer"}
+
+
+def test_a_parameters_own_description_leaves_the_words_of_its_schema() -> None:
+    account = {"type": "string", "pattern": "^AC[0-9]+$", "description": "An account."}
+    place = {"name": "account", "in": "path", "schema": account, "description": "Whose calls."}
+    since = {"name": "since", "in": "query", "schema": {"type": ["string", "null"]}, "description": "From when."}
+    (endpoint,) = read({"/a/{account}": {"get": {"operationId": "a", "parameters": [place, since]}}})[0].values()
+
+    assert endpoint.arguments["properties"]["account"] == {
+        "type": "string",
+        "description": "Whose calls. Matches ^AC[0-9]+$",
+    }
+    assert endpoint.arguments["properties"]["since"] == {"description": "string or null. From when."}
 
 
 def test_nothing_is_no_choice_for_a_part_of_a_path() -> None:
@@ -390,10 +403,97 @@ def test_a_choice_of_objects_is_the_widest_of_them() -> None:
     dog = {"title": "Dog", "properties": {"id": {"type": "string"}, "tricks": {}}, "required": ["id", "tricks"]}
 
     assert portable({"oneOf": [cat, dog]}) == {
-        "description": "One of: Cat, Dog.",
+        "description": "One of: Cat, Dog. Either {id, lives?} or {id, tricks}.",
         "type": "object",
         "properties": {"id": {"type": "string"}, "tricks": {}, "lives": {}},
         "required": ["id"],
+    }
+
+
+def test_a_choice_of_objects_takes_the_word_of_each_and_says_which_fields_go_with_it() -> None:
+    card = {
+        "properties": {"kind": {"const": "card"}, "number": {"type": "string"}},
+        "required": ["kind", "number"],
+    }
+    iban = {"properties": {"kind": {"const": "iban"}, "number": {"type": "integer"}, "bank": {}}}
+
+    converted = portable({"type": "object", "oneOf": [card, iban]})
+
+    assert converted["properties"]["kind"] == {"type": "string", "enum": ["card", "iban"]}
+    assert converted["properties"]["number"] == {"description": "string or integer."}
+    assert converted["description"] == "Either {kind: card, number} or {kind?: iban, number?, bank?}."
+
+
+@pytest.mark.parametrize(
+    ("mapping", "words"),
+    [({}, ["Card", "Iban"]), ({"mapping": {"c": "#/components/schemas/Card", "i": "Iban"}}, ["c", "i"])],
+)
+def test_a_discriminator_gives_each_object_its_word(mapping: Any, words: list[str]) -> None:
+    kinds = {name: {"type": "object", "properties": {"kind": {"type": "string"}}} for name in ("Card", "Iban")}
+    choice = {"oneOf": [ref("Card"), ref("Iban")], "discriminator": {"propertyName": "kind", **mapping}}
+
+    converted = portable(choice, **kinds)
+
+    assert converted["properties"]["kind"] == {"type": "string", "enum": words}
+    assert converted["description"] == f"Either {{kind?: {words[0]}}} or {{kind?: {words[1]}}}."
+
+
+def test_that_one_of_two_fields_is_needed_is_told() -> None:
+    page = {"type": "object", "properties": {"url": {}, "html": {}}, "description": "A page."}
+
+    told = portable({**page, "oneOf": [{"required": ["url"]}, {"required": ["html"]}]})
+
+    assert told["description"] == "A page. Either {url} or {html}." and told["required"] == []
+
+
+def test_forms_of_many_fields_are_told_by_what_they_need_and_those_beyond_a_few_are_counted() -> None:
+    many = [{"properties": {f"{n}_{m}": {} for m in range(50)}, "required": [f"{n}_0"]} for n in range(8)]
+
+    described = portable({"type": "object", "anyOf": many})["description"]
+
+    assert described == "Either {0_0} or {1_0} or {2_0} or {3_0} or {4_0} or {5_0} (and 2 more)."
+
+
+def test_the_simplest_of_several_types_comes_first_and_the_fields_of_an_object_are_told() -> None:
+    named = {"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]}
+
+    assert portable({"anyOf": [named, {"type": "string"}]})["description"] == (
+        "string or object. An object is {name}."
+    )
+
+
+def test_the_values_of_a_map_and_how_many_it_needs_are_kept() -> None:
+    tags = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
+
+    assert portable(tags) == {**tags, "required": []}
+
+
+def test_a_field_that_is_needed_and_not_described_is_asked_for() -> None:
+    converted = portable({"type": "object", "properties": {"ids": {}}, "required": ["uris"]})
+
+    assert converted == {"type": "object", "properties": {"ids": {}, "uris": {}}, "required": ["uris"]}
+
+
+def test_what_there_is_no_room_for_still_says_what_it_cannot_be_without() -> None:
+    node = {
+        "type": "object",
+        "properties": {
+            "kind": {"enum": ["leaf", "branch"]},
+            "parts": {"type": "array", "items": ref("Node")},
+            "id": {"type": "string", "readOnly": True},
+        },
+        "required": ["kind", "parts", "id"],
+    }
+
+    inner = portable(ref("Node"), Node=node)["properties"]["parts"]["items"]
+
+    assert inner["properties"]["kind"] == {"type": "string", "enum": ["leaf", "branch"]}
+    assert inner["required"] == ["kind", "parts"]
+
+
+def test_a_pattern_of_a_text_that_may_be_null_is_told_as_well() -> None:
+    assert portable({"type": ["string", "null"], "pattern": "^a+$"}) == {
+        "description": "string or null. Matches ^a+$"
     }
 
 

@@ -244,9 +244,8 @@ def _parameter(
     schema = parameter.get("schema", {})
     if isinstance(content, dict) and content:
         schema = next(iter(content.values())).get("schema", {})
-    converted = portable.convert(schema)
-    if parameter.get("description"):
-        converted = {**converted, **portable.convert({"description": parameter["description"]})}
+    said = parameter.get("description")
+    converted = portable.convert({"allOf": [schema], "description": said} if said else schema)
     if location == "path" and "" in converted.get("enum", ()):  # nothing cannot be a part of a path
         converted = {**converted, "enum": [value for value in converted["enum"] if value != ""]}
     style = str(parameter.get("style") or ("form" if location in ("query", "cookie") else "simple"))

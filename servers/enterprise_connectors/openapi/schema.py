@@ -1,8 +1,9 @@
 """Schemas from the wild in the subset that every host takes.
 
 References are put in place and cut where they come round, `allOf` is merged, choices become the widest
-schema that fits all of them, null is told in words. What is lost is lost towards permissive: the system
-itself still checks, and an argument it would take must not be refused here.
+schema that fits all of them. What the subset cannot say is told in words: null, patterns, and which fields go
+together (`Either {type: card, number} or {type: iban, iban, bank?}`). What is lost is lost towards permissive:
+the system itself still checks, and an argument it would take must not be refused here.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ MAX_NODES = 350
 MAX_DESCRIPTION = 160
 MAX_ENUM = 80
 SHOWN_OF_MANY = 8
-MAX_PATTERN = 60
+MAX_PATTERN = 120
+MAX_FORMS = 6
+MAX_FORMS_TEXT = 400
+
+_FORMS = "x-usrland-forms"
+"""Which fields go together, in words, on the way from a choice to the description of what it became."""
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Property keys that every host takes."""
 _SCALARS = ("string", "integer", "number", "boolean")
-_BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems")
+_BOUNDS = ("minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "minProperties")
 _EXCLUSIVE = (("exclusiveMinimum", "minimum"), ("exclusiveMaximum", "maximum"))
 _TYPED_KEYS = {"object": "properties", "array": "items"}
 
@@ -68,29 +74,56 @@ class Portable:
         self._limits(result, flat)
         return result
 
-    def _stub(self, target: Mapping[str, Any]) -> dict[str, Any]:
-        kinds = [kind for kind in _types(target) if kind != "null"]
-        if len(kinds) != 1 or kinds[0] == "array":
+    def _stub(self, schema: Any, *, levels: int = 2) -> dict[str, Any]:
+        """What is left of a schema that there is no room for: its type, and what it cannot be without."""
+        try:
+            target = self._document.follow(schema)
+        except BadReference:
             return {}
-        return {"type": "object", "required": []} if kinds[0] == "object" else {"type": kinds[0]}
+        kinds = [kind for kind in _types(target) if kind != "null"] if isinstance(target, dict) else []
+        if len(kinds) != 1:
+            return {}
+        result: dict[str, Any] = {"type": kinds[0]}
+        if kinds[0] == "array":
+            result["items"] = self._stub(target.get("items"), levels=levels - 1) if levels else {}
+        elif kinds[0] == "object":
+            properties, required = target.get("properties"), target.get("required")
+            names = [
+                name
+                for name in (required if levels and isinstance(required, list) else ())
+                if isinstance(properties, dict) and name in properties and _KEY.fullmatch(str(name))
+            ]
+            if names := [name for name in names if not self._read_only(properties[name])]:
+                result["properties"] = {name: self._stub(properties[name], levels=levels - 1) for name in names}
+            result["required"] = names
+        elif (values := _allowed(target)) and len(values) <= MAX_ENUM:
+            result["enum"] = values
+        return result
 
     def _open(
         self, result: dict[str, Any], kinds: Sequence[str], flat: Mapping[str, Any], *, nullable: bool
     ) -> dict[str, Any]:
         """Several types, or a scalar that may be null: no `type`, the types in words."""
-        names = [*kinds, *(["null"] if nullable else [])]
-        values = flat.get("enum")
-        if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
-            names = [str(value) for value in values if value is not None] + (["null"] if nullable else [])
+        # the simplest first
+        names = [*(k for k in kinds if k in _SCALARS), *(k for k in kinds if k not in _SCALARS)]
+        values = [value for value in _allowed(flat) if value is not None]
+        if 0 < len(values) <= MAX_ENUM:
+            names = [str(value) for value in values]
         limits = [f"{key} {flat[key]}" for key in _BOUNDS if _is_number(flat.get(key))]
+        if nullable:
+            names.append("null")
         if names:
             said = ", ".join([" or ".join(names), *limits])
             result["description"] = f"{said}. {result.get('description', '')}".strip()
+        if len(values) > MAX_ENUM:
+            _many(result, values)
+        elif "string" in kinds:
+            _worded(result, flat.get("pattern"))
         return result
 
     def _object(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> None:
         properties = flat.get("properties")
-        if isinstance(properties, dict):
+        if isinstance(properties, dict) and properties:
             wanted = {str(name): value for name, value in properties.items() if not self._read_only(value)}
             converted = {
                 name: self._convert(value, inside) for name, value in wanted.items() if _KEY.fullmatch(name)
@@ -102,9 +135,19 @@ class Portable:
                 result["description"] = (
                     f"{result.get('description', '')} Also takes {', '.join(odd[:20])}.".strip()
                 )
-        required = flat.get("required")
-        known = result.get("properties", {})
-        result["required"] = [name for name in required if name in known] if isinstance(required, list) else []
+        elif values := self._convert(flat.get("additionalProperties"), inside):
+            result["additionalProperties"] = values
+        result["required"] = self._required(result, flat, inside)
+
+    def _required(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> list[str]:
+        """What must be given; also what is named there and nowhere described."""
+        described, required = flat.get("properties"), flat.get("required")
+        described = described if isinstance(described, dict) else {}
+        names = required if isinstance(required, list) else []
+        for name in names:
+            if isinstance(name, str) and _KEY.fullmatch(name) and name not in described:
+                result.setdefault("properties", {})[name] = self._convert(flat.get("additionalProperties"), inside)
+        return [name for name in names if name in result.get("properties", {})]
 
     def _read_only(self, schema: Any) -> bool:
         try:
@@ -125,19 +168,21 @@ class Portable:
                 result[exclusive] = result.pop(plain)
             elif _is_number(flat.get(exclusive)):
                 result[exclusive] = flat[exclusive]
-        values = [flat["const"]] if "const" in flat else flat.get("enum")
-        if isinstance(values, list) and 0 < len(values) <= MAX_ENUM:
+        values = _allowed(flat)
+        if 0 < len(values) <= MAX_ENUM:
             result["enum"] = values
-        elif isinstance(values, list) and values:
+        elif values:
             _many(result, values)
-        pattern = flat.get("pattern")
-        if result["type"] == "string" and isinstance(pattern, str) and pattern:
-            _worded(result, pattern)
+        elif result["type"] == "string":
+            _worded(result, flat.get("pattern"))
 
     def _described(self, flat: Mapping[str, Any], schema: Any) -> dict[str, Any]:
         own = schema.get("description") if isinstance(schema, dict) else None
         text = prose(own or flat.get("description"), MAX_DESCRIPTION)
-        return {"description": text} if text else {}
+        said = flat.get(_FORMS, "")
+        forms = f"{'Either' if '} or {' in said else 'An object is'} {said}." if said else ""
+        whole = " ".join(part for part in (text, forms) if part)
+        return {"description": whole} if whole else {}
 
     def _flat(self, schema: Mapping[str, Any], inside: tuple[int, ...]) -> dict[str, Any]:
         """The schema without `allOf`, `oneOf` and `anyOf`."""
@@ -147,7 +192,7 @@ class Portable:
         for key in ("oneOf", "anyOf"):
             options = self._parts(schema.get(key), inside)
             if options:
-                _merge(flat, _widest(options))
+                _merge(flat, _widest(_discriminated(options, schema[key], schema.get("discriminator"))))
         return flat
 
     def _parts(self, schemas: Any, inside: tuple[int, ...]) -> list[dict[str, Any]]:
@@ -175,9 +220,9 @@ def _many(result: dict[str, Any], values: Sequence[Any]) -> None:
     result["description"] = f"One of {len(values)}: {some} …. {result.get('description', '')}".strip()
 
 
-def _worded(result: dict[str, Any], pattern: str) -> None:
+def _worded(result: dict[str, Any], pattern: Any) -> None:
     """In words and not as a rule: dialects of regular expressions differ, and the system's own decides."""
-    if len(pattern) <= MAX_PATTERN and pattern.isprintable():
+    if isinstance(pattern, str) and 0 < len(pattern) <= MAX_PATTERN and pattern.isprintable():
         result["description"] = f"{result.get('description', '')} Matches {pattern}".strip()
 
 
@@ -188,8 +233,32 @@ def _merge(flat: dict[str, Any], part: Mapping[str, Any]) -> None:
             flat["properties"] = {**value, **flat.get("properties", {})}
         elif key == "required" and isinstance(value, list):
             flat["required"] = list(dict.fromkeys([*(flat.get("required") or []), *value]))
+        elif key == _FORMS and key in flat:
+            flat[key] = f"{flat[key]}; and either {value}"
         else:
             flat.setdefault(key, value)
+
+
+def _discriminated(
+    options: list[dict[str, Any]], schemas: Sequence[Any], discriminator: Any
+) -> list[dict[str, Any]]:
+    """The options, each with the word that tells it from the others."""
+    if not isinstance(discriminator, dict) or len(options) != len(schemas):
+        return options
+    key, mapping = str(discriminator.get("propertyName", "")), discriminator.get("mapping")
+    words = {str(target): word for word, target in mapping.items()} if isinstance(mapping, dict) else {}
+    result = []
+    for option, schema in zip(options, schemas, strict=True):
+        reference = str(schema.get("$ref", "")) if isinstance(schema, dict) else ""
+        name = reference.rpartition("/")[2]
+        word = words.get(reference) or words.get(name) or name
+        properties = option.get("properties") or {}
+        own = properties.get(key)
+        own = own if isinstance(own, dict) and "$ref" not in own else {}
+        if key and word and not _allowed(own):
+            option = {**option, "properties": {**properties, key: {"type": "string", **own, "const": word}}}
+        result.append(option)
+    return result
 
 
 def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -202,12 +271,21 @@ def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         return {**real[0], **({"nullable": True} if nullable else {})}
     kinds = list(dict.fromkeys(kind for option in real for kind in _types(option)))
     widest: dict[str, Any] = {"nullable": True} if nullable else {}
+    objects = [option for option in real if _types(option) in (["object"], []) and _is_form(option)]
+    if len(objects) == len(real) or "object" in kinds:
+        widest |= _forms(objects)
     if any(not _types(option) for option in real):
         return widest
     widest["type"] = kinds[0] if len(kinds) == 1 else kinds
     if kinds == ["object"]:
+        properties: dict[str, list[Any]] = {}
         for option in real:
-            widest["properties"] = {**(option.get("properties") or {}), **widest.get("properties", {})}
+            for name, schema in (option.get("properties") or {}).items():
+                known = properties.setdefault(name, [])
+                known += [] if schema in known else [schema]
+        widest["properties"] = {
+            name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in properties.items()
+        }
         required = [set(option.get("required") or ()) for option in real]
         widest["required"] = sorted(set.intersection(*required))
         titles = [str(option["title"]) for option in real if option.get("title")]
@@ -220,9 +298,47 @@ def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return widest
 
 
+def _is_form(option: Mapping[str, Any]) -> bool:
+    return bool(option.get("properties") or option.get("required"))
+
+
+def _forms(options: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Which fields go together, unless all options have the same or there is too much to tell."""
+    for optional in (True, False):
+        forms = list(dict.fromkeys(_form(option, optional=optional) for option in options))
+        said = " or ".join(forms[:MAX_FORMS])
+        if len(said) <= MAX_FORMS_TEXT:
+            break
+    else:
+        return {}
+    if len(forms) < 2 and len(options) > 1:
+        return {}
+    return {_FORMS: f"{said} (and {len(forms) - MAX_FORMS} more)" if len(forms) > MAX_FORMS else said}
+
+
+def _form(option: Mapping[str, Any], *, optional: bool) -> str:
+    """One object as `{type: card, number, cvc?}`: its fields, those that may be left out with a mark."""
+    properties, required = option.get("properties") or {}, option.get("required") or ()
+    fields = []
+    for name in dict.fromkeys([*(name for name in properties if name in required), *required, *properties]):
+        schema = properties.get(name)
+        values = _allowed(schema) if isinstance(schema, dict) else []
+        if schema is not None and isinstance(schema, dict) and schema.get("readOnly") is True:
+            continue
+        if name in required or len(values) == 1 or optional:
+            value = f": {values[0]}" if len(values) == 1 else ""
+            fields.append(f"{name}{'' if name in required else '?'}{value}")
+    return f"{{{', '.join(fields)}}}"
+
+
+def _allowed(schema: Mapping[str, Any]) -> list[Any]:
+    """The values that are listed; none where any will do."""
+    values = [schema["const"]] if "const" in schema else schema.get("enum")
+    return values if isinstance(values, list) else []
+
+
 def _values(option: Mapping[str, Any]) -> list[Any]:
-    values = [option["const"]] if "const" in option else option.get("enum")
-    return [value for value in values if isinstance(value, str | int | float)] if isinstance(values, list) else []
+    return [value for value in _allowed(option) if isinstance(value, str | int | float)]
 
 
 def _is_number(value: Any) -> bool:

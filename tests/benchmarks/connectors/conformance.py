@@ -30,7 +30,7 @@ import subprocess
 import tempfile
 import threading
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,7 +49,7 @@ from enterprise_connectors.openapi.document import Document
 from enterprise_connectors.openapi.endpoints import Endpoint, read_endpoints
 from enterprise_connectors.openapi.request import build
 from usrland.connector import Call
-from usrland.errors import UsrlandError
+from usrland.errors import Unavailable, UsrlandError
 from usrland.http import client
 from usrland.schemas.principal import Principal
 
@@ -60,6 +60,7 @@ REFUSALS = frozenset(
 )
 PRISM_SECONDS = 120.0
 """A large description takes long to be mocked."""
+PRISM_STARTS = 12
 SAFE = "/:@!$&'()*+,;=~%{}"
 TEXTS = {
     "date": "2026-01-31",
@@ -125,19 +126,18 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> Any:
-    """Something that fits an argument's schema, as a model might write it."""
+    """Something that fits an argument's schema and what its description says, as a model might write it."""
+    said = str(schema.get("description", ""))
     if schema.get("enum"):
         return chance.choice(schema["enum"])
+    if listed := re.match(r"One of \d+: (.*?) …\.", said):
+        word = chance.choice(listed[1].split(", "))
+        return int(word) if schema.get("type") == "integer" else word
     if "handle" in schema.get("properties", {}) and "base64" in schema["properties"]:
         return {"base64": "aGkAaGk=", "filename": "a b.bin"}
     match schema.get("type"):
         case "object":
-            required = set(schema.get("required", ()))
-            return {
-                key: value(inner, chance, depth + 1)
-                for key, inner in schema.get("properties", {}).items()
-                if key in required or (depth < 3 and chance.random() < 0.3)
-            }
+            return fields(schema, chance, depth)
         case "array":
             least = int(schema.get("minItems", 0))
             count = max(least, min(int(schema.get("maxItems", 2)), 1 if depth > 3 else 2))
@@ -149,19 +149,109 @@ def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> A
         case "boolean":
             return True
         case "string":
-            text = TEXTS.get(schema.get("format", ""), "a b&c=d/é")
-            text = text.ljust(int(schema.get("minLength", 0)), "x")
-            return text[: int(schema["maxLength"])] if "maxLength" in schema else text
+            return text(schema, said, chance)
         case _:
             # several types, or null as well: the description begins with what it may be
-            said = str(schema.get("description", "")).partition(".")[0]
-            kind = said.partition(" or ")[0] if " or " in said else "string"
-            for word, key in re.findall(r"(maximum|minimum) ([-0-9]+)", said):
-                schema = {**schema, word: int(key)}
+            types = said.partition(".")[0].partition(",")[0].split(" or ")
+            if len(types) == 1:
+                return text({}, "", chance)
+            kind = "string" if "string" in types else types[0]
+            bounds = {word: int(key) for word, key in re.findall(r"(maximum|minimum) ([-0-9]+)", said)}
             if kind in ("string", "integer", "number", "boolean", "object", "array"):
-                bounds = {key: schema[key] for key in ("minimum", "maximum") if key in schema}
-                return value({"type": kind, "required": [], **bounds}, chance, depth)
+                return value({"type": kind, "description": said, **bounds}, chance, depth)
             return int(kind) if kind.isdigit() else kind
+
+
+def text(schema: Mapping[str, Any], said: str, chance: random.Random) -> str:
+    least, most = int(schema.get("minLength", 0)), int(schema.get("maxLength", 10_000))
+    if pattern := re.search(r"Matches (.+)$", said):
+        for _ in range(50):
+            written = matching(pattern[1], chance)
+            if written is not None and least <= len(written) <= most:
+                return written
+    return TEXTS.get(schema.get("format", ""), "a b&c=d/é").ljust(least, "x")[:most]
+
+
+def fields(schema: Mapping[str, Any], chance: random.Random, depth: int) -> dict[str, Any]:
+    """An object: all that is required, some of the rest, and of fields that go together those of one form."""
+    properties, wanted, out = schema.get("properties", {}), set(schema.get("required", ())), set()
+    fixed: dict[str, str] = {}
+    for group in re.findall(r"[Ee]ither (\{.*?\}(?: or \{.*?\})+)", str(schema.get("description", ""))):
+        forms = [re.findall(r"([^\s,:?{}]+)(\??)(?:: ([^,}]*))?", form) for form in re.findall(r"\{.*?\}", group)]
+        chosen = chance.choice(forms)
+        out |= {name for form in forms for name, *_ in form} - {name for name, *_ in chosen}
+        wanted |= {name for name, optional, _ in chosen if not optional}
+        fixed |= {name: word for name, _, word in chosen if word}
+    made = {
+        key: value(inner, chance, depth + 1)
+        for key, inner in properties.items()
+        if key in wanted or (key not in out and depth < 3 and chance.random() < 0.3)
+    }
+    others, least = schema.get("additionalProperties"), int(schema.get("minProperties", 0))
+    if isinstance(others, dict) and (depth < 3 or least):
+        wanted |= {f"name{number}" for number in range(max(1, least))}
+    wanted |= set(sorted(properties.keys() - out)[: max(0, least - len(made))])
+    for name in sorted(wanted - made.keys()):
+        made[name] = value(properties.get(name) or others or {}, chance, depth + 1)
+    for name in fixed.keys() & made.keys():
+        made[name] = next(
+            (v for v in properties.get(name, {}).get("enum", ()) if str(v) == fixed[name]), fixed[name]
+        )
+    return made
+
+
+def matching(pattern: str, chance: random.Random) -> str | None:
+    """A text that a regular expression takes; None where this one is not understood."""
+    try:
+        written = "".join(pieces(re._parser.parse(pattern), chance))  # type: ignore[attr-defined]
+        return written if re.search(pattern, written) else None
+    except (re.error, RecursionError, ValueError):
+        return None
+
+
+def pieces(tokens: Any, chance: random.Random) -> Iterator[str]:
+    for kind, argument in tokens:
+        match str(kind):
+            case "LITERAL":
+                yield chr(argument)
+            case "NOT_LITERAL":
+                yield "b" if argument == ord("a") else "a"
+            case "ANY":
+                yield "a"
+            case "IN":
+                yield one_of(argument, chance)
+            case "BRANCH":
+                yield from pieces(chance.choice(argument[1]), chance)
+            case "SUBPATTERN":
+                yield from pieces(argument[3], chance)
+            case "MAX_REPEAT" | "MIN_REPEAT" | "POSSESSIVE_REPEAT":
+                least, most, repeated = argument
+                for _ in range(chance.randint(least, max(least, min(int(most), least + 3)))):
+                    yield from pieces(repeated, chance)
+            case _:  # anchors and looks: whether they hold is seen from the whole
+                pass
+
+
+def one_of(ranges: Any, chance: random.Random) -> str:
+    """A character of a class, a plain one where it has one."""
+    klass = {"CATEGORY_DIGIT": r"\d", "CATEGORY_SPACE": r"\s", "CATEGORY_WORD": r"\w", "CATEGORY_NOT_SPACE": r"\S"}
+    klass |= {"CATEGORY_NOT_DIGIT": r"\D", "CATEGORY_NOT_WORD": r"\W"}
+    rule = ""
+    for kind, argument in ranges:
+        match str(kind):
+            case "NEGATE":
+                rule += "^"
+            case "LITERAL":
+                rule += re.escape(chr(argument))
+            case "RANGE":
+                rule += f"{re.escape(chr(argument[0]))}-{re.escape(chr(argument[1]))}"
+            case _:
+                rule += klass[str(argument)]
+    plain = [
+        chr(code) for code in (*range(97, 123), *range(48, 58), *range(65, 91), *range(32, 48), *range(58, 256))
+    ]
+    fitting = [character for character in plain if re.fullmatch(f"[{rule}]", character)]
+    return chance.choice(fitting[:36]) if fitting else "a"
 
 
 def sampled(endpoint: Endpoint, chance: random.Random) -> dict[str, Any]:
@@ -233,9 +323,7 @@ def parameter_problems(
     values = [item for key, item in query if key == name]
     match location:
         case "header":
-            if seen.headers.get(name.lower(), "").strip() != (
-                json.dumps(given, ensure_ascii=False, separators=(",", ":")) if said.get("content") else text
-            ):
+            if seen.headers.get(name.lower(), "").strip() != (json_text(given) if said.get("content") else text):
                 yield "header"
         case "cookie":
             if unquote(cookies.get(name, "")) != text:
@@ -244,7 +332,7 @@ def parameter_problems(
             if [json.loads(item) for item in values] != [given]:
                 yield "query as JSON"
         case "query" if isinstance(given, list) and explode and style == "form":
-            if values != [plain(item) for item in given]:
+            if values != [json_text(item) if isinstance(item, dict) else plain(item) for item in given]:
                 yield "query list"
         case "query" if isinstance(given, list) and style != "deepObject":
             separator = {"spaceDelimited": " ", "pipeDelimited": "|"}.get(style, ",")
@@ -257,6 +345,10 @@ def parameter_problems(
         case "query" if not isinstance(given, list):
             if text not in values:
                 yield "query"
+
+
+def json_text(given: Any) -> str:
+    return json.dumps(given, ensure_ascii=False, separators=(",", ":"))
 
 
 def plain(given: Any) -> str:
@@ -444,41 +536,49 @@ async def ask_prism(
 ) -> tuple[int, Counter[str]]:
     """The same sample, judged by Prism. (calls judged, what was wrong)"""
     chance = random.Random(file.stem)
-    chosen = chance.sample(endpoints, min(calls, len(endpoints)))
+    left = chance.sample(endpoints, min(calls, len(endpoints)))
     found: Counter[str] = Counter()
     judged = 0
-    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.json"
         served.write_text(json.dumps(without_security(document.content)), encoding="utf-8")
-        command = [program, "mock", str(served), "--errors", "-p", str(port), "-v", "error"]
-        async with await anyio.open_process(
-            command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        ) as prism:
-            try:
-                if not await listening(prism, port):
-                    return 0, Counter({"prism does not serve it": 0})
-                async with client(allow_private=True) as http:
-                    address = f"http://127.0.0.1:{port}"
-                    connector = OpenApiConnector(OpenApiConfig(spec=file, base_url=address), http)
-                    for endpoint in chosen:
-                        if endpoint.body is not None and "xml" in endpoint.body.media_type:
-                            continue  # Prism does not read XML
-                        arguments = sampled(endpoint, chance)
-                        try:
-                            wrong = await prisms_word(connector, endpoint, address, arguments)
-                        except (UsrlandError, OSError) as error:
-                            if prism.returncode is not None:
-                                found["prism ended"] += 0
-                                break
-                            wrong = f"no answer: {type(error).__name__}: {str(error)[:100]}"
-                        judged += 1
-                        if wrong:
-                            found[f"{endpoint.name}: {wrong}"] += 1
-            finally:
-                with contextlib.suppress(ProcessLookupError):  # it gave up by itself
-                    prism.terminate()
+        for _ in range(PRISM_STARTS):  # it ends at some requests; what it said to those is not known
+            if not left:
+                break
+            async with mock(program, served) as address, client(allow_private=True) as http:
+                if address is None:
+                    found["prism does not serve it"] += 0
+                    break
+                connector = OpenApiConnector(OpenApiConfig(spec=file, base_url=address), http)
+                while left:
+                    endpoint = left.pop()
+                    arguments = sampled(endpoint, chance)
+                    if endpoint.body is not None and "xml" in endpoint.body.media_type:
+                        continue  # Prism does not read XML
+                    try:
+                        wrong = await prisms_word(connector, endpoint, address, arguments)
+                    except Unavailable:
+                        found[f"prism ended at {endpoint.name}"] += 0
+                        break
+                    except (UsrlandError, OSError) as error:
+                        wrong = f"no answer: {type(error).__name__}: {str(error)[:100]}"
+                    judged += 1
+                    if wrong:
+                        found[f"{endpoint.name}: {wrong}"] += 1
     return judged, found
+
+
+@contextlib.asynccontextmanager
+async def mock(program: str, served: Path) -> AsyncIterator[str | None]:
+    """Where Prism answers for a description; None where it does not take it."""
+    port = free_port()
+    command = [program, "mock", str(served), "--errors", "-p", str(port), "-v", "error"]
+    async with await anyio.open_process(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as prism:
+        try:
+            yield f"http://127.0.0.1:{port}" if await listening(prism, port) else None
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # it gave up by itself
+                prism.terminate()
 
 
 async def prisms_word(
@@ -494,12 +594,7 @@ async def prisms_word(
         return ""
     problem = response.json()
     kind = str(problem.get("type", "")).rpartition("#")[2]
-    if kind not in (
-        "UNPROCESSABLE_ENTITY",
-        "NO_PATH_MATCHED_ERROR",
-        "NO_METHOD_MATCHED_ERROR",
-        "INVALID_CONTENT_TYPE",
-    ):
+    if kind not in REFUSALS:
         return ""  # it took the request, and has no example to answer with
     said = [f"{'.'.join(each['location'])} {each['message']}" for each in problem.get("validation", ())[:2]]
     return f"{kind} {'; '.join(said)}"[:200]
