@@ -378,6 +378,7 @@ def test_all_of_is_merged() -> None:
     "schema",
     [
         {"type": "string", "nullable": True},
+        {"type": "string", "x-nullable": True},
         {"type": ["string", "null"]},
         {"anyOf": [{"type": "string"}, {"type": "null"}]},
         {"oneOf": [{"type": "string", "nullable": True}]},

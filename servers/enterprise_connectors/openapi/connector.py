@@ -28,6 +28,7 @@ from usrland.schemas.wire import Answer, Preview
 if TYPE_CHECKING:
     import httpx
 
+    from enterprise_connectors.openapi.answers import Expected
     from enterprise_connectors.openapi.endpoints import Endpoint
     from enterprise_connectors.openapi.overlay import Correction
     from enterprise_connectors.openapi.request import Load, Request
@@ -61,6 +62,7 @@ class Response(Answer):
     text: str | None = Field(default=None, description="The body, where it is not JSON.")
     file: Download | None = Field(default=None, description="The body, where it is neither.")
     next: dict[str, Any] | None = Field(default=None, description="Arguments to change for the next page.")
+    note: str | None = Field(default=None, description="Where it is not what the description of the API says.")
 
 
 class OpenApiConnector(Connector[OpenApiConfig]):
@@ -87,14 +89,18 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         """What could not be offered and why, once `operations` was called."""
         self.files: Files | None = None
         """Where downloads are kept; the catalogue sets it."""
+        self._expected: Expected | None = None
         self._warm = False
         self._credentials = Credentials(config.auth, http)
 
     def operations(self) -> Sequence[Operation]:
+        from enterprise_connectors.openapi.answers import Expected
         from enterprise_connectors.openapi.document import Document
         from enterprise_connectors.openapi.endpoints import read_endpoints
 
-        endpoints, problems = read_endpoints(Document.load(self.config.spec.expanduser()))
+        document = Document.load(self.config.spec.expanduser())
+        endpoints, problems = read_endpoints(document)
+        self._expected = Expected(document)
         if problems:
             first = "; ".join(problems[:3])
             self.problems = [
@@ -177,6 +183,8 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         answer = _response(response)
         if answer.body is None and answer.text is None and response.content:
             return await anyio.to_thread.run_sync(self._download, response, call)
+        if answer.body is not None:
+            answer.note = await self._note(endpoint, response.status_code, answer.body)
         if endpoint.effect == "read" and answer.body is not None:
             from enterprise_connectors.openapi.paging import next_page
 
@@ -186,6 +194,16 @@ class OpenApiConnector(Connector[OpenApiConfig]):
 
                 answer.body = project(answer.body, pick)
         return answer
+
+    async def _note(self, endpoint: Endpoint, status: int, body: Any) -> str | None:
+        expected = self._expected
+        if expected is None:
+            return None
+        if expected.knows(endpoint, status):
+            found = expected.differences(endpoint, status, body)
+        else:  # its schema has to be read first
+            found = await anyio.to_thread.run_sync(expected.differences, endpoint, status, body)
+        return f"Not as described: {'; '.join(found)}." if found else None
 
     def _load(self, call: Call) -> Load:
         def load(handle: str) -> File:

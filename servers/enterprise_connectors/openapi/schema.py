@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from enterprise_connectors.openapi.document import BadReference, Document, prose
 
@@ -38,10 +38,15 @@ _TYPED_KEYS = {"object": "properties", "array": "items"}
 
 
 class Portable:
-    """Converts the schemas of one operation. `nodes` is what is left of its budget."""
+    """Converts the schemas of one operation, within `MAX_NODES` for all of them.
 
-    def __init__(self, document: Document) -> None:
+    `hidden` marks the properties that are not for this direction: what only the system sets is not asked for, and
+    what is only ever given to it is not expected in an answer.
+    """
+
+    def __init__(self, document: Document, hidden: Literal["readOnly", "writeOnly"] = "readOnly") -> None:
         self._document = document
+        self._hidden = hidden
         self._nodes = MAX_NODES
 
     def convert(self, schema: Any) -> dict[str, Any]:
@@ -62,7 +67,7 @@ class Portable:
         flat = self._flat(target, inside)
         result = self._described(flat, schema)
         kinds = _types(flat)
-        nullable = "null" in kinds or flat.get("nullable") is True
+        nullable = "null" in kinds or _is_nullable(flat)
         kinds = [kind for kind in kinds if kind != "null"]
         if len(kinds) != 1 or (nullable and kinds[0] in _SCALARS):
             return self._open(result, kinds, flat, nullable=nullable)
@@ -93,7 +98,7 @@ class Portable:
                 for name in (required if levels and isinstance(required, list) else ())
                 if isinstance(properties, dict) and name in properties and _KEY.fullmatch(str(name))
             ]
-            if names := [name for name in names if not self._read_only(properties[name])]:
+            if names := [name for name in names if not self._is_hidden(properties[name])]:
                 result["properties"] = {name: self._stub(properties[name], levels=levels - 1) for name in names}
             result["required"] = names
         elif (values := _allowed(target)) and len(values) <= MAX_ENUM:
@@ -124,7 +129,7 @@ class Portable:
     def _object(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> None:
         properties = flat.get("properties")
         if isinstance(properties, dict) and properties:
-            wanted = {str(name): value for name, value in properties.items() if not self._read_only(value)}
+            wanted = {str(name): value for name, value in properties.items() if not self._is_hidden(value)}
             converted = {
                 name: self._convert(value, inside) for name, value in wanted.items() if _KEY.fullmatch(name)
             }
@@ -149,12 +154,12 @@ class Portable:
                 result.setdefault("properties", {})[name] = self._convert(flat.get("additionalProperties"), inside)
         return [name for name in names if name in result.get("properties", {})]
 
-    def _read_only(self, schema: Any) -> bool:
+    def _is_hidden(self, schema: Any) -> bool:
         try:
             target = self._document.follow(schema)
         except BadReference:
             return False
-        return isinstance(target, dict) and target.get("readOnly") is True
+        return isinstance(target, dict) and target.get(self._hidden) is True
 
     def _limits(self, result: dict[str, Any], flat: Mapping[str, Any]) -> None:
         for key in ("default", "format"):
@@ -264,7 +269,7 @@ def _discriminated(
 def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What fits every option: any of their types and properties, required only where all require it."""
     real = [option for option in options if _types(option) != ["null"]]
-    nullable = len(real) < len(options) or any(option.get("nullable") is True for option in real)
+    nullable = len(real) < len(options) or any(map(_is_nullable, real))
     if not real:
         return {"type": "null"}
     if len(real) == 1:
@@ -339,6 +344,11 @@ def _allowed(schema: Mapping[str, Any]) -> list[Any]:
 
 def _values(option: Mapping[str, Any]) -> list[Any]:
     return [value for value in _allowed(option) if isinstance(value, str | int | float)]
+
+
+def _is_nullable(schema: Mapping[str, Any]) -> bool:
+    """As 3.0 says it, and as people do who write 2.0."""
+    return schema.get("nullable") is True or schema.get("x-nullable") is True
 
 
 def _is_number(value: Any) -> bool:

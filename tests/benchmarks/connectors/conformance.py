@@ -596,7 +596,9 @@ async def prisms_word(
     kind = str(problem.get("type", "")).rpartition("#")[2]
     if kind not in REFUSALS:
         return ""  # it took the request, and has no example to answer with
-    said = [f"{'.'.join(each['location'])} {each['message']}" for each in problem.get("validation", ())[:2]]
+    said = [
+        f"{'.'.join(each.get('location', ()))} {each['message']}" for each in problem.get("validation", ())[:2]
+    ]
     return f"{kind} {'; '.join(said)}"[:200]
 
 

@@ -1,10 +1,11 @@
 """Does `sys_find` name the right operation, and how fast? Against fastmcp's search over the same tools.
 
-    python tests/benchmarks/connectors/find.py DATA [--fastmcp FOLDER]
+    python tests/benchmarks/connectors/find.py DATA [--fastmcp FOLDER] [--vectors FOLDER] [--only COLLECTION]
 
 DATA holds `restbench-in-catalogue`, `metatool` and `livemcp`, each with `tools.jsonl` ({id, name, description,
 summary?, group?, tags?, parameters?}) and `queries.jsonl` ({id, query, relevant}). FOLDER is where fastmcp is
-installed (`pip install --target FOLDER fastmcp`); it is no dependency of ours.
+installed (`pip install --target FOLDER fastmcp`); it is no dependency of ours. With `--vectors`, vectors are kept
+there for the next run.
 
 The half of each set whose query hashes to an even byte was looked at while weights were chosen; the other half
 was not, and is reported apart.
@@ -31,6 +32,7 @@ from usrland.embedding import embedder
 EFFECTS: dict[str, Effect] = {
     "GET": "read", "HEAD": "read", "POST": "write", "PUT": "write", "PATCH": "write", "DELETE": "destroy",
 }  # fmt: skip
+COLLECTIONS = ("livemcp", "metatool", "restbench-in-catalogue")
 METATOOL_QUERIES = 3_000
 RANKED = 20
 
@@ -76,7 +78,7 @@ def success(rank: Rank, queries: Sequence[Query], k: int = 5) -> float:
     return sum(bool(set(rank(q["query"])[:k]) & set(q["relevant"])) for q in queries) / len(queries)
 
 
-def ours(tools: Sequence[dict[str, Any]], *, by_meaning: bool) -> Rank:
+def ours(tools: Sequence[dict[str, Any]], *, by_meaning: bool, vectors: Path | None = None) -> Rank:
     documents = [document(tool) for tool in tools]
     begun = time.perf_counter()
     index = Index(documents)
@@ -86,14 +88,15 @@ def ours(tools: Sequence[dict[str, Any]], *, by_meaning: bool) -> Rank:
     model = embedder()
     assert model is not None
     model.load()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as name:
+        folder = vectors or Path(name)
         passages = [document.passage for document in documents]
         begun = time.perf_counter()
-        meaning = Meaning(passages, model, Path(folder))
+        meaning = Meaning(passages, model, folder)
         meaning.learn(lambda: False)
         print(f"    their meaning learned in {time.perf_counter() - begun:.1f} s", end=", ")
         begun = time.perf_counter()
-        again = Meaning(passages, model, Path(folder))
+        again = Meaning(passages, model, folder)
         print(f"read again in {time.perf_counter() - begun:.2f} s")
     return lambda request: index.search(request, RANKED, lambda _: True, again.scores(request))
 
@@ -135,11 +138,13 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("data", type=Path)
     arguments.add_argument("--fastmcp", type=Path)
+    arguments.add_argument("--vectors", type=Path)
+    arguments.add_argument("--only", choices=COLLECTIONS)
     given = arguments.parse_args()
     if given.fastmcp:
         sys.path.append(str(given.fastmcp))
     requests = read(Path(__file__).parent / "requests.jsonl")
-    for collection in ("livemcp", "metatool", "restbench-in-catalogue"):
+    for collection in (given.only,) if given.only else COLLECTIONS:
         tools, queries = (
             read(given.data / collection / "tools.jsonl"),
             read(given.data / collection / "queries.jsonl"),
@@ -147,7 +152,10 @@ def main() -> None:
         if collection == "metatool":
             queries = random.Random(7).sample(queries, METATOOL_QUERIES)
         print(f"{collection}: {len(tools)} tools, {len(queries)} queries, recall@5")
-        ranks = {"words": ours(tools, by_meaning=False), "words and meaning": ours(tools, by_meaning=True)}
+        ranks = {
+            "words": ours(tools, by_meaning=False),
+            "words and meaning": ours(tools, by_meaning=True, vectors=given.vectors),
+        }
         if given.fastmcp:
             ranks["fastmcp"] = fastmcps(tools)
         for name, rank in ranks.items():
@@ -162,7 +170,7 @@ def main() -> None:
                 some = [tool for tool in tools if tool["id"] in gold]
                 some += random.Random(7).sample(rest, size - len(some))
                 print(f"office requests: {len(some)} tools, success@5")
-                compare("words and meaning", ours(some, by_meaning=True), requests, success)
+                compare("words and meaning", ours(some, by_meaning=True, vectors=given.vectors), requests, success)
                 if given.fastmcp:
                     compare("fastmcp", fastmcps(some), requests, success)
 
