@@ -463,6 +463,15 @@ def test_the_simplest_of_several_types_comes_first_and_the_fields_of_an_object_a
     )
 
 
+def test_values_that_may_stand_for_an_object_are_told() -> None:
+    """As APIs write it that take an object, or nothing at all to remove it."""
+    day = {"type": "object", "properties": {"day": {"type": "integer"}}, "required": ["day"]}
+
+    assert portable({"anyOf": [day, {"type": "string", "enum": [""]}]})["description"] == (
+        '"" or object. An object is {day}.'
+    )
+
+
 def test_the_values_of_a_map_and_how_many_it_needs_are_kept() -> None:
     tags = {"type": "object", "additionalProperties": {"type": "string"}, "minProperties": 1}
 

@@ -162,7 +162,7 @@ def test_headers_are_text_of_one_line() -> None:
     [
         ("application/json", {"a": [1, None]}, b'{"a":[1,null]}'),
         ("application/json", None, b"null"),
-        ("application/x-www-form-urlencoded", {"a": {"b": "c d"}, "t": [1, 2]}, b"a%5Bb%5D=c+d&t=1&t=2"),
+        ("application/x-www-form-urlencoded", {"a": {"b": "c d"}, "t": [1, 2]}, b"a%5Bb%5D=c%20d&t=1&t=2"),
         ("application/x-www-form-urlencoded", {"i": [{"x": 1}, {"x": 2}]}, b"i%5B0%5D%5Bx%5D=1&i%5B1%5D%5Bx%5D=2"),
         ("text/plain", "hello", b"hello"),
         ("application/xml", "<a/>", b"<a/>"),

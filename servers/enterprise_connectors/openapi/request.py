@@ -183,7 +183,8 @@ def _content(body: Body, value: Any, load: Load) -> tuple[str, bytes]:
         if not isinstance(value, dict):
             raise InvalidInput("body: a form is an object.")
         pairs = [pair for key, item in value.items() for pair in _field(str(key), item, body.styles.get(str(key)))]
-        return body.media_type, urlencode(pairs).encode()
+        # a space as %20: read alike by those that decode forms and those that decode addresses
+        return body.media_type, urlencode(pairs, quote_via=quote).encode()
     if kind.startswith("multipart/"):
         if not isinstance(value, dict):
             raise InvalidInput("body: a form is an object.")

@@ -85,20 +85,20 @@ class Portable:
             target = self._document.follow(schema)
         except BadReference:
             return {}
-        kinds = [kind for kind in _types(target) if kind != "null"] if isinstance(target, dict) else []
-        if len(kinds) != 1:
+        if not isinstance(target, dict):
+            return {}
+        target = self._flat(target, (id(target),))
+        kinds = [kind for kind in _types(target) if kind != "null"]
+        if len(kinds) != 1 or (_is_nullable(target) and kinds[0] in _SCALARS):
             return {}
         result: dict[str, Any] = {"type": kinds[0]}
         if kinds[0] == "array":
             result["items"] = self._stub(target.get("items"), levels=levels - 1) if levels else {}
         elif kinds[0] == "object":
-            properties, required = target.get("properties"), target.get("required")
-            names = [
-                name
-                for name in (required if levels and isinstance(required, list) else ())
-                if isinstance(properties, dict) and name in properties and _KEY.fullmatch(str(name))
-            ]
-            if names := [name for name in names if not self._is_hidden(properties[name])]:
+            properties, required = target.get("properties") or {}, target.get("required") or ()
+            names = [name for name in (required if levels else ()) if name in properties and _KEY.fullmatch(name)]
+            names = [name for name in names if not self._is_hidden(properties[name])]
+            if names:
                 result["properties"] = {name: self._stub(properties[name], levels=levels - 1) for name in names}
             result["required"] = names
         elif (values := _allowed(target)) and len(values) <= MAX_ENUM:
@@ -113,7 +113,7 @@ class Portable:
         names = [*(k for k in kinds if k in _SCALARS), *(k for k in kinds if k not in _SCALARS)]
         values = [value for value in _allowed(flat) if value is not None]
         if 0 < len(values) <= MAX_ENUM:
-            names = [str(value) for value in values]
+            names = [str(value) or '""' for value in values] + [k for k in kinds if k not in _SCALARS]
         limits = [f"{key} {flat[key]}" for key in _BOUNDS if _is_number(flat.get(key))]
         if nullable:
             names.append("null")
@@ -298,8 +298,10 @@ def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             widest["description"] = f"One of: {', '.join(titles)}."
     elif kinds == ["array"]:
         widest["items"] = {"anyOf": [option.get("items", {}) for option in real]}
-    elif len(kinds) == 1 and all(_values(option) for option in real):
-        widest["enum"] = list(dict.fromkeys(value for option in real for value in _values(option)))
+    else:
+        scalars = [option for option in real if any(kind in _SCALARS for kind in _types(option))]
+        if all(map(_values, scalars)):
+            widest["enum"] = list(dict.fromkeys(value for option in scalars for value in _values(option)))
     return widest
 
 

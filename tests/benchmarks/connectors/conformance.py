@@ -159,7 +159,7 @@ def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> A
             bounds = {word: int(key) for word, key in re.findall(r"(maximum|minimum) ([-0-9]+)", said)}
             if kind in ("string", "integer", "number", "boolean", "object", "array"):
                 return value({"type": kind, "description": said, **bounds}, chance, depth)
-            return int(kind) if kind.isdigit() else kind
+            return int(kind) if kind.isdigit() else kind.replace('""', "")
 
 
 def text(schema: Mapping[str, Any], said: str, chance: random.Random) -> str:
@@ -541,7 +541,7 @@ async def ask_prism(
     judged = 0
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.json"
-        served.write_text(json.dumps(without_security(document.content)), encoding="utf-8")
+        served.write_text(json.dumps(judged_part(document.content)), encoding="utf-8")
         for _ in range(PRISM_STARTS):  # it ends at some requests; what it said to those is not known
             if not left:
                 break
@@ -553,8 +553,8 @@ async def ask_prism(
                 while left:
                     endpoint = left.pop()
                     arguments = sampled(endpoint, chance)
-                    if endpoint.body is not None and "xml" in endpoint.body.media_type:
-                        continue  # Prism does not read XML
+                    if "#" in endpoint.path or (endpoint.body is not None and "xml" in endpoint.body.media_type):
+                        continue  # Prism reads no XML, and tells no operations apart by an imagined fragment
                     try:
                         wrong = await prisms_word(connector, endpoint, address, arguments)
                     except Unavailable:
@@ -602,12 +602,18 @@ async def prisms_word(
     return f"{kind} {'; '.join(said)}"[:200]
 
 
-def without_security(content: Mapping[str, Any]) -> dict[str, Any]:
-    """The description without what a caller has to prove, and without the addresses of the real system."""
+def judged_part(content: Mapping[str, Any]) -> dict[str, Any]:
+    """What a description says of requests, and of it only what Prism can read.
+
+    Without the answers, at which it may end, and all that only they refer to; without what a caller has to prove,
+    and the addresses of the real system; without references out of the document, which it cannot follow.
+    """
     methods = ("get", "put", "post", "delete", "options", "head", "patch", "trace")
+    left_out = ("security", "servers", "responses", "callbacks")
+    answer = {"200": {"description": "An answer."}}
     paths = {
         path: {
-            key: {name: part for name, part in node.items() if name not in ("security", "servers")}
+            key: {**{name: part for name, part in node.items() if name not in left_out}, "responses": answer}
             if key in methods and isinstance(node, dict)
             else node
             for key, node in item.items()
@@ -615,10 +621,54 @@ def without_security(content: Mapping[str, Any]) -> dict[str, Any]:
         }
         if isinstance(item, dict)
         else item
-        for path, item in content.get("paths", {}).items()
+        for path, item in inner(content.get("paths", {})).items()
     }
-    left = {key: item for key, item in content.items() if key not in ("security", "servers", "basePath", "host")}
-    return {**left, "paths": paths}
+    parts: dict[str, Any] = {}
+    wanted = list(references(paths))
+    while wanted:
+        reference = wanted.pop()
+        _, *place = reference.split("/")
+        if reference in parts or len(place) not in (2, 3) or place[0] == "paths":
+            continue
+        found: Any = content
+        for key in place:
+            found = found.get(key, {}) if isinstance(found, dict) else {}
+        parts[reference] = inner(found)
+        wanted += references(parts[reference])
+    top = ("openapi", "swagger", "info", "consumes")
+    kept: dict[str, Any] = {**{key: content[key] for key in top if key in content}, "paths": paths}
+    for reference, part in parts.items():
+        _, *above, name = reference.split("/")
+        place = kept
+        for key in above:
+            place = place.setdefault(key, {})
+        place[name] = part
+    return kept
+
+
+def inner(node: Any) -> Any:
+    """The same without references that lead out of the document."""
+    match node:
+        case {"$ref": str(reference)} if not reference.startswith("#/"):
+            return {}
+        case dict():
+            return {key: inner(item) for key, item in node.items()}
+        case list():
+            return [inner(item) for item in node]
+        case _:
+            return node
+
+
+def references(node: Any) -> Iterator[str]:
+    match node:
+        case dict():
+            if isinstance(node.get("$ref"), str):
+                yield node["$ref"]
+            for item in node.values():
+                yield from references(item)
+        case list():
+            for item in node:
+                yield from references(item)
 
 
 async def listening(process: Process, port: int) -> bool:
