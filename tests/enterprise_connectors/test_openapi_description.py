@@ -478,6 +478,12 @@ def test_the_values_of_a_map_and_how_many_it_needs_are_kept() -> None:
     assert portable(tags) == {**tags, "required": []}
 
 
+def test_that_no_item_may_come_twice_is_told() -> None:
+    tags = {"type": "array", "items": {"type": "string"}, "uniqueItems": True, "description": "Tags."}
+
+    assert portable(tags) == {"type": "array", "items": {"type": "string"}, "description": "Tags. Each item once."}
+
+
 def test_a_field_that_is_needed_and_not_described_is_asked_for() -> None:
     converted = portable({"type": "object", "properties": {"ids": {}}, "required": ["uris"]})
 
@@ -499,6 +505,13 @@ def test_what_there_is_no_room_for_still_says_what_it_cannot_be_without() -> Non
 
     assert inner["properties"]["kind"] == {"type": "string", "enum": ["leaf", "branch"]}
     assert inner["required"] == ["kind", "parts"]
+
+
+def test_the_format_of_a_text_that_may_be_null_is_told() -> None:
+    day = {"type": "string", "format": "date", "nullable": True}
+
+    assert portable(day) == {"description": "string (date) or null."}
+    assert portable({"type": ["integer", "null"], "format": "int32"}) == {"description": "integer or null."}
 
 
 def test_a_pattern_of_a_text_that_may_be_null_is_told_as_well() -> None:

@@ -76,6 +76,8 @@ class Portable:
             self._object(result, flat, inside)
         elif kinds[0] == "array":
             result["items"] = self._convert(flat.get("items", {}), inside)
+            if flat.get("uniqueItems") is True:
+                result["description"] = f"{result.get('description', '')} Each item once.".strip()
         self._limits(result, flat)
         return result
 
@@ -111,6 +113,8 @@ class Portable:
         """Several types, or a scalar that may be null: no `type`, the types in words."""
         # the simplest first
         names = [*(k for k in kinds if k in _SCALARS), *(k for k in kinds if k not in _SCALARS)]
+        if isinstance(flat.get("format"), str):
+            names = [f"string ({flat['format']})" if name == "string" else name for name in names]
         values = [value for value in _allowed(flat) if value is not None]
         if 0 < len(values) <= MAX_ENUM:
             names = [str(value) or '""' for value in values] + [k for k in kinds if k not in _SCALARS]

@@ -141,7 +141,8 @@ def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> A
         case "array":
             least = int(schema.get("minItems", 0))
             count = max(least, min(int(schema.get("maxItems", 2)), 1 if depth > 3 else 2))
-            return [value(schema.get("items", {}), chance, depth + 1) for _ in range(count)]
+            items = [value(schema.get("items", {}), chance, depth + 1) for _ in range(count)]
+            return once(items) if said.endswith("Each item once.") else items
         case "integer" | "number":
             low = schema.get("minimum", schema.get("exclusiveMinimum", 0) + ("exclusiveMinimum" in schema))
             high = schema.get("maximum", schema.get("exclusiveMaximum", low + 10))
@@ -155,11 +156,20 @@ def value(schema: Mapping[str, Any], chance: random.Random, depth: int = 0) -> A
             types = said.partition(".")[0].partition(",")[0].split(" or ")
             if len(types) == 1:
                 return text({}, "", chance)
-            kind = "string" if "string" in types else types[0]
-            bounds = {word: int(key) for word, key in re.findall(r"(maximum|minimum) ([-0-9]+)", said)}
+            kind = next((kind for kind in types if kind.startswith("string")), types[0])
+            bounds: dict[str, Any] = {
+                word: int(key) for word, key in re.findall(r"(maximum|minimum) ([-0-9]+)", said)
+            }
+            if form := re.fullmatch(r"string \((.*)\)", kind):
+                kind, bounds["format"] = "string", form[1]
             if kind in ("string", "integer", "number", "boolean", "object", "array"):
                 return value({"type": kind, "description": said, **bounds}, chance, depth)
             return int(kind) if kind.isdigit() else kind.replace('""', "")
+
+
+def once(items: list[Any]) -> list[Any]:
+    different = {json.dumps(item): item for item in items}
+    return list(different.values())
 
 
 def text(schema: Mapping[str, Any], said: str, chance: random.Random) -> str:
@@ -532,7 +542,7 @@ async def sample(
 
 
 async def ask_prism(
-    program: str, file: Path, document: Document, endpoints: list[Endpoint], calls: int
+    program: str, file: Path, content: Mapping[str, Any], endpoints: list[Endpoint], calls: int
 ) -> tuple[int, Counter[str]]:
     """The same sample, judged by Prism. (calls judged, what was wrong)"""
     chance = random.Random(file.stem)
@@ -541,7 +551,7 @@ async def ask_prism(
     judged = 0
     with tempfile.TemporaryDirectory() as folder:
         served = Path(folder) / "served.json"
-        served.write_text(json.dumps(judged_part(document.content)), encoding="utf-8")
+        served.write_text(json.dumps(judged_part(content)), encoding="utf-8")
         for _ in range(PRISM_STARTS):  # it ends at some requests; what it said to those is not known
             if not left:
                 break
@@ -596,10 +606,30 @@ async def prisms_word(
     kind = str(problem.get("type", "")).rpartition("#")[2]
     if kind not in REFUSALS:
         return ""  # it took the request, and has no example to answer with
-    said = [
-        f"{'.'.join(each.get('location', ()))} {each['message']}" for each in problem.get("validation", ())[:2]
-    ]
+    against = [each for each in problem.get("validation", ()) if not about_nothing(each, endpoint, arguments)]
+    if problem.get("validation") and not against:
+        return ""
+    said = [f"{'.'.join(each.get('location', ()))} {each['message']}" for each in against[:2]]
     return f"{kind} {'; '.join(said)}"[:200]
+
+
+def about_nothing(problem: Mapping[str, Any], endpoint: Endpoint, arguments: Mapping[str, Any]) -> bool:
+    """Whether it is about what a part lacks that was not sent: Prism reads no `deepObject` as an empty one."""
+    where = [str(part) for part in problem.get("location", ())]
+    if problem.get("code") != "required" or len(where) < 2 or where[0] not in ("body", "query"):
+        return False
+    sent: Any = {
+        parameter.name.lower(): True for parameter in endpoint.parameters if parameter.argument in arguments
+    }
+    if where[0] == "body":
+        sent = arguments.get("body")
+    for part in where[1:]:
+        if not isinstance(sent, dict):
+            return False
+        if part not in sent:
+            return True
+        sent = sent[part]
+    return False
 
 
 def judged_part(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -774,7 +804,8 @@ def main() -> None:
         document = Document.load(file)
         endpoints, reported = read_endpoints(document)
         if given.prism:
-            called, found = asyncio.run(ask_prism(given.prism, file, document, endpoints, given.calls))
+            content = json.loads(file.read_text(encoding="utf-8"))
+            called, found = asyncio.run(ask_prism(given.prism, file, content, endpoints, given.calls))
             wrong += found
             totals += Counter(specs=1, called=called, conforming=called - found.total())
             print(f"{file.stem:24s} {called - found.total():3d}/{called:3d}", dict(found) or "", flush=True)
