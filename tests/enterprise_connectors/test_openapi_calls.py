@@ -169,6 +169,38 @@ async def test_a_status_becomes_what_the_caller_can_do(
     assert caught.value.retry_after_seconds == (2.0 if status == 429 else None)
 
 
+SECURED = {
+    "swagger": "2.0",
+    "security": [{"key": []}, {"login": ["https://example.com/auth/tickets.readonly", "repo:status"]}],
+    "paths": {
+        "/a": {"get": {"operationId": "a"}},
+        "/b": {"get": {"operationId": "b", "security": [{"login": ["admin:org"]}]}},
+        "/c": {"get": {"operationId": "c", "security": [{"login": None}, "?"]}},
+    },
+}
+
+
+@pytest.mark.parametrize("asked", [True, False])
+async def test_an_operation_needs_the_scopes_of_its_security_where_the_operator_wants_that(
+    serve: Serve, table: str, tickets: Any, tmp_path: Path, asked: bool
+) -> None:
+    (tmp_path / "tickets.yaml").write_text(json.dumps(SECURED), encoding="utf-8")
+    for path in "abc":
+        tickets.answer(f"/api/{path}", {})
+    scopes = frozenset({"sys:find", "sys:call", "tickets:read", "tickets:tickets.readonly", "tickets:repo_status"})
+    table += "scopes_of_security = true\n" if asked else ""
+    async with serve(table) as run:
+        described = await run("sys_describe", name="tickets_b")
+    async with serve(table, scopes=scopes) as run:
+        await run("sys_call", name="tickets_a", arguments={})
+        await run("sys_call", name="tickets_c", arguments={})
+        if asked:
+            with pytest.raises(Denied, match="missing scope: tickets:admin_org"):
+                await run("sys_call", name="tickets_b", arguments={})
+
+    assert described["scopes"] == (["tickets:admin_org", "tickets:read"] if asked else ["tickets:read"])
+
+
 DRIFTED = {
     "openapi": "3.0.3",
     "paths": {

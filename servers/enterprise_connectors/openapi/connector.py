@@ -52,6 +52,8 @@ class OpenApiConfig(BaseModel):
     auth: Auth | None = None
     overlay: Path | None = None
     """Corrections to what the description says about risk: see `overlay`."""
+    scopes_of_security: bool = False
+    """Each operation also needs the OAuth scopes that the description names for it."""
 
 
 class Response(Answer):
@@ -146,7 +148,7 @@ class OpenApiConnector(Connector[OpenApiConfig]):
             description=endpoint.description,
             parameters=endpoint.arguments,
             effect=endpoint.effect,
-            scopes=frozenset({f"sys:{endpoint.effect}"}),
+            scopes=frozenset({f"sys:{endpoint.effect}", *self._scopes(endpoint)}),
             # not DELETE: repeated after a lost answer it reports that there is nothing to delete
             idempotent=True if endpoint.method == "PUT" else None,
         )
@@ -155,6 +157,14 @@ class OpenApiConnector(Connector[OpenApiConfig]):
         from enterprise_connectors.openapi.overlay import corrected
 
         return corrected(operation, correction)
+
+    def _scopes(self, endpoint: Endpoint) -> set[str]:
+        """`read:pets` as `sys:read_pets`, and of a scope that is an address its last part."""
+        named = endpoint.security if self.config.scopes_of_security else ()
+        plain = (
+            re.sub(r"[^A-Za-z0-9_.-]+", "_", scope.rstrip("/").rpartition("/")[2]).strip("_") for scope in named
+        )
+        return {f"sys:{scope}" for scope in plain if scope}
 
     async def _run(self, endpoint: Endpoint, arguments: Mapping[str, Any], call: Call) -> Response:
         pick = arguments.get("pick") if endpoint.effect == "read" else None

@@ -117,6 +117,8 @@ class Endpoint:
     description: str
     parameters: tuple[Parameter, ...]
     body: Body | None
+    security: tuple[str, ...] = ()
+    """The OAuth scopes that the system asks for, as the description names them."""
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -186,7 +188,17 @@ def _endpoint(document: Document, method: str, path: str, item: Mapping[str, Any
         description=_described(summary, operation, method, path),
         parameters=tuple(parameters),
         body=_body(document, portable, operation.get("requestBody")),
+        security=_security(operation.get("security", document.content.get("security"))),
     )
+
+
+def _security(ways: Any) -> tuple[str, ...]:
+    """The scopes of the first way in that names any."""
+    for way in ways if isinstance(ways, list) else ():
+        lists = way.values() if isinstance(way, dict) else ()
+        if named := [str(scope) for scopes in lists if isinstance(scopes, list) for scope in scopes]:
+            return tuple(dict.fromkeys(named))
+    return ()
 
 
 def _effect(method: str, operation: Mapping[str, Any]) -> Effect:
