@@ -16,6 +16,7 @@ import anyio.to_thread
 from pydantic import Field
 
 from enterprise_connectors.catalogue import Catalogue, Entry
+from enterprise_connectors.outline import outlined, part_of
 from enterprise_connectors.systems import FILE_NAME
 from usrland.connector import Call, Effect, Operation
 from usrland.errors import InvalidInput
@@ -34,6 +35,11 @@ PATIENCE_SECONDS = 2.0
 SUMMARY_CHARACTERS = 110
 NOTE_CHARACTERS = 400
 MAX_REQUIRED = 8
+MAX_LEFT = 12
+"""Parts that are named where a contract does not show them all."""
+CHARACTERS_A_TOKEN = 3
+BESIDE_TOKENS = 600
+"""For everything of a contract but its arguments."""
 
 FIND = frozenset({"sys:find"})
 CALL = frozenset({"sys:call"})
@@ -84,10 +90,11 @@ def operations(catalogue: Catalogue, searched: anyio.Event) -> list[Operation]:
     async def sys_describe(
         name: Annotated[str, Field(description="From sys_find.")],
         call: Call,
+        part: Annotated[str, Field(description="Only this part of the arguments, from a note.")] = "",
     ) -> Contract:
         """Tell which arguments one operation takes, exactly, with an example of a call. Read it before the first
         sys_call."""
-        return await anyio.to_thread.run_sync(_describe, catalogue, call.principal, name)
+        return await anyio.to_thread.run_sync(_describe, catalogue, call, name, part)
 
     async def sys_call(
         name: Annotated[str, Field(description="From sys_find.")],
@@ -186,23 +193,31 @@ def _cut(text: str, characters: int) -> str:
     return text if len(text) <= characters else text[: characters - 1] + "…"
 
 
-def _describe(catalogue: Catalogue, principal: Principal, name: str) -> Contract:
-    operation = catalogue.entry(name, principal).operation
+def _describe(catalogue: Catalogue, call: Call, name: str, part: str) -> Contract:
+    operation = catalogue.entry(name, call.principal).operation
     parameters = Parameters(operation)
+    own = part_of(parameters.own, part) if part else parameters.own
+    arguments, left = outlined(own, (call.max_tokens - BESIDE_TOKENS) * CHARACTERS_A_TOKEN)
+    inside = f"{part}." if part else ""
+    facts = [] if part else _beside(parameters)
+    if left:
+        more = f" and {len(left) - MAX_LEFT} more" if len(left) > MAX_LEFT else ""
+        named = ", ".join(f"{inside}{place}" for place in left[:MAX_LEFT])
+        facts.append(f"Not shown are the fields of {named}{more}: describe again with one of them as `part`.")
     return Contract(
         name=name,
         description=operation.description,
         effect=operation.effect,
         scopes=sorted(operation.scopes),
-        arguments=parameters.own,
+        arguments=arguments,
         example={"name": name, "arguments": _example(parameters.own)},
-        note=_beside(parameters),
+        note=" ".join(facts) or None,
     )
 
 
-def _beside(parameters: Parameters) -> str | None:
+def _beside(parameters: Parameters) -> list[str]:
     added = [name for name in ("dry_run", "idempotency_key", "confirm_token") if name in parameters.added]
-    return f"sys_call also takes {', '.join(added)}, beside `arguments`." if added else None
+    return [f"sys_call also takes {', '.join(added)}, beside `arguments`."] if added else []
 
 
 def _example(schema: Mapping[str, Any], depth: int = 0) -> Any:

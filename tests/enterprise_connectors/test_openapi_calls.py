@@ -169,6 +169,40 @@ async def test_a_status_becomes_what_the_caller_can_do(
     assert caught.value.retry_after_seconds == (2.0 if status == 429 else None)
 
 
+def wide(levels: int) -> dict[str, Any]:
+    """An object of three objects of three objects."""
+    if levels == 0:
+        return {"type": "string", "description": "Words. " * 20}
+    properties = {f"{name}{levels}": wide(levels - 1) for name in "abc"}
+    return {"type": "object", "properties": properties, "required": [f"a{levels}"]}
+
+
+async def test_of_a_contract_without_end_the_upper_levels_are_told_and_each_part_on_request(
+    serve: Serve, table: str, tickets: Any, tmp_path: Path
+) -> None:
+    items = {"type": "array", "items": wide(5)}
+    body = {"type": "object", "properties": {"all": items, "name": {"type": "string"}}, "required": ["name"]}
+    content = {"application/json": {"schema": body}}
+    spec = {
+        "openapi": "3.0.3",
+        "paths": {"/a": {"post": {"operationId": "a", "requestBody": {"content": content}}}},
+    }
+    (tmp_path / "tickets.yaml").write_text(json.dumps(spec), encoding="utf-8")
+    async with serve(table + "write = true\n") as run:
+        cut = await run("sys_describe", name="tickets_a")
+        part = await run("sys_describe", name="tickets_a", part="body.all.b5.c4")
+        whole = await run("sys_describe", name="tickets_a", max_tokens=25_000)
+        with pytest.raises(NotFound, match="there is no 'x5' there"):
+            await run("sys_describe", name="tickets_a", part="body.all.x5")
+
+    inner = cut["arguments"]["properties"]["body"]["properties"]["all"]["items"]["properties"]["a5"]
+    assert len(json.dumps(cut)) < 12_000 < len(json.dumps(whole)) and "partial" not in cut
+    assert inner["required"] == ["a4"] and cut["example"]["arguments"] == {}
+    assert "Not shown are the fields of body.all.a5.a4.a3.a2, " in cut["note"] and " more: " in cut["note"]
+    assert part["arguments"]["required"] == ["a3"] and set(part["arguments"]["properties"]) == {"a3", "b3", "c3"}
+    assert "Not shown" not in part.get("note", "") and "Not shown" not in whole["note"]
+
+
 SECURED = {
     "swagger": "2.0",
     "security": [{"key": []}, {"login": ["https://example.com/auth/tickets.readonly", "repo:status"]}],
