@@ -33,6 +33,16 @@ from usrland.host import running
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 
+THING = {
+    "type": "object",
+    "required": ["id", "name"],
+    "properties": {
+        "id": {"type": "integer"},
+        "name": {"type": "string"},
+        "tags": {"type": "array", "items": {"type": "string"}},
+        "note": {"type": "string"},
+    },
+}
 SPEC = {
     "openapi": "3.0.3",
     "paths": {
@@ -40,6 +50,7 @@ SPEC = {
             "get": {
                 "operationId": "getThing",
                 "parameters": [{"name": "id", "in": "path", "required": True, "schema": {"type": "string"}}],
+                "responses": {"200": {"content": {"application/json": {"schema": THING}}}},
             }
         },
         "/things": {
