@@ -102,7 +102,8 @@ class Meaning:
     def _settle_if_whole(self) -> None:
         if all(key in self._known for key in self._keys):
             rows = [self._known[key] for key in self._keys]
-            self._vectors = np.stack(rows).astype(float32) if rows else None
+            # by columns: with a large matrix by rows, BLAS wakes threads that cost more than they do
+            self._vectors = np.asfortranarray(np.stack(rows), dtype=float32) if rows else None
             self._settled.set()
 
     def _save(self) -> None:

@@ -149,8 +149,7 @@ _stemming = threading.Lock()  # a stemmer keeps the word it works on in itself
 
 def words(text: str) -> list[str]:
     """Stems in the order they stand, without the words that say nothing."""
-    found = (word.lower() for word in _WORD.findall(_BOUNDARY.sub(" ", text)))
-    return [_stem(_SAME.get(word, word)) for word in found if word not in _STOP]
+    return [stem for word in _WORD.findall(text) for stem in _stems(word)]
 
 
 def plain(text: str) -> list[str]:
@@ -177,6 +176,13 @@ def asked(request: str) -> Effect | None:
 def spaced(text: str) -> str:
     """An identifier as words: `repos_listPulls` → `repos list Pulls`."""
     return " ".join(_WORD.findall(_BOUNDARY.sub(" ", text)))
+
+
+@lru_cache(maxsize=65_536)
+def _stems(word: str) -> tuple[str, ...]:
+    """Of what may be several words written as one."""
+    found = (part.lower() for part in _WORD.findall(_BOUNDARY.sub(" ", word)))
+    return tuple(_stem(_SAME.get(part, part)) for part in found if part not in _STOP)
 
 
 @lru_cache(maxsize=65_536)

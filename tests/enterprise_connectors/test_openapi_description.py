@@ -505,6 +505,7 @@ def test_what_there_is_no_room_for_still_says_what_it_cannot_be_without() -> Non
 
     assert inner["properties"]["kind"] == {"type": "string", "enum": ["leaf", "branch"]}
     assert inner["required"] == ["kind", "parts"]
+    assert inner["properties"]["parts"]["items"]["type"] == "object"
 
 
 def test_the_format_of_a_text_that_may_be_null_is_told() -> None:

@@ -17,6 +17,7 @@ import argparse
 import hashlib
 import json
 import random
+import statistics
 import sys
 import tempfile
 import time
@@ -34,6 +35,7 @@ EFFECTS: dict[str, Effect] = {
 }  # fmt: skip
 COLLECTIONS = ("livemcp", "metatool", "restbench-in-catalogue")
 METATOOL_QUERIES = 3_000
+RACED = 157
 RANKED = 20
 
 Rank = Callable[[str], list[str]]
@@ -134,6 +136,21 @@ def compare(
     )
 
 
+def race(ours: Rank, theirs: Rank, queries: Sequence[Query]) -> None:
+    """Both in turn over the same requests, so that they meet the same machine."""
+    wall: dict[str, list[float]] = {"ours": [], "fastmcp": []}
+    cpu: dict[str, list[float]] = {"ours": [], "fastmcp": []}
+    for query in queries:
+        for name, rank in (("ours", ours), ("fastmcp", theirs)):
+            begun, spent = time.perf_counter(), time.process_time()
+            rank(query["query"])
+            wall[name].append((time.perf_counter() - begun) * 1000)
+            cpu[name].append((time.process_time() - spent) * 1000)
+    for kind, times in (("wall", wall), ("processor", cpu)):
+        mine, others = statistics.median(times["ours"]), statistics.median(times["fastmcp"])
+        print(f"  in turn, {kind} time: median {mine:.1f} against {others:.1f} ms, {mine / others:.2f} times")
+
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("data", type=Path)
@@ -160,6 +177,8 @@ def main() -> None:
             ranks["fastmcp"] = fastmcps(tools)
         for name, rank in ranks.items():
             compare(name, rank, queries, recall)
+        if given.fastmcp:
+            race(ranks["words and meaning"], ranks["fastmcp"], queries[:RACED])
         if collection == "restbench-in-catalogue":
             print(f"office requests: the same {len(tools)} tools, {len(requests)} queries, success@5")
             for name, rank in ranks.items():
