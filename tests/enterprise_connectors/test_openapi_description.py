@@ -425,18 +425,38 @@ def test_a_choice_of_objects_takes_the_word_of_each_and_says_which_fields_go_wit
     assert converted["description"] == "Either {kind: card, number} or {kind?: iban, number?, bank?}."
 
 
-@pytest.mark.parametrize(
-    ("mapping", "words"),
-    [({}, ["Card", "Iban"]), ({"mapping": {"c": "#/components/schemas/Card", "i": "Iban"}}, ["c", "i"])],
-)
+MAPPED = {"mapping": {"c": "#/components/schemas/Card", "i": "Iban"}}
+
+
+@pytest.mark.parametrize(("mapping", "words"), [({}, ["Card", "Iban"]), (MAPPED, ["c", "i"])])
 def test_a_discriminator_gives_each_object_its_word(mapping: Any, words: list[str]) -> None:
+    """Enforced where the description says which; the schema's name is often not what the system takes."""
     kinds = {name: {"type": "object", "properties": {"kind": {"type": "string"}}} for name in ("Card", "Iban")}
     choice = {"oneOf": [ref("Card"), ref("Iban")], "discriminator": {"propertyName": "kind", **mapping}}
 
     converted = portable(choice, **kinds)
 
-    assert converted["properties"]["kind"] == {"type": "string", "enum": words}
+    assert converted["properties"]["kind"] == {"type": "string", **({"enum": words} if mapping else {})}
     assert converted["description"] == f"Either {{kind?: {words[0]}}} or {{kind?: {words[1]}}}."
+
+
+def test_a_discriminator_leaves_the_words_that_the_objects_have_themselves() -> None:
+    kinds = {
+        "Card": {"type": "object", "properties": {"kind": ref("CardKind")}},
+        "Iban": {"type": "object", "properties": {"kind": {"type": "string", "enum": ["iban"]}}},
+        "CardKind": {"type": "string", "enum": ["credit", "debit"]},
+    }
+    choice = {"oneOf": [ref("Card"), ref("Iban")], "discriminator": {"propertyName": "kind", **MAPPED}}
+
+    assert portable(choice, **kinds)["properties"]["kind"]["enum"] == ["credit", "debit", "iban"]
+
+
+@pytest.mark.parametrize("wrong", [{"required": True}, {"required": [1]}, {"properties": []}])
+def test_what_is_no_list_of_names_costs_no_operation(wrong: Any) -> None:
+    node = {"type": "object", "properties": {"next": ref("Node")}, **wrong}
+
+    assert portable({"oneOf": [ref("Node"), {"type": "object"}]}, Node=node)["type"] == "object"
+    assert portable(ref("Node"), Node=node)["required"] == []
 
 
 def test_that_one_of_two_fields_is_needed_is_told() -> None:

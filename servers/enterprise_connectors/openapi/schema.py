@@ -28,6 +28,8 @@ MAX_FORMS_TEXT = 400
 
 _FORMS = "x-usrland-forms"
 """Which fields go together, in words, on the way from a choice to the description of what it became."""
+_WORD = "x-usrland-word"
+"""The word of one option in the field that tells options apart."""
 
 _KEY = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 """Property keys that every host takes."""
@@ -97,9 +99,9 @@ class Portable:
         if kinds[0] == "array":
             result["items"] = self._stub(target.get("items"), levels=levels - 1) if levels else {}
         elif kinds[0] == "object":
-            properties, required = target.get("properties") or {}, target.get("required") or ()
-            names = [name for name in (required if levels else ()) if name in properties and _KEY.fullmatch(name)]
-            names = [name for name in names if not self._is_hidden(properties[name])]
+            properties = _properties(target)
+            names = [name for name in (_needed(target) if levels else ()) if name in properties]
+            names = [name for name in names if _KEY.fullmatch(name) and not self._is_hidden(properties[name])]
             if names:
                 result["properties"] = {name: self._stub(properties[name], levels=levels - 1) for name in names}
             result["required"] = names
@@ -131,8 +133,7 @@ class Portable:
         return result
 
     def _object(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> None:
-        properties = flat.get("properties")
-        if isinstance(properties, dict) and properties:
+        if properties := _properties(flat):
             wanted = {str(name): value for name, value in properties.items() if not self._is_hidden(value)}
             converted = {
                 name: self._convert(value, inside) for name, value in wanted.items() if _KEY.fullmatch(name)
@@ -150,13 +151,10 @@ class Portable:
 
     def _required(self, result: dict[str, Any], flat: Mapping[str, Any], inside: tuple[int, ...]) -> list[str]:
         """What must be given; also what is named there and nowhere described."""
-        described, required = flat.get("properties"), flat.get("required")
-        described = described if isinstance(described, dict) else {}
-        names = required if isinstance(required, list) else []
-        for name in names:
-            if isinstance(name, str) and _KEY.fullmatch(name) and name not in described:
+        for name in _needed(flat):
+            if _KEY.fullmatch(name) and name not in _properties(flat):
                 result.setdefault("properties", {})[name] = self._convert(flat.get("additionalProperties"), inside)
-        return [name for name in names if name in result.get("properties", {})]
+        return [name for name in _needed(flat) if name in result.get("properties", {})]
 
     def _is_hidden(self, schema: Any) -> bool:
         try:
@@ -201,8 +199,30 @@ class Portable:
         for key in ("oneOf", "anyOf"):
             options = self._parts(schema.get(key), inside)
             if options:
-                _merge(flat, _widest(_discriminated(options, schema[key], schema.get("discriminator"))))
+                _merge(flat, _widest(self._told_apart(options, schema[key], schema.get("discriminator"))))
         return flat
+
+    def _told_apart(
+        self, options: list[dict[str, Any]], schemas: Sequence[Any], discriminator: Any
+    ) -> list[dict[str, Any]]:
+        """The options, each with the word that tells it from the others: enforced where the description maps it,
+        and where it is only the schema's name, told."""
+        key = discriminator.get("propertyName") if isinstance(discriminator, dict) else None
+        if not isinstance(key, str) or len(options) != len(schemas):
+            return options
+        mapping = discriminator.get("mapping")
+        words = {str(target): word for word, target in mapping.items()} if isinstance(mapping, dict) else {}
+        result = []
+        for option, schema in zip(options, schemas, strict=True):
+            reference = str(schema.get("$ref", "")) if isinstance(schema, dict) else ""
+            name = reference.rpartition("/")[2]
+            word = words.get(reference) or words.get(name)
+            known = self._parts([_properties(option).get(key, {})], ())
+            if name and not any(map(_allowed, known)):
+                own = {**(known[0] if known else {}), **({"const": word} if word else {_WORD: name})}
+                option = {**option, "properties": {**_properties(option), key: {"type": "string", **own}}}
+            result.append(option)
+        return result
 
     def _parts(self, schemas: Any, inside: tuple[int, ...]) -> list[dict[str, Any]]:
         if not isinstance(schemas, list):
@@ -239,35 +259,13 @@ def _merge(flat: dict[str, Any], part: Mapping[str, Any]) -> None:
     """Both must hold: the properties of both, what either requires."""
     for key, value in part.items():
         if key == "properties" and isinstance(value, dict):
-            flat["properties"] = {**value, **flat.get("properties", {})}
+            flat["properties"] = {**value, **_properties(flat)}
         elif key == "required" and isinstance(value, list):
-            flat["required"] = list(dict.fromkeys([*(flat.get("required") or []), *value]))
+            flat["required"] = list(dict.fromkeys([*_needed(flat), *value]))
         elif key == _FORMS and key in flat:
             flat[key] = f"{flat[key]}; and either {value}"
         else:
             flat.setdefault(key, value)
-
-
-def _discriminated(
-    options: list[dict[str, Any]], schemas: Sequence[Any], discriminator: Any
-) -> list[dict[str, Any]]:
-    """The options, each with the word that tells it from the others."""
-    if not isinstance(discriminator, dict) or len(options) != len(schemas):
-        return options
-    key, mapping = str(discriminator.get("propertyName", "")), discriminator.get("mapping")
-    words = {str(target): word for word, target in mapping.items()} if isinstance(mapping, dict) else {}
-    result = []
-    for option, schema in zip(options, schemas, strict=True):
-        reference = str(schema.get("$ref", "")) if isinstance(schema, dict) else ""
-        name = reference.rpartition("/")[2]
-        word = words.get(reference) or words.get(name) or name
-        properties = option.get("properties") or {}
-        own = properties.get(key)
-        own = own if isinstance(own, dict) and "$ref" not in own else {}
-        if key and word and not _allowed(own):
-            option = {**option, "properties": {**properties, key: {"type": "string", **own, "const": word}}}
-        result.append(option)
-    return result
 
 
 def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -289,13 +287,13 @@ def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     if kinds == ["object"]:
         properties: dict[str, list[Any]] = {}
         for option in real:
-            for name, schema in (option.get("properties") or {}).items():
+            for name, schema in _properties(option).items():
                 known = properties.setdefault(name, [])
                 known += [] if schema in known else [schema]
         widest["properties"] = {
             name: schemas[0] if len(schemas) == 1 else {"anyOf": schemas} for name, schemas in properties.items()
         }
-        required = [set(option.get("required") or ()) for option in real]
+        required = [set(_needed(option)) for option in real]
         widest["required"] = sorted(set.intersection(*required))
         titles = [str(option["title"]) for option in real if option.get("title")]
         if titles:
@@ -304,13 +302,23 @@ def _widest(options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         widest["items"] = {"anyOf": [option.get("items", {}) for option in real]}
     else:
         scalars = [option for option in real if any(kind in _SCALARS for kind in _types(option))]
-        if all(map(_values, scalars)):
+        if scalars and all(map(_values, scalars)):
             widest["enum"] = list(dict.fromkeys(value for option in scalars for value in _values(option)))
     return widest
 
 
 def _is_form(option: Mapping[str, Any]) -> bool:
-    return bool(option.get("properties") or option.get("required"))
+    return bool(_properties(option) or _needed(option))
+
+
+def _properties(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = schema.get("properties")
+    return properties if isinstance(properties, dict) else {}
+
+
+def _needed(schema: Mapping[str, Any]) -> list[str]:
+    required = schema.get("required")
+    return [name for name in required if isinstance(name, str)] if isinstance(required, list) else []
 
 
 def _forms(options: Sequence[Mapping[str, Any]]) -> dict[str, str]:
@@ -329,14 +337,13 @@ def _forms(options: Sequence[Mapping[str, Any]]) -> dict[str, str]:
 
 def _form(option: Mapping[str, Any], *, optional: bool) -> str:
     """One object as `{type: card, number, cvc?}`: its fields, those that may be left out with a mark."""
-    properties, required = option.get("properties") or {}, option.get("required") or ()
+    properties, required = _properties(option), _needed(option)
     fields = []
     for name in dict.fromkeys([*(name for name in properties if name in required), *required, *properties]):
         schema = properties.get(name)
-        values = _allowed(schema) if isinstance(schema, dict) else []
-        if schema is not None and isinstance(schema, dict) and schema.get("readOnly") is True:
-            continue
-        if name in required or len(values) == 1 or optional:
+        schema = schema if isinstance(schema, dict) else {}
+        values = _allowed(schema) or ([schema[_WORD]] if _WORD in schema else [])
+        if schema.get("readOnly") is not True and (name in required or len(values) == 1 or optional):
             value = f": {values[0]}" if len(values) == 1 else ""
             fields.append(f"{name}{'' if name in required else '?'}{value}")
     return f"{{{', '.join(fields)}}}"
