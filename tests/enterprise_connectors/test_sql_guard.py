@@ -18,6 +18,13 @@ ALLOWED = [
     "SELECT coalesce(city, '?'), upper(name), round(1.5) FROM customers WHERE id IN (SELECT id FROM orders)",
 ]
 
+ALLOWED_IN_POSTGRES = [
+    "SELECT div(total, 7), float8(count(*)), pg_typeof(1) FROM orders GROUP BY 1",
+    "SELECT array(SELECT row(o.id, o.total) FROM orders o) FROM customers",
+    "SELECT * FROM jsonb_populate_record(NULL::customers, '{}')",
+    "WITH RECURSIVE t AS (SELECT 1 AS x UNION SELECT x FROM t) SEARCH DEPTH FIRST BY x SET y SELECT x FROM t",
+]
+
 REFUSED = [
     "DELETE FROM customers",
     "/**/DELETE/**/FROM/**/customers",
@@ -96,6 +103,13 @@ REFUSED_BY_DIALECT: list[tuple[Dialect, str]] = [
     ("sqlite", "SELECT zeroblob(1000000000)"),
     ("sqlite", "SELECT 1 /* /* */ , load_extension('evil') -- */ */"),
 ]
+
+
+@pytest.mark.parametrize("sql", ALLOWED_IN_POSTGRES)
+def test_what_only_postgresql_has_passes_there_alone(sql: str) -> None:
+    Guard("postgres").query(sql)
+    with pytest.raises((Denied, InvalidInput)):
+        Guard("sqlite").query(sql)
 
 
 @pytest.mark.parametrize("dialect", ["sqlite", "postgres"])

@@ -64,7 +64,7 @@ JSONColumnDef JSONKeyValue JSONSchema JSONValue Unnest Values Var Where Window W
 _CHANGE_NODES = frozenset({"OnConflict", "Returning", "Schema"})
 _MORE: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
-    "postgres": frozenset(),
+    "postgres": named("IntDiv RecursiveWithSearch"),
     "mysql": named("IntDiv Collate CharacterSet"),
     "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg Comprehension Pivot UnpivotColumns Summarize"),
 }

@@ -48,3 +48,8 @@ SELECT customer, count(*) FROM orders TABLESAMPLE SYSTEM (100) GROUP BY customer
 SELECT row_to_json(c) FROM customers c;
 SELECT x.page, x.ms FROM events e, json_to_record(e.payload) AS x(page text, ms int);
 SELECT make_date(2025, 2, 1) + 5, justify_days(interval '40 days'), date_bin('15 minutes', at_, '2025-01-01') FROM events;
+SELECT c.name, p.page FROM events e JOIN customers c ON c.id = e.customer, jsonb_populate_record(NULL::regions, '{"id": 9, "name": "North"}') p(page, nothing, parent);
+SELECT div(total::numeric, 7), float8(count(*)) FROM orders GROUP BY 1;
+SELECT array(SELECT row(o.id, o.total) FROM orders o WHERE o.customer = c.id) FROM customers c;
+WITH RECURSIVE tree AS (SELECT id, parent, name FROM regions WHERE parent IS NULL UNION ALL SELECT r.id, r.parent, r.name FROM regions r JOIN tree t ON r.parent = t.id) SEARCH DEPTH FIRST BY id SET way SELECT name, way FROM tree ORDER BY way;
+SELECT pg_typeof(total), jsonb_exists_any('{"a": 1}', ARRAY['a', 'b']) FROM orders LIMIT 1;
