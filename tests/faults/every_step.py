@@ -1,5 +1,5 @@
-"""A short session killed at each of its system calls that commit something, one after the other, or on a disk that
-is full or broken from there on.
+"""A short session killed at each of its system calls that commit something, one after the other, alone or with
+everything that was not synced, or on a disk that is full or broken from there on.
 
     python tests/faults/every_step.py kill
     python tests/faults/every_step.py ENOSPC --step 3
@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("kind", choices=["kill", "ENOSPC", "EIO"])
+    parser.add_argument("kind", choices=["kill", "power", "ENOSPC", "EIO"])
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--step", type=int, default=1)
     parser.add_argument("--most", type=int, default=10_000, help="places to try")

@@ -54,6 +54,7 @@ ROWS = (
     Row("R3", "the disk is full", "P3", _script("every_step.py", "ENOSPC"), ("--step", "5"), ("--step", "100")),
     Row("R4", "the disk is broken", "P3", _script("every_step.py", "EIO"), ("--step", "5"), ("--step", "100")),
     Row("R5", "a flipped bit", "P6", _script("bit_rot.py"), ("--flips", "400"), ("--flips", "24")),
+    Row("R6", "a loss of power", "P1 P2", _script("every_step.py", "power"), ("--step", "5"), ("--step", "100")),
     Row("R6", "a lost index", "P2",
         _tests("filesystem_retrieval/test_indexing.py", "memory_snapshot/test_recall.py")),
     Row("R7", "several writers", "P1", _tests("library/test_audit.py", "library/test_opening_together.py")),

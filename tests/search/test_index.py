@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -354,6 +356,45 @@ async def test_dropping_empties_it_for_a_rebuild(index: HybridIndex) -> None:
     assert (await index.sizes()).rows == (await index.sizes()).vectors == 0
     await index.upsert(rows())
     assert (await index.search("reimbursed", scopes=["main"])).hits[0].extra == "refund"
+
+
+@pytest.mark.parametrize("part", ["_versions", "data", "_indices"])
+async def test_tables_that_cannot_be_read_are_made_anew(
+    index: HybridIndex, tmp_path: Path, model: Model, part: str
+) -> None:
+    await index.warm()
+    await index.upsert(rows())
+    damaged = [file for file in (tmp_path / "index").rglob("*") if part in file.parts and file.is_file()]
+    for file in damaged:
+        file.write_bytes(bytes(file.stat().st_size))
+    other = HybridIndex(tmp_path / "index", model)
+
+    async def found() -> list[str]:
+        return [hit.extra for hit in (await other.search("reimbursed", scopes=["main"])).hits]
+
+    assert damaged
+    with suppress(Unavailable):  # the first to meet it may be told so
+        await found()
+    await other.upsert(rows())
+    assert await found() == ["refund"]
+    assert (await index.sizes()).rows == len(TEXTS)
+
+
+async def test_what_was_written_is_on_the_disk(
+    index: HybridIndex, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: set[str] = set()
+    real = os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda fd: (synced.add(str(Path(f"/proc/self/fd/{fd}").readlink())), real(fd))
+    )
+    await index.upsert(rows())
+
+    tables = [path for path in (tmp_path / "index").iterdir() if path.is_dir()]
+    written = {str(path) for table in tables for path in table.rglob("*") if path.is_file()}
+    assert written
+    assert written <= synced
+    assert {str(Path(path).parent) for path in written} <= synced
 
 
 async def test_another_handle_sees_every_write_at_once(index: HybridIndex, tmp_path: Path, model: Model) -> None:

@@ -21,7 +21,7 @@ from usrland.settings import Settings
 
 __all__ = ["Kind", "Outcome", "built", "on_a_failing_disk"]
 
-Kind = Literal["kill", "ENOSPC", "EIO"]
+Kind = Literal["kill", "power", "ENOSPC", "EIO"]
 SOURCE = Path(__file__).parent.parent / "faults" / "disk.c"
 NAME = "memory-snapshot"
 

@@ -35,7 +35,7 @@ from usrland.settings import Settings
 
 __all__ = ["Kind", "Outcome", "prepare", "session"]
 
-Kind = Literal["kill", "ENOSPC", "EIO"]
+Kind = Literal["kill", "power", "ENOSPC", "EIO"]
 WHO = Principal(subject="somebody", scopes=frozenset({"*"}))
 MEMORIES = ("alpha was said", "beta was said", "gamma was said")
 
@@ -43,7 +43,9 @@ Step = tuple[str, str, Mapping[str, Any]]
 STEPS: tuple[Step, ...] = (
     ("memory-snapshot", "memory_remember", {"items": [{"text": MEMORIES[0]}, {"text": MEMORIES[1]}]}),
     ("filesystem-retrieval", "fs_write", {"path": "docs/a.md", "content": "one\n"}),
+    ("memory-snapshot", "memory_recall", {"query": "what was said"}),
     ("memory-snapshot", "memory_snapshot", {"message": "m", "items": [{"text": MEMORIES[2]}]}),
+    ("filesystem-retrieval", "fs_search", {"query": "one"}),
     ("filesystem-retrieval", "fs_edit", {"path": "docs/a.md", "old": "one", "new": "two"}),
     ("filesystem-retrieval", "fs_move", {"path": "docs/a.md", "to": "docs/b.md"}),
     ("memory-snapshot", "memory_forget", {"containing": "beta", "mode": "erase"}),
@@ -52,6 +54,8 @@ STEPS: tuple[Step, ...] = (
 FILES: tuple[dict[str, str], ...] = (
     {},
     {},
+    {"a.md": "one\n"},
+    {"a.md": "one\n"},
     {"a.md": "one\n"},
     {"a.md": "one\n"},
     {"a.md": "two\n"},
@@ -64,6 +68,8 @@ SAID: tuple[set[str], ...] = (
     set(),
     {*MEMORIES[:2]},
     {*MEMORIES[:2]},
+    {*MEMORIES[:2]},
+    {*MEMORIES},
     {*MEMORIES},
     {*MEMORIES},
     {*MEMORIES},
@@ -196,13 +202,14 @@ async def _session(home: Path, say: Say) -> None:
 
 
 async def _made(path: CallPath, tool: str, arguments: dict[str, Any], key: str) -> None:
+    if "idempotency_key" in (path.schema(tool) or {})["properties"]:
+        arguments = {**arguments, "idempotency_key": key}
     try:
-        await path.run(tool, {**arguments, "idempotency_key": key}, principal=WHO)
+        await path.run(tool, arguments, principal=WHO)
     except ConsentNeeded as asked:
         token = re.search(r"confirm_token='([^']+)'", str(asked))
         assert token is not None
-        given = {**arguments, "idempotency_key": key, "confirm_token": token[1]}
-        await path.run(tool, given, principal=WHO)
+        await path.run(tool, {**arguments, "confirm_token": token[1]}, principal=WHO)
 
 
 async def _look_over(top: Path, done: int, say: Say) -> None:
@@ -210,7 +217,9 @@ async def _look_over(top: Path, done: int, say: Say) -> None:
     home = top / "home"
     settings = Settings.load(home, {})
     may_be = {done, min(done + 1, len(STEPS))}
-    await _goes_on(settings)
+    recalled, found = await _goes_on(settings)
+    if recalled.intersection(MEMORIES) not in [SAID[number] for number in may_be]:
+        say(problem=f"after {done} steps the memory recalls {recalled}")
     there = {
         each.name: each.read_text(encoding="utf-8")
         for each in (top / "docs").iterdir()
@@ -218,6 +227,8 @@ async def _look_over(top: Path, done: int, say: Say) -> None:
     }
     if there not in [FILES[number] for number in may_be]:
         say(problem=f"after {done} steps the folder holds {there}")
+    if found != {"later.md", *there}:
+        say(problem=f"after {done} steps there is {sorted(there)}, and found is {sorted(found)}")
     from sqlmodel import select
 
     from memory_snapshot.tables import Body
@@ -233,13 +244,30 @@ async def _look_over(top: Path, done: int, say: Say) -> None:
             say(problem=f"after {done} steps {problem.place}: {problem.fact}")
 
 
-async def _goes_on(settings: Settings) -> None:
-    """What was left half done is brought to an end, and new calls are taken."""
-    for service, tool, arguments in (
-        (files(settings), "fs_write", {"path": "docs/later.md", "content": "later\n"}),
-        (memory(settings), "memory_remember", {"items": [{"text": "said later"}]}),
+async def _goes_on(settings: Settings) -> tuple[set[str], set[str]]:
+    """What was left half done is brought to an end, and new calls are taken. What memory and files then find."""
+    answers = []
+    for service, calls in (
+        (
+            memory(settings),
+            {
+                "memory_remember": {"items": [{"text": "said later"}]},
+                "memory_recall": {"query": "what was said", "limit": 20},
+            },
+        ),
+        (
+            files(settings),
+            {
+                "fs_write": {"path": "docs/later.md", "content": "one two later\n"},
+                "fs_search": {"query": "one two", "limit": 20},
+            },
+        ),
     ):
         ledger = Ledger.of(settings, service.name)
         async with ledger.writing():
             path = CallPath.of(service, settings, ledger)
-            await path.run(tool, arguments, principal=WHO)
+            for tool, arguments in calls.items():
+                answer = await path.run(tool, arguments, principal=WHO)
+        answers.append(answer.structured)
+    recalled, found = answers
+    return {hit["text"] for hit in recalled["items"]}, {Path(hit["path"]).name for hit in found["items"]}

@@ -1,6 +1,8 @@
 """The hybrid index: rows go in as text and come out ranked by words and by meaning together.
 
-The index is derived. Whoever owns the truth writes there first, then here, and can `drop` and fill it again.
+The index is derived. Whoever owns the truth writes there first, then here, and can `drop` and fill it again. What
+was written here is on the disk when the call returns: LanceDB leaves that to the operating system, and who loses
+power would find tables without what the truth says they hold. Tables that cannot be read are made anew, empty.
 A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
@@ -36,6 +38,8 @@ from usrland.search.record import Filter, Match, Record
 from usrland.search.serving import Serving
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from usrland.search.lance import Tables
     from usrland.search.mirror import Mirror
 
@@ -105,6 +109,8 @@ class HybridIndex:
         self._problem: str | None = None
         self._serving = Serving(self._place)
         self._tables: Tables | None = None
+        self._suspect = False
+        """Something of it could not be read or written."""
         self._turn = anyio.Lock()
         self._opening = anyio.Lock()
 
@@ -174,11 +180,11 @@ class HybridIndex:
         self, embedder: Embedder, progress: Callable[[int, int], Awaitable[None]] | None, at_once: int
     ) -> int:
         tables = await self._open()
-        with _reached(self._place):
+        with self._reached():
             pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
         written, made, since = 0, dict[str, Vectors](), time.monotonic()
         for end in range(at_once, len(pending) + at_once, at_once):
-            with _reached(self._place):
+            with self._reached():
                 records = await tables.records(pending[end - at_once : end])
             made |= await self._embedded(embedder, records)
             done = min(end, len(pending))
@@ -242,7 +248,7 @@ class HybridIndex:
         where = Filter(scopes=scopes, groups=groups)
         query = query[:MAX_QUERY_CHARS]
         words = terms(words[:MAX_QUERY_CHARS] or query)
-        with _reached(self._place):
+        with self._reached():
             embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
         lexical: list[tuple[Match, float]] | None = None if mode == "semantic" and embedder is not None else []
         dense: list[tuple[Match, float]] | None = None if embedder is None else []
@@ -259,7 +265,7 @@ class HybridIndex:
             vector = await anyio.to_thread.run_sync(embedder.query, query)
             found += await tables.nearest(embedder.generation, vector, where, candidates)
 
-        with _reached(self._place):
+        with self._reached():
             async with anyio.create_task_group() as tasks:
                 if lexical is not None:
                     tasks.start_soon(by_words, lexical)
@@ -279,14 +285,14 @@ class HybridIndex:
     async def sizes(self) -> Sizes:
         tables = await self._open()
         embedder = await self.model()
-        with _reached(self._place):
+        with self._reached():
             vectors = await tables.count_vectors(embedder.generation, embedder.dimensions) if embedder else 0
             return Sizes(rows=await tables.count(), vectors=vectors)
 
     async def count(self) -> int:
         """How many rows can be found by their words."""
         tables = await self._open()
-        with _reached(self._place):
+        with self._reached():
             return await tables.count()
 
     async def optimise(self, *, forget: bool = False) -> None:
@@ -353,7 +359,7 @@ class HybridIndex:
     async def _embedded(self, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:
         """Vectors of these texts, by digest. Takes as long as the model; hold no lock meanwhile."""
         tables = await self._open()
-        with _reached(self._place):
+        with self._reached():
             vectors = dict(await _known(tables, embedder, records))
         missing = {record.digest: record.text for record in records if record.digest not in vectors}
         if missing:
@@ -363,19 +369,50 @@ class HybridIndex:
 
     async def _open(self) -> Tables:
         async with self._opening:
-            if self._tables is None:
+            if self._tables is None or self._suspect:
                 lance = await anyio.to_thread.run_sync(tables_module)
                 async with self._locked():
-                    with _reached(self._place):
-                        self._tables = await lance.Tables.open(self._place.address, self._place.options)
+                    with self._reached():
+                        self._tables = await self._opened(lance)
+                        self._suspect = False
             return self._tables
+
+    async def _opened(self, lance: ModuleType) -> Tables:
+        """The tables; where they are damaged, as by a loss of power, empty ones in their place."""
+        try:
+            tables: Tables = await lance.Tables.open(self._place.address, self._place.options)
+            if self._suspect and isinstance(self._place, Folder):
+                await tables.look_over()
+        except Exception as error:  # of whatever kind, see `_reached`
+            if not isinstance(self._place, Folder):
+                raise
+            await self._place.clear()
+            logger.warning("the search index was damaged and is made anew: %s", error)
+            tables = await lance.Tables.open(self._place.address, self._place.options)
+        return tables
 
     @asynccontextmanager
     async def _writing(self) -> AsyncIterator[Tables]:
+        """When this ends, what was written survives a loss of power: others take note of how far the index is."""
         tables = await self._open()
         async with self._locked():
-            with _reached(self._place):
+            with self._reached():
                 yield tables
+                await self._place.sync()
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """What LanceDB raises is a system that is not there, and no bug of ours. In a folder, look why: the next
+        call does."""
+        try:
+            yield
+        except UsrlandError:
+            raise
+        except Exception as error:  # of whatever kind: it has none of its own
+            logger.exception("the search index failed")
+            self._suspect = True
+            what = "search index" if isinstance(self._place, Folder) else "bucket of the search index"
+            raise Unavailable(f"the {what} cannot be used now.") from error
 
     @asynccontextmanager
     async def _locked(self) -> AsyncIterator[None]:
@@ -384,18 +421,6 @@ class HybridIndex:
             if not mine:
                 raise Unavailable("another process has been writing to the search index for a minute.")
             yield
-
-
-@contextmanager
-def _reached(place: Place) -> Iterator[None]:
-    """What LanceDB raises where a bucket does not answer is a system that is not there, and no bug of ours."""
-    try:
-        yield
-    except Exception as error:  # of whatever kind: it has none of its own for this
-        if isinstance(place, Folder) or isinstance(error, UsrlandError):
-            raise
-        logger.exception("the search index in its bucket failed")
-        raise Unavailable("the bucket of the search index cannot be used now.") from error
 
 
 async def _known(tables: Tables, embedder: Embedder, records: Sequence[Record]) -> Mapping[str, Vectors]:

@@ -83,6 +83,16 @@ class Tables:
         folder = None if "://" in address else Path(address)
         return cls(folder, database, lexical)
 
+    async def look_over(self) -> None:
+        """Read all there is, and make what is derived from it anew; raises where something cannot be read."""
+        for name in await self._table_names():
+            table = await self._database.open_table(name)
+            async for _ in await table.query().to_batches():
+                pass
+            for index in await table.list_indices():
+                await table.drop_index(index.name)
+        await self._index_words()
+
     async def drop(self) -> None:
         await self._database.drop_all_tables()
 

@@ -9,6 +9,8 @@ would stay.
 from __future__ import annotations
 
 import math
+import os
+import shutil
 import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import anyio
+import anyio.to_thread
 from filelock import FileLock
 from filelock import Timeout as LockTimeout
 from pydantic import BaseModel, ConfigDict
@@ -64,6 +67,10 @@ class Place(ABC):
     @abstractmethod
     async def remove_note(self, name: str) -> None: ...
 
+    @abstractmethod
+    async def sync(self) -> None:
+        """When this returns, a loss of power takes nothing away of what was written here."""
+
     @asynccontextmanager
     async def turn(self, name: str, wait_seconds: float = math.inf) -> AsyncIterator[bool]:
         """Whether this is the only one in here by this name, now or within that time, until the block ends."""
@@ -88,6 +95,8 @@ class Folder(Place):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self.address = str(folder)
+        self._synced: set[tuple[str, int]] = set()
+        """Paths and inodes: what LanceDB has written it never changes."""
 
     async def note(self, name: str) -> str | None:
         try:
@@ -103,6 +112,44 @@ class Folder(Place):
 
     async def remove_note(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+    async def sync(self) -> None:
+        await anyio.to_thread.run_sync(self._sync)
+
+    def _sync(self) -> None:
+        there: set[tuple[str, int]] = set()
+        for folder, _, names in os.walk(self._folder):
+            if folder == self.address:
+                continue  # locks and notes: who loses a note begins anew
+            paths = [f"{folder}/{name}" for name in names]
+            files = {(path, os.stat(path).st_ino) for path in paths}  # noqa: PTH116 - of many strings
+            new = files - self._synced
+            for path in [*(path for path, _ in new), *([folder, self.address] if new else [])]:
+                descriptor = os.open(path, os.O_RDONLY)
+                try:
+                    os.fsync(descriptor)
+                finally:
+                    os.close(descriptor)
+            there |= files
+        self._synced = there
+
+    async def clear(self) -> None:
+        """Let go of the tables and of what was noted of them. Only for who has the turn to write.
+
+        Raises `OSError` where a file cannot be read at all: that is no damage of the tables.
+        """
+        await anyio.to_thread.run_sync(self._clear)
+
+    def _clear(self) -> None:
+        for path in self._folder.rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    file.read(1)
+        for path in self._folder.iterdir():
+            if path.is_dir():
+                shutil.rmtree(path)
+            elif path.suffix != ".lock":
+                path.unlink()
 
     @asynccontextmanager
     async def _tried(self, name: str) -> AsyncIterator[bool]:
@@ -153,6 +200,9 @@ class Bucket(Place):
     async def remove_note(self, name: str) -> None:
         with suppress(NotFound):
             await self._request("DELETE", name)
+
+    async def sync(self) -> None:
+        """A store has what it acknowledged."""
 
     async def _request(self, method: str, name: str, content: bytes = b"") -> bytes:
         from usrland.http import client
