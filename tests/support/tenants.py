@@ -41,7 +41,8 @@ async def concurrently(top: Path, *, calls: int) -> Outcome:
     tokens = {tenant: TokenFile.of(home).add(tenant, ["*"], tenant=tenant, namespace=tenant) for tenant in TENANTS}
     outcome = Outcome()
     with serving(home, *SERVERS, USRLAND_QUOTAS_IN_FLIGHT="1000", USRLAND_SERVER_MAX_REQUESTS="1000") as served:
-        limits = httpx.Limits(max_connections=None)
+        # no connection is used twice: one that was left alone for five seconds may be closed just then
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         async with httpx.AsyncClient(timeout=300, limits=limits) as http:
 
             async def call(tenant: str, number: int, name: str, tool: str, arguments: dict[str, Any]) -> None:
