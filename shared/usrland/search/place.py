@@ -117,6 +117,8 @@ class Folder(Place):
         await anyio.to_thread.run_sync(self._sync)
 
     def _sync(self) -> None:
+        if os.name == "nt":
+            return  # no folder can be synced there
         there: set[tuple[str, int]] = set()
         for folder, _, names in os.walk(self._folder):
             if folder == self.address:
