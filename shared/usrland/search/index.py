@@ -23,7 +23,7 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import anyio
 import anyio.to_thread
@@ -378,17 +378,20 @@ class HybridIndex:
             return self._tables
 
     async def _opened(self, lance: ModuleType) -> Tables:
-        """The tables; where they are damaged, as by a loss of power, empty ones in their place."""
+        """The tables; where their rows cannot be read, as after a loss of power, empty ones in their place."""
+        look_over = self._suspect and isinstance(self._place, Folder)
         try:
             tables: Tables = await lance.Tables.open(self._place.address, self._place.options)
-            if self._suspect and isinstance(self._place, Folder):
-                await tables.look_over()
+            if look_over:
+                await tables.read_through()
         except Exception as error:  # of whatever kind, see `_reached`
             if not isinstance(self._place, Folder):
                 raise
             await self._place.clear()
             logger.warning("the search index was damaged and is made anew: %s", error)
-            tables = await lance.Tables.open(self._place.address, self._place.options)
+            return cast("Tables", await lance.Tables.open(self._place.address, self._place.options))
+        if look_over:  # where this fails, as on a full disk, the rows and their vectors are still good
+            await tables.index_anew()
         return tables
 
     @asynccontextmanager

@@ -83,15 +83,21 @@ class Tables:
         folder = None if "://" in address else Path(address)
         return cls(folder, database, lexical)
 
-    async def look_over(self) -> None:
-        """Read all there is, and make what is derived from it anew; raises where something cannot be read."""
+    async def read_through(self) -> None:
+        """Read every row; raises where one cannot be read."""
         for name in await self._table_names():
             table = await self._database.open_table(name)
             async for _ in await table.query().to_batches():
                 pass
-            for index in await table.list_indices():
-                await table.drop_index(index.name)
+
+    async def index_anew(self) -> None:
+        """Make what is derived from the rows anew. Vectors are compared one by one until they are tidied."""
         await self._index_words()
+        for name in await self._table_names():
+            if name != LEXICAL:
+                table = await self._database.open_table(name)
+                for index in await table.list_indices():
+                    await table.drop_index(index.name)
 
     async def drop(self) -> None:
         await self._database.drop_all_tables()
