@@ -244,7 +244,7 @@ async def test_a_message_waits_for_a_mail_server_that_is_down_and_goes_when_it_i
         listening(post),
         serve(table(smtp=post.port, ask="false")) as run,
     ):  # a process that knows only the disk
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             await post.came.wait()
         state = ""
         while state != "sent":  # it is written down once the server has answered

@@ -243,7 +243,7 @@ async def test_raising_a_limit_takes_the_larger_files_in(make_desk: Callable[...
 async def test_the_background_indexes_embeds_and_ends_when_told(desk: Any) -> None:
     desk.write("billing.md", "Customers are reimbursed within five days.")
 
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with desk.library.open():
             while not await desk.found("get my money back"):
                 await anyio.lowlevel.checkpoint()
@@ -444,7 +444,7 @@ async def test_what_many_writes_leave_on_the_disk_goes_once_nothing_changes(
         return [len(list(path.iterdir())) for path in desk.home.rglob("_versions")]
 
     assert max(versions()) > 2
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         async with desk.library.open():
             while max(versions()) > 2 or not await desk.found("last walrus"):
                 await anyio.lowlevel.checkpoint()

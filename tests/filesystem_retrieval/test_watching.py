@@ -17,7 +17,7 @@ from filesystem_retrieval.searching import Wish, search
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
-    with anyio.fail_after(30):
+    with anyio.fail_after(60):
         while True:
             if await holds():
                 return

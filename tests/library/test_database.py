@@ -202,7 +202,7 @@ async def test_one_of_all_that_share_postgresql_has_a_claim_until_it_ends_or_los
         number = first.read_now(lambda session: session.execute(text(low)).scalar_one())
         first.read_now(lambda session: session.execute(text(end), {"low": number}).all())
         mine = False
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             while not mine:  # until the backend has ended
                 async with first.claimed("index") as mine:
                     pass

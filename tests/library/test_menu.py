@@ -230,7 +230,7 @@ async def test_who_subscribed_hears_of_changes_that_are_theirs(
             host.menu.close()
             heard = [event.uri async for event in stream]
         assert heard == ["shelf://books/ada"]
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             while changes.heard:
                 await anyio.lowlevel.checkpoint()
 
@@ -255,7 +255,7 @@ async def test_a_connection_of_the_older_eras_can_subscribe_and_unsubscribe(host
             await client.subscribe_resource("shelf://nowhere")
         for uri in ("shelf://books/alan", "shelf://books/ada", "shelf://books/ada", "shelf://first"):
             changes.tell(uri)
-        with anyio.fail_after(5):
+        with anyio.fail_after(60):
             await enough.wait()
     assert told == ["shelf://books/ada", "shelf://first"]
     assert not changes.heard

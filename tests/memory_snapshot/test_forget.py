@@ -506,7 +506,7 @@ async def test_a_running_server_keeps_nothing_for_longer_than_it_should(tmp_path
     assert holding(settings.home) != set()
     async with running(service(settings), settings) as host, Client(host.server) as client:
         status: Any = {}
-        with anyio.fail_after(20):
+        with anyio.fail_after(60):
             while status.get("erased") != 1:
                 await anyio.sleep(0.05)
                 status = (await client.call_tool("memory_status", {"verify": True})).structured_content

@@ -106,7 +106,7 @@ async def test_who_subscribed_hears_of_a_change_whichever_process_made_it(host: 
             heard: list[str] = []
 
             async def until(uri: str) -> None:
-                with anyio.fail_after(20):
+                with anyio.fail_after(60):
                     async for event in stream:
                         heard.append(event.uri)
                         if event.uri == uri:

@@ -122,7 +122,7 @@ def test_a_line_without_end_and_one_that_is_no_json_are_answered_and_the_next_is
         assert (answer["id"], answer["error"]["code"]) == (None, -32700)
     assert _resident(process.pid) - before < 40 * 1024 * 1024
     assert send(json.dumps(ping))["id"] == 7
-    process.communicate(timeout=20)
+    process.communicate(timeout=60)
     assert process.returncode == 0
 
 
