@@ -55,7 +55,7 @@ def gateway(settings: Settings, configured: Configured, *, name: str, title: str
     table = settings.section("enterprise-connectors", Table)
     catalogue = Catalogue(
         configured,
-        embedder=embedder(table.embedding),
+        embedder=embedder(table.embedding, home=settings.home),
         folder=settings.data(name),
         pins=read_pins(settings.home),
         key=settings.key("personal") if any(system.redact.asked_for for system in configured.systems) else b"",

@@ -17,6 +17,7 @@ from usrland.s3 import BucketTable
 __all__ = ["SERVER", "RootTable", "Table"]
 
 SERVER = "filesystem-retrieval"
+BY_NAME = "sentence-transformers:"
 _LABEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
@@ -104,7 +105,8 @@ class Table(BaseModel):
     within a minute."""
     embedding: str = "minilm"
     rerank: str = ""
-    """Folder of a cross-encoder as ONNX (`model.onnx`, `tokenizer.json`), which judges the best of each search."""
+    """A cross-encoder, which judges the best of each search: its folder, where it is ONNX (`model.onnx`,
+    `tokenizer.json`), or `sentence-transformers:<model>`."""
     rerank_seconds: float = Field(default=0.5, gt=0)
     """How long it may take in one search; what it did not come to follows in the order of before."""
     database: str = ""
@@ -112,10 +114,10 @@ class Table(BaseModel):
 
     @field_validator("rerank")
     @classmethod
-    def _absolute(cls, folder: str) -> str:
-        if folder and not Path(folder).expanduser().is_absolute():
-            raise ValueError("must be an absolute path")
-        return folder
+    def _is_model(cls, name: str) -> str:
+        if name and not name.startswith(BY_NAME) and not Path(name).expanduser().is_absolute():
+            raise ValueError(f"must be an absolute path, or {BY_NAME}<model>")
+        return name
 
     @field_validator("roots", mode="before")
     @classmethod

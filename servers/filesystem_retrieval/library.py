@@ -29,7 +29,7 @@ from filesystem_retrieval.watching import Watch
 from usrland.changes import Changes as ResourceChanges
 from usrland.database import Database
 from usrland.embedding import Embedder, embedder
-from usrland.embedding.reranking import Reranker
+from usrland.embedding.reranking import reranker
 from usrland.errors import InvalidInput, NotFound, Unavailable
 from usrland.schemas.principal import Principal
 from usrland.search import KEEP_VERSIONS, HybridIndex, place_of
@@ -91,8 +91,7 @@ class Library:
         data = settings.data(SERVER)
         self.roots = _roots(settings, table, data)
         self.model = model
-        folder = Path(table.rerank).expanduser() if table.rerank else None
-        self.reranker = Reranker(folder, seconds=table.rerank_seconds) if folder else None
+        self.reranker = reranker(table.rerank, seconds=table.rerank_seconds)
         address = settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite"
         database = Database(address, [MIGRATIONS], hashed=["fs_blob"])
         self.catalogue = Catalogue(database)
@@ -123,7 +122,7 @@ class Library:
 
     @classmethod
     def of(cls, settings: Settings, table: Table, told: ResourceChanges | None = None) -> Library:
-        return cls(settings, table, embedder(table.embedding), told)
+        return cls(settings, table, embedder(table.embedding, home=settings.home), told)
 
     def visible(self, principal: Principal, name: str | None = None) -> Sequence[Root]:
         """The roots of the caller's tenant, or the one of that name, as far as the caller holds their labels.

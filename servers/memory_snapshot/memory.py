@@ -61,6 +61,7 @@ if TYPE_CHECKING:
     from memory_snapshot.store import Store
     from memory_snapshot.verify import Verification
     from usrland.audit import Checkpoint
+    from usrland.embedding import Embedder
     from usrland.search import Place
 
 __all__ = ["Memory"]
@@ -86,7 +87,7 @@ class Memory:
         self,
         database: Database,
         place: Place,
-        embedding: str,
+        model: Callable[[], Embedder | None],
         kernels: Kernels,
         transfers: Path,
         secrets: Policy = "refuse",
@@ -100,7 +101,7 @@ class Memory:
         whole home."""
         self._database = database
         self._place = place
-        self._embedding = embedding
+        self._model = model
         self._kernels = kernels
         self._transfers = transfers
         self._secrets: Policy = secrets
@@ -576,7 +577,7 @@ class Memory:
         items, tokens = self._quota
         quota = Quota(items=items, tokens=tokens)
         copies = self._copies() if self._copies else None
-        return Store(self._database, self._place, self._embedding, anchors, quota, self._changes, copies)
+        return Store(self._database, self._place, self._model(), anchors, quota, self._changes, copies)
 
     @asynccontextmanager
     async def lifespan(self) -> AsyncIterator[None]:

@@ -16,6 +16,7 @@ from memory_snapshot.memory import Memory
 from memory_snapshot.prompts import PROMPTS
 from usrland import Changes, Operation, Resource, ResourceTemplate, Service
 from usrland.database import Database
+from usrland.embedding import embedder
 from usrland.ledger import Ledger
 from usrland.search import place_of
 from usrland.settings import Settings
@@ -140,7 +141,7 @@ def service(settings: Settings) -> Service:
     memory = Memory(
         database,
         place_of(settings, NAME, database),
-        table.embedding,
+        partial(embedder, table.embedding, home=settings.home),
         _kernels(table),
         Path(table.transfers).expanduser() if table.transfers else folder / "transfer",
         table.secrets,

@@ -69,7 +69,7 @@ from memory_snapshot.wire import (
 from usrland import Changes, Page, Preview, Principal, Suggestions, Unavailable
 from usrland.audit import Checkpoint
 from usrland.database import Database
-from usrland.embedding import embedder
+from usrland.embedding import Embedder
 from usrland.search import Place
 
 __all__ = ["Store"]
@@ -92,7 +92,7 @@ class Store:
         self,
         database: Database,
         place: Place,
-        embedding: str,
+        model: Embedder | None,
         anchors: Anchors | None = None,
         quota: usage.Quota | None = None,
         changes: Changes | None = None,
@@ -103,7 +103,7 @@ class Store:
         self._states = States(quota)
         self._copies = copies
         self.watch = Watch(database, changes or Changes())
-        self.index = Index(place, database, embedder(embedding))
+        self.index = Index(place, database, model)
 
     async def remember(
         self, principal: Principal, items: Sequence[Draft], *, branch: str | None, expected_head: str | None

@@ -24,6 +24,7 @@ import anyio.to_thread
 
 from usrland.connector import Service
 from usrland.database import seals
+from usrland.durable import sync
 from usrland.errors import Conflict, InvalidInput, NotFound, Unavailable, UsrlandError
 from usrland.ledger import Ledger
 from usrland.settings import Settings
@@ -126,11 +127,11 @@ def _back_up(settings: Settings, services: Sequence[Service], target: Path) -> M
         text = json.dumps(manifest, indent=2)
         (draft / MANIFEST).write_text(text, encoding="utf-8")
         for file in (*draft.rglob("*"), draft):
-            _sync(file)
+            sync(file)
         with (settings.home / COPIES).open("a", encoding="utf-8") as known:
             known.write(json.dumps({"path": str(target.resolve()), "made_at": manifest["made_at"]}) + "\n")
         draft.rename(target)
-        _sync(target.parent)
+        sync(target.parent)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -318,17 +319,17 @@ def _put_back(draft: Draft, manifest: Mapping[str, Any]) -> None:
             changed.append(name)
             files[name] = facts
             file.chmod(0o600)
-            _sync(file)
+            sync(file)
     text = json.dumps({**manifest, "files": files}, indent=2)
     (draft.folder / MANIFEST).write_text(text, encoding="utf-8")
-    _sync(draft.folder / MANIFEST)
+    sync(draft.folder / MANIFEST)
     for name in changed:
         (draft.folder / name).replace(draft.copy / name)
     for name in gone:
         (draft.copy / name).unlink()
     (draft.folder / MANIFEST).replace(draft.copy / MANIFEST)
     for folder in {(draft.copy / name).parent for name in (*changed, *gone, MANIFEST)}:
-        _sync(folder)
+        sync(folder)
 
 
 def restore(copy: Path, home: Path) -> int:
@@ -349,7 +350,7 @@ def restore(copy: Path, home: Path) -> int:
         target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         shutil.copyfile(copy / name, target)
         target.chmod(0o600)
-        _sync(target)
+        sync(target)
     if home.exists():
         home.rmdir()
     draft.chmod(0o700)
@@ -377,11 +378,3 @@ def _facts(file: Path) -> dict[str, Any]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

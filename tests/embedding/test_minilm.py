@@ -120,11 +120,3 @@ def test_no_embedding_is_a_choice_and_an_unknown_one_is_an_error() -> None:
     assert embedder("none") is None
     with pytest.raises(InvalidInput, match="'minilm2'"):
         embedder("minilm2")
-
-
-def test_a_missing_extra_is_named() -> None:
-    chosen = embedder("sentence-transformers:some/model")
-
-    assert chosen is not None
-    with pytest.raises(Unavailable, match=r"usrland\[sentence-transformers\]"):
-        chosen.load()

@@ -30,6 +30,7 @@ COMMANDS = {
     },
     "Run and watch": {
         "serve": "usrland.cli.serve:serve",
+        "model": "usrland.cli.model:model",
         "token": "usrland.cli.token:token",
         "grant": "usrland.cli.grants:grant",
         "revoke": "usrland.cli.grants:revoke",

@@ -7,6 +7,7 @@ Vectors of two generations are never compared: whoever stores vectors keys them 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from usrland.errors import InvalidInput
@@ -53,8 +54,20 @@ class Embedder(Protocol):
         ...
 
 
-def embedder(name: str = DEFAULT) -> Embedder | None:
-    """The embedder of that name: `minilm`, `sentence-transformers:<model>`, or `none` for words alone."""
+def embedder(name: str = DEFAULT, *, home: Path | None = None) -> Embedder | None:
+    """The embedder of that name: `minilm`, `sentence-transformers:<model>`, or `none` for words alone.
+
+    With a `home`, the model that `usrland model` holds for all processes of that home is asked where there is one.
+    """
+    own = _own(name)
+    if own is None or home is None:
+        return own
+    from usrland.embedding.sharing import Shared
+
+    return Shared(own, name, home)
+
+
+def _own(name: str) -> Embedder | None:
     kind, _, model = name.partition(":")
     if kind == "minilm" and not model:
         from usrland.embedding.minilm import MiniLM

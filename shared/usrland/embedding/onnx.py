@@ -18,7 +18,7 @@ from tokenizers import Tokenizer
 
 from usrland.embedding.bert import SOURCE, graph, probe
 
-__all__ = ["Encoder", "Judge"]
+__all__ = ["Encoder", "OnnxJudge"]
 
 MAX_THREADS = 8
 _ERRORS_ONLY = 3
@@ -50,7 +50,7 @@ class Encoder:
         return normalised
 
 
-class Judge:
+class OnnxJudge:
     """A cross-encoder: from a question and a text to how well the one answers the other."""
 
     def __init__(self, model: bytes, tokenizer: bytes, *, max_tokens: int) -> None:
@@ -61,7 +61,6 @@ class Judge:
         self._tokenizer.no_padding()
 
     def score(self, query: str, text: str) -> float:
-        """Compares for one query only."""
         pair = self._tokenizer.encode(query, text)
         given = {"input_ids": pair.ids, "attention_mask": pair.attention_mask, "token_type_ids": pair.type_ids}
         inputs = {name: numpy.array([row], dtype=int64) for name, row in given.items() if name in self._inputs}

@@ -9,26 +9,32 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from usrland.errors import Unavailable
 
-if TYPE_CHECKING:
-    from usrland.embedding.onnx import Judge
-
-__all__ = ["Reranker"]
+__all__ = ["Judge", "Reranker", "reranker"]
 
 MODEL_FILES = ("model.onnx", "onnx/model.onnx")
 MAX_TOKENS = 512
 
 
-class Reranker:
-    """A cross-encoder in a folder, as hubs keep them: `model.onnx` (or `onnx/model.onnx`) and `tokenizer.json`."""
+class Judge(Protocol):
+    """One cross-encoder, loaded."""
 
-    def __init__(self, folder: Path, *, seconds: float) -> None:
-        self._folder = folder
+    def score(self, query: str, text: str) -> float:
+        """How well the text answers; compares for one query only. Blocks, in any thread."""
+        ...
+
+
+class Reranker:
+    """A cross-encoder that is read when it is first needed."""
+
+    def __init__(self, read: Callable[[], Judge], *, seconds: float) -> None:
+        self._read = read
         self._seconds = seconds
         self._loading = threading.Lock()
         self._model: Judge | None = None
@@ -56,19 +62,40 @@ class Reranker:
                 self._model = self._read()
             return self._model
 
-    def _read(self) -> Judge:
-        from usrland.embedding.onnx import Judge
 
-        try:
-            file = next(path for name in MODEL_FILES if (path := self._folder / name).is_file())
-            return Judge(file.read_bytes(), (self._folder / "tokenizer.json").read_bytes(), max_tokens=MAX_TOKENS)
-        except StopIteration:
-            reason = "holds no model.onnx"
-        except OSError as error:
-            reason = f"cannot be read ({error.strerror})"
-        except Exception as error:  # tokenizer and runtime have their own, which share nothing
-            reason = f"holds no model that can be run ({type(error).__name__})"
-        raise Unavailable(
-            f"the folder of the reranking model {reason}.",
-            fix="It takes a cross-encoder as ONNX: model.onnx and tokenizer.json.",
-        )
+def reranker(name: str, *, seconds: float) -> Reranker | None:
+    """The cross-encoder of that name, not loaded yet; None where the name is empty.
+
+    It is `sentence-transformers:<model>`, or a folder as hubs keep them: `model.onnx` (or `onnx/model.onnx`) and
+    `tokenizer.json`.
+    """
+    if not name:
+        return None
+    kind, _, model = name.partition(":")
+    if kind == "sentence-transformers" and model:
+        return Reranker(partial(_by_name, model), seconds=seconds)
+    return Reranker(partial(_in_folder, Path(name).expanduser()), seconds=seconds)
+
+
+def _by_name(model: str) -> Judge:
+    from usrland.embedding.transformers import SentenceTransformersJudge
+
+    return SentenceTransformersJudge(model, max_tokens=MAX_TOKENS)
+
+
+def _in_folder(folder: Path) -> Judge:
+    from usrland.embedding.onnx import OnnxJudge
+
+    try:
+        file = next(path for name in MODEL_FILES if (path := folder / name).is_file())
+        return OnnxJudge(file.read_bytes(), (folder / "tokenizer.json").read_bytes(), max_tokens=MAX_TOKENS)
+    except StopIteration:
+        reason = "holds no model.onnx"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except Exception as error:  # tokenizer and runtime have their own, which share nothing
+        reason = f"holds no model that can be run ({type(error).__name__})"
+    raise Unavailable(
+        f"the folder of the reranking model {reason}.",
+        fix="It takes a cross-encoder as ONNX: model.onnx and tokenizer.json.",
+    )

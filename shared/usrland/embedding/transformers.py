@@ -1,4 +1,4 @@
-"""Any model that sentence-transformers can load, for those who have chosen one."""
+"""Any model that sentence-transformers can load, for those who have chosen one: embedders and cross-encoders."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from usrland.errors import Unavailable
 if TYPE_CHECKING:
     from usrland.embedding import Vectors
 
-__all__ = ["PREFIX", "SentenceTransformersEmbedder"]
+__all__ = ["PREFIX", "SentenceTransformersEmbedder", "SentenceTransformersJudge"]
 
 PREFIX = "sentence-transformers:"
 BATCH = 32
@@ -56,21 +56,32 @@ class SentenceTransformersEmbedder:
     def _loaded(self) -> Any:
         with self._loading:
             if self._model is None:
-                self._model = _load(self._name)
+                self._model = _load(self._name, "SentenceTransformer", "embedding", 'set embedding = "minilm"')
             return self._model
 
 
-def _load(name: str) -> Any:
+class SentenceTransformersJudge:
+    """A cross-encoder by its hub name or by a local folder, loaded at once."""
+
+    def __init__(self, model: str, *, max_tokens: int) -> None:
+        self._model = _load(model, "CrossEncoder", "reranking", "leave rerank empty", max_length=max_tokens)
+
+    def score(self, query: str, text: str) -> float:
+        (scores,) = self._model.predict([(query, text)], show_progress_bar=False)
+        return float(scores.reshape(-1)[-1])  # of two classes the second is that it answers
+
+
+def _load(name: str, kind: str, use: str, otherwise: str, **options: Any) -> Any:
     try:
-        from sentence_transformers import SentenceTransformer
+        import sentence_transformers
     except ModuleNotFoundError as error:
         raise Unavailable(
-            f"embedding {name!r} needs: pip install 'usrland[sentence-transformers]'.",
-            fix='Install it, or set embedding = "minilm".',
+            f"{use} by {name!r} needs: pip install 'usrland[sentence-transformers]'.",
+            fix=f"Install it, or {otherwise}.",
         ) from error
     try:
-        return SentenceTransformer(name, device="cpu")
+        return getattr(sentence_transformers, kind)(name, device="cpu", **options)
     except (OSError, ValueError) as error:  # no such model, no network, an unreadable folder
         raise Unavailable(
-            f"the embedding model {name!r} cannot be loaded.", fix="Check its name and the network."
+            f"the {use} model {name!r} cannot be loaded.", fix="Check its name and the network."
         ) from error

@@ -24,6 +24,7 @@ from filelock import FileLock
 from filelock import Timeout as LockTimeout
 from pydantic import BaseModel, ConfigDict
 
+from usrland.durable import sync
 from usrland.errors import InvalidInput, NotFound
 from usrland.s3 import BucketTable, Store
 
@@ -117,8 +118,6 @@ class Folder(Place):
         await anyio.to_thread.run_sync(self._sync)
 
     def _sync(self) -> None:
-        if os.name == "nt":
-            return  # no folder can be synced there
         there: set[tuple[str, int]] = set()
         for folder, _, names in os.walk(self._folder):
             if folder == self.address:
@@ -127,11 +126,7 @@ class Folder(Place):
             files = {(path, os.stat(path).st_ino) for path in paths}  # noqa: PTH116 - of many strings
             new = files - self._synced
             for path in [*(path for path, _ in new), *([folder, self.address] if new else [])]:
-                descriptor = os.open(path, os.O_RDONLY)
-                try:
-                    os.fsync(descriptor)
-                finally:
-                    os.close(descriptor)
+                sync(path)
             there |= files
         self._synced = there
 

@@ -18,10 +18,11 @@ import json
 import os
 import re
 import shutil
+import sqlite3
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
@@ -33,6 +34,8 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 from quality import DEPTH, SERVER, Collection, _ndcg, _recall, indexed, served
 
 AT_ONCE = 50
+LOOK_SECONDS, STILL, GIVEN_UP = 0.5, 3, 240
+"""How often to look whether all is in, how many looks in a row must see the same, how many where some is not."""
 
 
 class Peer(ABC):
@@ -46,8 +49,20 @@ class Peer(ABC):
     async def prepare(self, documents: Mapping[str, str]) -> None:  # noqa: B027 most have nothing to do
         """Before it is started."""
 
+    async def open(self, client: Client) -> None:  # noqa: B027 most have nothing to do
+        """Once it runs, before anything is put in."""
+
     @abstractmethod
-    async def fill(self, client: Client, documents: Mapping[str, str]) -> None: ...
+    async def add(self, client: Client, documents: Mapping[str, str]) -> None:
+        """Put these in, and wait until all of them are."""
+
+    async def change(self, client: Client, documents: Mapping[str, str]) -> None:
+        """Have these instead of what was there by their names, as far as it can."""
+        await self.add(client, documents)
+
+    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+        await self.open(client)
+        await self.add(client, documents)
 
     @abstractmethod
     async def ask(self, client: Client, query: str) -> list[str]: ...
@@ -56,7 +71,7 @@ class Peer(ABC):
 class Qdrant(Peer):
     environment: ClassVar = {"QDRANT_LOCAL_PATH": "{folder}/store", "COLLECTION_NAME": "documents"}
 
-    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+    async def add(self, client: Client, documents: Mapping[str, str]) -> None:
         for name, text in documents.items():
             await told(client, "qdrant-store", information=text, metadata={"name": name})
 
@@ -66,13 +81,21 @@ class Qdrant(Peer):
 
 
 class Chroma(Peer):
-    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+    async def open(self, client: Client) -> None:
         await told(client, "chroma_create_collection", collection_name="documents")
+
+    async def add(self, client: Client, documents: Mapping[str, str]) -> None:
+        await self._put(client, "chroma_add_documents", documents)
+
+    async def change(self, client: Client, documents: Mapping[str, str]) -> None:
+        await self._put(client, "chroma_update_documents", documents)
+
+    async def _put(self, client: Client, tool: str, documents: Mapping[str, str]) -> None:
         names = list(documents)
         for start in range(0, len(names), AT_ONCE):
             ids = names[start : start + AT_ONCE]
             texts = [documents[name] for name in ids]
-            await told(client, "chroma_add_documents", collection_name="documents", documents=texts, ids=ids)
+            await told(client, tool, collection_name="documents", documents=texts, ids=ids)
 
     async def ask(self, client: Client, query: str) -> list[str]:
         answer = await told(
@@ -87,7 +110,7 @@ class LocalRag(Peer):
     async def prepare(self, documents: Mapping[str, str]) -> None:
         await anyio.Path(self.folder, "base").mkdir(parents=True)
 
-    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
+    async def add(self, client: Client, documents: Mapping[str, str]) -> None:
         for name, text in documents.items():
             await told(client, "ingest_data", content=text, metadata={"source": name, "format": "text"})
 
@@ -97,26 +120,46 @@ class LocalRag(Peer):
 
 
 class BasicMemory(Peer):
+    """It reads its folder by itself. How far it has come no tool of it tells, so its database is looked at."""
+
     environment: ClassVar = {"HOME": "{folder}"}
 
     async def prepare(self, documents: Mapping[str, str]) -> None:
+        await self._write(documents)
+
+    async def add(self, client: Client, documents: Mapping[str, str]) -> None:
+        same, seen = 0, (0, 0, 1)
+        while same < (STILL if seen[0] >= len(documents) else GIVEN_UP):
+            await anyio.sleep(LOOK_SECONDS)
+            before, seen = seen, self._progress()
+            same = same + 1 if seen == before and not seen[2] else 0
+
+    async def change(self, client: Client, documents: Mapping[str, str]) -> None:
+        await self._write(documents)
+        last = " ".join(list(documents.values())[-1].split()[-3:])
+        await once(lambda: self.ask(client, last), LOOK_SECONDS)
+        await self.add(client, {})
+
+    async def _write(self, documents: Mapping[str, str]) -> None:
         notes = anyio.Path(self.folder, "basic-memory")
-        await notes.mkdir(parents=True)
+        await notes.mkdir(parents=True, exist_ok=True)
         for name, text in documents.items():
             await (notes / f"{name}.md").write_text(text, encoding="utf-8")
 
-    async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
-        """It reads its folder by itself; the last file has come when a search for its title finds it."""
-        left = set(documents)
-        while left:
-            name = next(iter(left))
-            answer = await told(client, "search_notes", query=name, search_type="title", output_format="json")
-            if f"{name}.md" in answer:
-                left.discard(name)
-            else:
-                await anyio.sleep(0.5)
-            if len(left) < len(documents) - 20:  # the others come in the same order
-                return
+    def _progress(self) -> tuple[int, int, int]:
+        """Notes with vectors, or all where it searches by words alone; pieces; and pieces that have none yet."""
+        try:
+            with closing(sqlite3.connect(f"file:{self.folder}/.basic-memory/memory.db?mode=ro", uri=True)) as read:
+                (notes,) = read.execute("SELECT count(*) FROM entity").fetchone()
+                if not read.execute("SELECT 1 FROM sqlite_master WHERE name = 'search_vector_chunks'").fetchone():
+                    return notes, 1, 0
+                query = (
+                    "SELECT count(DISTINCT entity_id), count(*), count(nullif(embedding_status, 'ready')) "
+                    "FROM search_vector_chunks"
+                )
+                return tuple(read.execute(query).fetchone())
+        except sqlite3.OperationalError:  # not made yet
+            return 0, 0, 1
 
     async def ask(self, client: Client, query: str) -> list[str]:
         answer = await told(client, "search_notes", query=query, output_format="json", page_size=20)
@@ -130,6 +173,12 @@ PEERS: Mapping[str, type[Peer]] = {
     "local-rag": LocalRag,
     "basic-memory": BasicMemory,
 }
+
+
+async def once(look: Callable[[], Awaitable[Any]], every_seconds: float) -> None:
+    """Returns when there is something to see."""
+    while not await look():  # noqa: ASYNC110 - another process has no events of ours
+        await anyio.sleep(every_seconds)
 
 
 async def told(client: Client, tool: str, **arguments: Any) -> str:
