@@ -284,6 +284,25 @@ def test_sqlite_lets_a_listed_view_reach_its_tables(crm: Path) -> None:
     assert engine.query("SELECT * FROM cities ORDER BY city", (), LIMITS).rows == [["Lyon", 1], ["Paris", 2]]
 
 
+@pytest.mark.parametrize("module", ["fts4", "fts5"])
+@pytest.mark.parametrize("tables", [None, ["notes"]])
+async def test_sqlites_full_text_is_searched(tmp_path: Path, call: Call, module: str, tables: Any) -> None:
+    file = tmp_path / "notes.sqlite"
+    with sqlite3.connect(file) as connection:
+        connection.execute(f"CREATE VIRTUAL TABLE notes USING {module}(title, body)")
+        connection.execute("INSERT INTO notes VALUES ('a', 'the red fox'), ('b', 'a grey wolf')")
+        connection.execute("CREATE TABLE salaries (amount)")
+    connection.close()
+    subject = SqlConnector(SqlConfig(url=f"sqlite:///{file}", tables=tables), cast("Any", None))
+
+    found = await subject.query("SELECT title FROM notes WHERE notes MATCH 'wolf'", call)
+    assert found.items == [["b"]]
+    if tables:
+        for hidden in ("notes_content", "salaries"):
+            with pytest.raises(Denied):
+                await subject.query(f"SELECT * FROM {hidden}, notes", call)
+
+
 @pytest.mark.parametrize(
     "sql",
     [
@@ -386,6 +405,13 @@ async def test_what_looks_like_a_placeholder_inside_text_is_text(mariadb: Any, c
     rows = await connector(mariadb.url).query(sql, call, ["it's \\ 100 %s"])
 
     assert rows.items[0][-1] == "it's \\ 100 %s"
+
+
+async def test_what_depends_on_a_key_may_be_selected_beside_it(mariadb: Any, call: Call) -> None:
+    rows = await connector(mariadb.url).query(
+        "SELECT c.name, count(*) FROM customers c JOIN orders o ON o.customer = c.id GROUP BY c.id", call
+    )
+    assert len(rows.items) == len(mariadb.execute("SELECT DISTINCT customer FROM orders"))
 
 
 async def test_a_table_that_cannot_be_rolled_back_is_not_changed(mariadb: Any, call: Call) -> None:

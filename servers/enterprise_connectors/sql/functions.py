@@ -65,7 +65,8 @@ quote_nullable range_agg range_intersect_agg range_merge regexp_instr regr_avgx 
 regr_sxx regr_sxy regr_syy set_bit set_byte setweight sha224 sha256 sha384 sha512 similarity sind
 string_to_table strip strict_word_similarity tand timezone timeofday to_ascii to_hex trim_array trim_scale
 ts_delete ts_filter tsmultirange tsquery_phrase tstzmultirange tsvector_to_array unaccent unistr upper_inf
-word_similarity
+word_similarity area array_to_json bound_box box center circle diagonal diameter height isclosed isopen line lseg
+path pclose point polygon popen radius slope width xml_is_well_formed xpath xpath_exists
 """
 
 _MARIADB = """
@@ -89,7 +90,7 @@ json_object_filter_keys json_object_to_array json_pretty json_valid length lengt
 point st_area st_asgeojson st_astext st_buffer st_centroid st_contains st_crosses st_distance
 st_distance_sphere st_equals st_geomfromgeojson st_geomfromtext st_intersects st_length st_numpoints
 st_overlaps st_pointfromtext st_touches st_within substr sum timestamp to_number trunc uncompressed_length
-unhex
+unhex charset extractvalue row uuid_short value
 """
 
 _DUCKDB = """
@@ -143,6 +144,7 @@ struct_contains struct_extract_at struct_has struct_insert struct_keys struct_po
 struct_values substring_grapheme subtract sumkahan tanh timezone timezone_hour timezone_minute to_binary
 to_centuries to_decades to_hex to_millennia to_quarters trim_array ucase unbin unhex union_extract union_tag
 union_value url_decode url_encode uuid_extract_timestamp uuid_extract_version wavg weighted_avg
+arg_max_nulls_last arg_min_nulls_last fill
 """
 
 COMMON = named(_BOTH)
@@ -200,7 +202,7 @@ ParseJSON PreviousDay Reduce RegrAvgx RegrAvgy RegrCount RegrSxx RegrSxy RegrSyy
 SafeAdd SafeMultiply SafeNegate SafeSubtract Sec StDistance StPoint StarMap Strtok TimeAdd TimeFromParts
 TimeStrToDate TimeStrToUnix TimeSub TimeToTimeStr TimeTrunc TimestampTzFromParts ToArray ToBinary ToBoolean
 ToDouble ToMap Try TsOrDsToDateStr TsOrDsToDatetime UnixMicros UnixMillis UnixToStr VarMap WeekStart
-YearOfWeekIso
+YearOfWeekIso Collation
 """
 )
 """The same as the parser names them once it has understood them."""

@@ -21,6 +21,7 @@ from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from enterprise_connectors.sql.functions import COMMON, NAMES, PARSED, SIZED, named
+from enterprise_connectors.sql.grammar import DuckDB, MariaDB, PostgreSQL
 from enterprise_connectors.sql.placeholders import split
 from usrland.errors import Denied, InvalidInput
 
@@ -41,6 +42,8 @@ MAX_REPEATED = 1_000
 _RUN_COMMENT = re.compile(r"/\*M?!")
 """MySQL runs what stands in such a comment, and the parser reads over it."""
 
+_GRAMMARS = {"duckdb": DuckDB, "mysql": MariaDB, "postgres": PostgreSQL}
+"""Where more is understood than the parser knows of itself."""
 _FORMATTERS = frozenset({"format", "printf"})
 _WIDE_FORMAT = re.compile(r"\d{4}|\*")
 _QUERIES = frozenset({"Select", "Union", "Except", "Intersect", "Subquery"})
@@ -64,9 +67,12 @@ JSONColumnDef JSONKeyValue JSONSchema JSONValue Unnest Values Var Where Window W
 _CHANGE_NODES = frozenset({"OnConflict", "Returning", "Schema"})
 _MORE: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
-    "postgres": named("IntDiv RecursiveWithSearch"),
-    "mysql": named("IntDiv Collate CharacterSet"),
-    "duckdb": named("Qualify Lambda PropertyEQ IntDiv Kwarg Comprehension Pivot UnpivotColumns Summarize"),
+    "postgres": named("Adjacent Distance DistanceNd ExtendsLeft ExtendsRight IntDiv RecursiveWithSearch"),
+    "mysql": named("IntDiv Collate CharacterSet IndexTableHint"),
+    "duckdb": named(
+        "Comprehension IntDiv Kwarg Lambda Nearest Pivot PivotAlias PivotAny PositionalColumn PropertyEQ Qualify"
+        " Summarize UnpivotColumns"
+    ),
 }
 _LESS: dict[Dialect, frozenset[str]] = {
     "sqlite": frozenset(),
@@ -206,7 +212,7 @@ class Guard:
             texts, numbers = split(sql, self.dialect)
             sql = "".join(f"{text}:p{number}" for text, number in zip(texts, numbers, strict=False)) + texts[-1]
         try:
-            trees = sqlglot.parse(sql, read=self.dialect)
+            trees = sqlglot.parse(sql, read=_GRAMMARS.get(self.dialect, self.dialect))
         except SqlglotError as error:
             raise InvalidInput(f"the statement is not understood: {_where(error)}.") from None
         except RecursionError:
@@ -270,7 +276,7 @@ class Guard:
             )
 
     def _check_table(self, node: exp.Table) -> None:
-        if isinstance(node.this, exp.Func):
+        if isinstance(node.this, exp.Func | exp.Values):
             return
         if not isinstance(node.this, exp.Identifier) or node.args.get("catalog"):
             raise Denied("a table is named by itself or with its schema, nothing else.")

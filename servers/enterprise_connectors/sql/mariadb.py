@@ -42,7 +42,10 @@ LOCK_SECONDS = 3
 TABLES_AT_ONCE = 50
 PORT = 3306
 
-_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,ONLY_FULL_GROUP_BY"
+_MODE = "STRICT_TRANS_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION"
+"""Whatever the server has: some modes make another statement of the same text (ANSI_QUOTES, PIPES_AS_CONCAT)."""
+_STRICT_GROUPS = "ONLY_FULL_GROUP_BY"
+"""As the server has it: MariaDB knows no dependence on a key, and refuses what is well defined."""
 _POWERS = re.compile(r"\b(ALL PRIVILEGES|SUPER|FILE|PROCESS|CREATE USER|SHUTDOWN)\b")
 _NAMES = """
 SELECT table_schema, table_name, table_type FROM information_schema.tables
@@ -204,7 +207,9 @@ class MariaDb(Engine):
                 cursor.execute("SELECT version()")
                 _limit(cursor, str((cursor.fetchone() or ("",))[0]), seconds)
                 cursor.execute(
-                    f"SET SESSION innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}"
+                    f"SET SESSION sql_mode = CONCAT(@@sql_mode,"
+                    f" IF(FIND_IN_SET('{_STRICT_GROUPS}', @@GLOBAL.sql_mode), ',{_STRICT_GROUPS}', '')),"
+                    f" innodb_lock_wait_timeout = {LOCK_SECONDS}, lock_wait_timeout = {LOCK_SECONDS}"
                 )
                 cursor.execute(f"SET SESSION TRANSACTION READ {'WRITE' if write else 'ONLY'}")
                 cursor.execute(f"START TRANSACTION READ {'WRITE' if write else 'ONLY'}")

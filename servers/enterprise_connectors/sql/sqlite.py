@@ -6,6 +6,7 @@ what closes that: SQLite itself asks before it compiles each access, after it ha
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -26,7 +27,7 @@ from enterprise_connectors.sql.engine import (
     quoted,
     refuse_too_many,
 )
-from enterprise_connectors.sql.functions import NAMES
+from enterprise_connectors.sql.functions import NAMES, named
 from usrland.errors import Conflict, Denied, InvalidInput, NotFound, Timeout, Unavailable
 
 __all__ = ["Sqlite"]
@@ -39,6 +40,9 @@ _READ_ACTIONS = frozenset({sqlite3.SQLITE_SELECT, sqlite3.SQLITE_RECURSIVE})
 _CHANGE_ACTIONS = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 
 _UNFOLDING = ("json_each", "json_tree")
+
+_SEARCHES = re.compile(r"(?i)\busing\s+(fts[345]|rtree(_i32)?|geopoly)\b")
+_BEHIND = named("content segments segdir docsize stat data idx config node rowid parent")
 
 Allows = Callable[[str], bool]
 Authorizer = Callable[[int, str | None, str | None, str | None, str | None], int]
@@ -56,13 +60,13 @@ class Sqlite(Engine):
         self, sql: str, parameters: Sequence[Any], limits: Limits
     ) -> Iterator[tuple[list[str], Iterable[Sequence[Any]]]]:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql)))
+            self._guard(connection, sql)
             cursor = connection.execute(sql, _bound(parameters))
             yield [column[0] for column in cursor.description or ()], islice(cursor, limits.offset, None)
 
     def plan(self, sql: str, limits: Limits) -> list[str]:
         with self._connected(limits) as connection:
-            connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql)))
+            self._guard(connection, sql)
             return [str(row[3]) for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
 
     def execute(self, sql: str, parameters: Sequence[Any], limits: Limits, *, commit: bool) -> Result:
@@ -136,6 +140,24 @@ class Sqlite(Engine):
             if connection is not None:
                 connection.close()  # takes back what was not committed
 
+    def _guard(self, connection: sqlite3.Connection, sql: str) -> None:
+        behind = self._searched(connection, sql)
+        connection.set_authorizer(self._authorizer(connection, unfolds=_unfolded(connection, sql) | behind))
+
+    def _searched(self, connection: sqlite3.Connection, sql: str) -> frozenset[str]:
+        """The tables behind the full-text and R-tree tables that a statement names, made ready for it.
+
+        Such a table reads others of its name (`docs_content` for `docs`), and prepares that at its first use.
+        """
+        virtual = connection.execute("SELECT name, sql FROM sqlite_schema WHERE sql LIKE 'CREATE VIRTUAL TABLE%'")
+        behind: set[str] = set()
+        for name, made in virtual.fetchall():
+            if name.lower() in sql.lower() and self._allows(name) and _SEARCHES.search(made):
+                with suppress(sqlite3.Error):  # the statement itself will say what is wrong
+                    connection.execute(f"SELECT * FROM {quoted(name)} LIMIT 1").fetchall()  # nosec B608 # quoted
+                behind.update(f"{name}_{part}" for part in _BEHIND)
+        return frozenset(behind)
+
     def _authorizer(
         self, connection: sqlite3.Connection, *, write: bool = False, unfolds: frozenset[str] = frozenset()
     ) -> Authorizer:
@@ -152,6 +174,7 @@ class Sqlite(Engine):
         def ask(action: int, first: str | None, second: str | None, _: str | None, source: str | None) -> int:
             allowed = (
                 action in _READ_ACTIONS
+                or (action == sqlite3.SQLITE_PRAGMA and (first, second) == ("data_version", None))  # FTS5 asks
                 or (action == sqlite3.SQLITE_FUNCTION and (second or "").lower() in NAMES["sqlite"])
                 or (action == sqlite3.SQLITE_READ and reaches(first, source))
                 or (write and action in _CHANGE_ACTIONS and reaches(first, source))

@@ -11,6 +11,7 @@ a password) are used where they run.
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 import sys
 import tempfile
@@ -41,7 +42,7 @@ def statements(file: str) -> list[str]:
 
 
 def postgres(_: Path) -> tuple[str, Run]:
-    address = "postgresql://root@127.0.0.1:5432/test"
+    address = os.environ.get("USRLAND_BENCHMARK_POSTGRESQL", "postgresql://root@127.0.0.1:5432/test")
     connection = psycopg.connect(address, autocommit=True)
     connection.execute(f"DROP SCHEMA IF EXISTS {NAME} CASCADE")
     connection.execute(f"CREATE SCHEMA {NAME}")
@@ -77,7 +78,7 @@ def duck(folder: Path) -> tuple[str, Run]:
 
 
 def _rows(cursor: Any) -> int:
-    return len(cursor.fetchall()) if cursor.description else 0
+    return len(cursor.fetchall()) if cursor.description is not None else 0
 
 
 ENGINES = {"postgres": postgres, "mysql": mysql, "sqlite": sqlite, "duckdb": duck}
