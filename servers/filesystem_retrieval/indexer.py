@@ -32,6 +32,7 @@ from filesystem_retrieval.beneath import Opened
 from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File, Known
 from filesystem_retrieval.chunking import embedded, passages
 from filesystem_retrieval.documents import Unreadable, extract
+from filesystem_retrieval.languages import LANGUAGES
 from filesystem_retrieval.reading import (
     SNIFF_BYTES,
     Kind,
@@ -50,7 +51,7 @@ from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound, UsrlandError
 from usrland.search import Hit, HybridIndex, IndexRow, Place
 
-__all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "key_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "is_code", "key_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -489,6 +490,12 @@ def beside(row: str) -> Sequence[str]:
     """The rows of the passages before and after that of this row."""
     group, _, ordinal = row.rpartition(":")
     return [f"{group}:{int(ordinal) - 1}", f"{group}:{int(ordinal) + 1}"]
+
+
+def is_code(row: str) -> bool:
+    """Whether the passage of this row was cut out of source code."""
+    content = row.rpartition(":")[0].rpartition(":")[2]
+    return content.partition(".")[2].rpartition(".")[0] in LANGUAGES
 
 
 def scope_of(key: str, *, past: bool) -> str:

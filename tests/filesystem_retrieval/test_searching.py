@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from crossing import cross_encoder
 
+from filesystem_retrieval.indexer import is_code
 from usrland.errors import InvalidInput, NotFound
 
 
@@ -154,3 +156,24 @@ async def test_where_the_cross_encoder_is_missing_the_order_is_that_of_before_an
 
     assert [each.path for each in answer.items] == before
     assert "reranking model holds no model.onnx: the order is that of before." in answer.degraded
+
+
+async def test_everyday_words_of_a_short_question_weigh_less_in_code_than_in_text(desk: Any) -> None:
+    for ending in ("py", "txt"):
+        desk.write(
+            f"folder.{ending}", "def clear(folder):\n    for path in folder.iterdir():\n        path.unlink()\n"
+        )
+        desk.write(f"rows.{ending}", "def rows(all):\n    # delete all files, all files deleted\n    return all\n")
+    await desk.index()
+
+    async def words_weigh(query: str, kind: str, ending: str) -> float:
+        answer = await desk.search(query, kind=kind, explain=True, floor=0.0)
+        (found,) = [each for each in answer.items if each.path == f"rows.{ending}"]
+        by_words, by_meaning = re.findall(r"(?:words|meaning) ([\d.]+)", found.why)
+        return float((found.score - float(by_meaning)) / float(by_words))
+
+    text = await words_weigh("delete all files", "text", "txt")
+    assert await words_weigh("delete all files", "python", "py") < 0.7 * text
+    assert await words_weigh("delete all files with delete_all", "python", "py") > 0.7 * text
+    assert is_code("id:0c.python.3:7")
+    assert not is_code("id:0c.markdown.3:7")

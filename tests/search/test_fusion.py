@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from usrland.search.fusion import CANDIDATES, FLOOR, LEXICAL_WEIGHT, confidence, fuse
+from usrland.search.fusion import CANDIDATES, FLOOR, LEXICAL_WEIGHT, confidence, fuse, lexical_weight
 
 
 def test_confidence_rises_with_every_kind_of_evidence() -> None:
@@ -55,6 +55,30 @@ def test_words_count_for_less_where_meaning_has_found_what_was_asked_for() -> No
 
     assert [key for key, _, _ in unsure] == ["words", "meaning"]
     assert [key for key, _, _ in sure] == ["meaning", "words"]
+
+
+CODE = {f"code:{number}": 0.5 for number in range(9)} | {"text:0": 0.5}
+
+
+def test_everyday_words_weigh_less_in_a_short_question_about_code() -> None:
+    def weight(query: str, words: int = 4, dense: dict[str, float] = CODE, prefix: str = "code") -> float:
+        return lexical_weight(query, words, dense, lambda key: key.startswith(prefix))
+
+    assert weight("sort a list of numbers") < LEXICAL_WEIGHT
+    assert weight("sort a list of numbers", words=9) == LEXICAL_WEIGHT
+    assert weight("sort a list of numbers", prefix="text") == LEXICAL_WEIGHT
+    assert weight("sort a list of numbers", dense={}) == LEXICAL_WEIGHT
+    assert lexical_weight("sort a list of numbers", 4, CODE, None) == LEXICAL_WEIGHT
+    assert lexical_weight("sort a list of numbers", 4, None, lambda _: True) == LEXICAL_WEIGHT
+    for named in ("sortList", "sort_list", "sort()", "list::sort", "utf8", "`list`", "os.walk(path)", "JSON"):
+        assert weight(f"what does {named} take") == LEXICAL_WEIGHT
+
+
+def test_with_less_weight_meaning_leads() -> None:
+    words, meaning = {"words": 20.0}, {"meaning": 0.55, "words": 0.3}
+
+    assert [key for key, _, _ in fuse(words, meaning, words=3)] == ["words", "meaning"]
+    assert [key for key, _, _ in fuse(words, meaning, words=3, weight=0.2)] == ["meaning", "words"]
 
 
 def test_a_passage_beside_another_good_one_precedes_a_better_one_alone() -> None:

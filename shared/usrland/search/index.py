@@ -31,7 +31,7 @@ import anyio.to_thread
 from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable, UsrlandError
 from usrland.search.analysis import terms
-from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse
+from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse, lexical_weight
 from usrland.search.loading import tables_module
 from usrland.search.place import Folder, Place
 from usrland.search.record import Filter, Match, Record
@@ -234,12 +234,13 @@ class HybridIndex:
         floor: float = FLOOR,
         candidates: int = CANDIDATES,
         neighbours: Callable[[str], Sequence[str]] | None = None,
+        is_code: Callable[[str], bool] | None = None,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
         They are chosen from so many `candidates` by words, and as many by meaning; `words` are looked up instead
         of the query's own, where the caller knows better. `neighbours` says which ids stand beside an id, where
-        rows are passages of documents.
+        rows are passages of documents; `is_code` whether an id is of source code.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -274,10 +275,12 @@ class HybridIndex:
         hits = _hits(
             lexical,
             dense,
+            query,
             len(set(words.split())),
             floor,
             candidates=candidates,
             neighbours=neighbours,
+            is_code=is_code,
             most=k,
         )
         return SearchAnswer(hits=hits, degraded=degraded)
@@ -465,11 +468,13 @@ def _record(row: IndexRow) -> Record:
 def _hits(
     lexical: Sequence[tuple[Match, float]] | None,
     dense: Sequence[tuple[Match, float]] | None,
+    query: str,
     words: int,
     floor: float,
     *,
     candidates: int,
     neighbours: Callable[[str], Sequence[str]] | None,
+    is_code: Callable[[str], bool] | None,
     most: int,
 ) -> Sequence[Hit]:
     matches = {match.id: match for match, _ in (*(dense or ()), *(lexical or ()))}
@@ -488,6 +493,7 @@ def _hits(
             by_words,
             by_meaning,
             words=words,
+            weight=lexical_weight(query, words, by_meaning, is_code),
             floor=floor,
             candidates=candidates,
             neighbours=neighbours,

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import anyio
 from ingest import _below
-from quality import served
+from quality import indexed, served
 
 QUESTIONS = ["read a file", "how are dates parsed", "close a connection", "sort a list", "raise an error"] * 8
 
@@ -29,6 +29,7 @@ async def measure(home: Path, servers: int) -> tuple[int, int, float]:
     async with AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(served(home)) for _ in range(servers)]
         for client in clients:
+            await indexed(client)
             for question in QUESTIONS:
                 begun = time.perf_counter()
                 found = await client.call_tool("fs_search", {"query": question})
