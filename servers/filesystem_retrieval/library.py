@@ -216,21 +216,23 @@ class Library:
 
     async def keep_indexed(self) -> None:
         """Index in the background until cancelled: once now, then whenever something has changed."""
-        untidy, changed_at = False, 0.0
+        untidy, changed_at, first = False, 0.0, True
         while True:
             self._wake = anyio.Event()
-            begun, took, embedded = time.monotonic(), 0.0, 0
+            begun, took, embedded, left = time.monotonic(), 0.0, 0, False
             try:
                 await anyio.to_thread.run_sync(self.changes.settle)
                 if not self._is_current():
                     await self.indexer.scan(unless_within_seconds=GATHER_SECONDS)
                 took = time.monotonic() - begun
                 embedded = await self.indexer.embed()
+                left = first and await self.index.is_untidy()  # by a process that ended before it had tidied up
+                first = False
             except Unavailable as error:  # a full disk, a locked database: the next search tries again
                 logger.warning("indexing stopped: %s", error)
             touched = self.indexer.take_touched()
             self._tell(touched)
-            if touched or embedded:
+            if touched or embedded or left:
                 untidy, changed_at = True, time.monotonic()
             quiet = max(changed_at + QUIET_SECONDS - time.monotonic(), 0.0) if untidy else math.inf
             with anyio.move_on_after(min(self._patience(), quiet)):

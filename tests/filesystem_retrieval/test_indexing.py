@@ -448,3 +448,26 @@ async def test_what_many_writes_leave_on_the_disk_goes_once_nothing_changes(
         async with desk.library.open():
             while max(versions()) > 2 or not await desk.found("last walrus"):
                 await anyio.lowlevel.checkpoint()
+
+
+async def test_what_a_process_that_ended_has_left_on_the_disk_goes_when_the_next_one_has_nothing_to_do(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("filesystem_retrieval.library.QUIET_SECONDS", 0.0)
+    monkeypatch.setattr("usrland.search.index.KEEP_VERSIONS", timedelta(milliseconds=1))
+    monkeypatch.setattr("filesystem_retrieval.catalogue.CLOCK_TICK_NS", 0)  # what was just written is read once
+    for number in range(6):
+        desk.write(f"{number}.md", f"The walrus number {number} swims.")
+        await desk.index()
+    await desk.index()
+    desk.library.indexer.take_touched()  # as the next process, which finds nothing changed
+
+    def versions() -> list[int]:
+        return [len(list(path.iterdir())) for path in desk.home.rglob("_versions")]
+
+    assert max(versions()) > 6
+    with anyio.fail_after(60):
+        async with desk.library.open():
+            while max(versions()) > 2:
+                assert not desk.library.indexer.last.changed
+                await anyio.lowlevel.checkpoint()

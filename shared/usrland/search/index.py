@@ -298,6 +298,12 @@ class HybridIndex:
         with self._reached():
             return await tables.count()
 
+    async def is_untidy(self) -> bool:
+        """Whether `optimise` is worth its while, as after a process that wrote much and ended at once."""
+        tables = await self._open()
+        with self._reached():
+            return await tables.is_untidy()
+
     async def optimise(self, *, forget: bool = False) -> None:
         """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
 

@@ -46,6 +46,8 @@ PARTITIONS_LOOKED_INTO = 120
 REFINE = 1
 """So many times the rows asked for are compared exactly; what is found has its exact cosine at 1 already."""
 COMMITS_BETWEEN = 32
+TIDY_VERSIONS = 6
+"""A table that was optimised has no more, but for what a single change adds."""
 MIRRORED_ROWS = 150_000
 """Larger tables are read through LanceDB: their vectors would take more than 230 MB."""
 SOON_READ_ROWS, QUIET_SECONDS = 20_000, 5.0
@@ -289,6 +291,11 @@ class Tables:
             await table.optimize(cleanup_older_than=keep)
         except Exception:  # as in `optimise`: the vectors stay right, only slower to look through
             logger.exception("tidying the vectors failed")
+
+    async def is_untidy(self) -> bool:
+        """Whether many writes have left what `optimise` would let go of; in a bucket that cannot be told."""
+        states = [self._state(name) for name in await self._table_names()]
+        return any(len(versions) > TIDY_VERSIONS for _, _, versions in filter(None, states))
 
     async def optimise(self, keep: timedelta) -> None:
         """Fold, compact, and let go of versions older than `keep`."""
