@@ -35,6 +35,24 @@ def test_whoever_imports_that_client_gets_all_of_it(first: str) -> None:
     assert run(program) == "TableApi True"
 
 
+@pytest.mark.parametrize("first", ["", "import lancedb; ", "import overrides; "])
+def test_whoever_imports_what_compares_methods_gets_what_compares(first: str) -> None:
+    program = (
+        f"{first}from usrland.search.loading import tables_module; tables_module();"
+        "import overrides, lancedb\n"
+        "class Above:\n"
+        "    def method(self, given: int) -> int: ...\n"
+        "try:\n"
+        "    class Below(Above):\n"
+        "        @overrides.override\n"
+        "        def method(self) -> str: ...\n"
+        "except TypeError:\n"
+        "    print('compared', lancedb.connect_async.__name__)"
+    )
+
+    assert run(program) == "compared connect_async"
+
+
 def test_where_the_package_itself_is_needed_it_is_imported_whole() -> None:
     program = (
         "import sys, types;"
@@ -42,11 +60,11 @@ def test_where_the_package_itself_is_needed_it_is_imported_whole() -> None:
         "from usrland.search import loading;"
         "tries = []\n"
         "def imported(name):\n"
-        f"    tries.append('{CLIENT}' in sys.modules)\n"
+        f"    tries.append(['{CLIENT}' in sys.modules, 'overrides' in sys.modules])\n"
         "    if len(tries) == 1: raise ImportError(name)\n"
         "    return sys\n"
         "loading.importlib.import_module = imported\n"
         "print(loading.tables_module() is sys, tries)"
     )
 
-    assert run(program) == "True [True, False]"
+    assert run(program) == "True [[True, True], [False, False]]"
