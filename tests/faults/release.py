@@ -1,6 +1,6 @@
 """Every fault and promise before a release, one after the other, and a table of what became of them.
 
-    python tests/faults/release.py              all of them, about an hour on two processors
+    python tests/faults/release.py              all of them, about two hours on two processors
     python tests/faults/release.py --short      the same with small numbers
     python tests/faults/release.py --only R1 --only R19
 
@@ -63,7 +63,8 @@ ROWS = (
     Row("R10", "a caller who goes away", "P4", _tests("library/test_call.py", "library/test_host.py")),
     Row("R11", "slow and silent callers", "P5", _tests("trust/test_bounds.py")),
     Row("R12", "bodies that do not come", "P5", _tests("trust/test_bounds.py")),
-    Row("R13", "lines that are no messages", "P5", _tests("trust/test_bounds.py")),
+    Row("R13", "lines that are no messages", "P5",
+        _script("lines.py"), ("--lines", "20000"), ("--lines", "1000")),
     Row("R14", "a hostile kernel", "P5 P7",
         _script("hostile_kernel.py"), ("--calls", "30000"), ("--calls", "600")),
     Row("R14", "two tenants at once", "P7", _script("tenants.py"), ("--calls", "500"), ("--calls", "50")),
@@ -73,12 +74,18 @@ ROWS = (
         _script("files.py", "verify"), ("--times", "1000"), ("--times", "30")),
     Row("R16", "documents that attack", "P5",
         _tests("filesystem_retrieval/test_archives.py", "trust/test_product.py")),
+    Row("R16", "wrecked documents", "P5",
+        _script("parsers.py"), ("--seconds", "900"), ("--seconds", "30")),
     Row("R17", "a clock that jumps", "P6",
+        _script("clock.py"), ("--writes", "50"), ("--writes", "3")),
+    Row("R17", "a clock that was set back", "P6",
         _tests("memory_snapshot/test_journal.py", "trust/test_quotas.py", "trust/test_places.py")),
     Row("R18", "a system behind that fails", "P5",
         _tests("enterprise_connectors/test_http.py", "library/test_oauth.py")),
     Row("R19", "replicas, one killed every 10 s", "P1",
         _script("replicas.py"), ("--seconds", "300"), ("--seconds", "30")),
+    Row("R19", "half an hour of use", "P5",
+        _script("soak.py"), ("--minutes", "30"), ("--minutes", "1")),
     Row("R19", "connections killed before the reply", "P1",
         _script("killed_replies.py"), ("--times", "1000"), ("--times", "20")),
     Row("R20", "killed in a migration", "P1", _tests("library/test_database.py")),

@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import io
 import json
-import zipfile
 from datetime import date
 from email.message import EmailMessage
 from typing import Any
 
 import docx
-import openpyxl
 import pptx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from papers import epub, xlsx
 
 from filesystem_retrieval.chunking import passages
 from filesystem_retrieval.reading import Text, decode, encoding_of, kind_of
-
-
-def archive(files: dict[str, str]) -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as writer:
-        for name, text in files.items():
-            writer.writestr(name, text)
-    return buffer.getvalue()
-
-
-def xlsx(sheets: dict[str, list[list[Any]]]) -> bytes:
-    """A workbook as a spreadsheet program writes it."""
-    workbook = openpyxl.Workbook()
-    workbook.remove(workbook.active)
-    for name, rows in sheets.items():
-        sheet = workbook.create_sheet(name)
-        for row in rows:
-            sheet.append(row)
-    buffer = io.BytesIO()
-    workbook.save(buffer)
-    return buffer.getvalue()
-
-
-def epub(heading: str, text: str) -> bytes:
-    """A small book."""
-    container = "urn:oasis:names:tc:opendocument:xmlns:container"
-    return archive(
-        {
-            "mimetype": "application/epub+zip",
-            "META-INF/container.xml": f'<container version="1.0" xmlns="{container}"><rootfiles><rootfile '
-            'full-path="c.opf" media-type="application/oebps-package+xml"/></rootfiles></container>',
-            "c.opf": '<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="i">'
-            '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:title>T</dc:title>'
-            '<dc:identifier id="i">x</dc:identifier></metadata><manifest><item id="a" href="a.xhtml" '
-            'media-type="application/xhtml+xml"/></manifest><spine><itemref idref="a"/></spine></package>',
-            "a.xhtml": '<html xmlns="http://www.w3.org/1999/xhtml"><body>'
-            f"<h1>{heading}</h1><p>{text}</p></body></html>",
-        }
-    )
 
 
 async def test_books_mails_notebooks_and_workbooks_are_found_by_what_they_say(desk: Any) -> None:

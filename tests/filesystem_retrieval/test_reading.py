@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import io
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from papers import docx, pdf
 
 from filesystem_retrieval.chunking import embedded, passages
 from filesystem_retrieval.reading import Kind, Text, decode, kind_of
 from usrland.errors import InvalidInput, NotFound
 
-WORD = "application/vnd.openxmlformats-officedocument.wordprocessingml.document.main+xml"
 MARKDOWN = """# Handbook
 
 Welcome.
@@ -54,58 +52,6 @@ def audit(entries):
 
 TOTAL = 3
 '''
-
-
-def pdf(pages: list[str]) -> bytes:
-    """A small PDF with one line of text on each page."""
-    kids = b" ".join(b"%d 0 R" % (4 + 2 * number) for number in range(len(pages)))
-    objects = [
-        b"<< /Type /Catalog /Pages 2 0 R >>",
-        b"<< /Type /Pages /Kids [" + kids + b"] /Count %d >>" % len(pages),
-        b"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    for number, text in enumerate(pages):
-        stream = b"BT /F1 12 Tf 72 720 Td (" + text.encode() + b") Tj ET"
-        objects.append(
-            b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents %d 0 R" % (5 + 2 * number)
-            + b" /Resources << /Font << /F1 3 0 R >> >> >>"
-        )
-        objects.append(b"<< /Length %d >>\nstream\n" % len(stream) + stream + b"\nendstream")
-    out, offsets = b"%PDF-1.4\n", []
-    for number, body in enumerate(objects, 1):
-        offsets.append(len(out))
-        out += b"%d 0 obj\n" % number + body + b"\nendobj\n"
-    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
-    size = len(objects) + 1
-    end = b"trailer << /Size %d /Root 1 0 R >>\nstartxref\n%d\n%%%%EOF\n" % (size, len(out))
-    return out + b"xref\n0 %d\n0000000000 65535 f \n" % size + table + end
-
-
-def docx(heading: str, text: str) -> bytes:
-    """A small Word document."""
-    main = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
-    package = "http://schemas.openxmlformats.org/package/2006"
-    relation = "http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument"
-    style = '<w:pPr><w:pStyle w:val="Heading1"/></w:pPr>'
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr(
-            "[Content_Types].xml",
-            f'<Types xmlns="{package}/content-types"><Default Extension="rels" '
-            'ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
-            f'<Override PartName="/word/document.xml" ContentType="{WORD}"/></Types>',
-        )
-        archive.writestr(
-            "_rels/.rels",
-            f'<Relationships xmlns="{package}/relationships"><Relationship Id="r1" Type="{relation}" '
-            'Target="word/document.xml"/></Relationships>',
-        )
-        archive.writestr(
-            "word/document.xml",
-            f'<w:document xmlns:w="{main}"><w:body><w:p>{style}<w:r><w:t>{heading}</w:t></w:r></w:p>'
-            f"<w:p><w:r><w:t>{text}</w:t></w:r></w:p></w:body></w:document>",
-        )
-    return buffer.getvalue()
 
 
 @pytest.mark.parametrize("kind", ["markdown", "python", "text", "html"])

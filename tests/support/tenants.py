@@ -16,7 +16,7 @@ from processes import serving
 
 from usrland.identity import TokenFile
 
-__all__ = ["Outcome", "concurrently"]
+__all__ = ["META", "SERVERS", "TENANTS", "Outcome", "concurrently", "mixed", "prepared"]
 
 SERVERS = (
     "filesystem_retrieval.server:service",
@@ -37,7 +37,7 @@ class Outcome:
 
 async def concurrently(top: Path, *, calls: int) -> Outcome:
     """So many calls of each tenant, all of them under way at once."""
-    home = _prepared(top)
+    home = prepared(top)
     tokens = {tenant: TokenFile.of(home).add(tenant, ["*"], tenant=tenant, namespace=tenant) for tenant in TENANTS}
     outcome = Outcome()
     with serving(home, *SERVERS, USRLAND_QUOTAS_IN_FLIGHT="1000", USRLAND_SERVER_MAX_REQUESTS="1000") as served:
@@ -70,12 +70,13 @@ async def concurrently(top: Path, *, calls: int) -> Outcome:
             outcome = Outcome()
             async with anyio.create_task_group() as tasks:
                 for tenant in TENANTS:
-                    for number, (name, tool, arguments) in enumerate(islice(_mixed(tenant), calls)):
+                    for number, (name, tool, arguments) in enumerate(islice(mixed(tenant), calls)):
                         tasks.start_soon(call, tenant, number, name, tool, arguments)
     return outcome
 
 
-def _mixed(tenant: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+def mixed(tenant: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Calls that each answer with the tenant's canary, without end."""
     return cycle(
         [
             ("filesystem-retrieval", "fs_read", {"path": "notes.md"}),
@@ -91,7 +92,8 @@ def _mixed(tenant: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     )
 
 
-def _prepared(top: Path) -> Path:
+def prepared(top: Path) -> Path:
+    """A home with a folder and a database of each tenant."""
     import sqlite3
     from contextlib import closing
 
