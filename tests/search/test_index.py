@@ -39,27 +39,49 @@ def rows(scope: str = "main") -> list[IndexRow]:
     return [IndexRow(id=f"{scope}/{key}", scope=scope, text=text, extra=key) for key, text in TEXTS.items()]
 
 
+class Late:
+    """A model that takes until `come` to load."""
+
+    generation = "late"
+    dimensions = 384
+    ready = False
+
+    def __init__(self, minilm: Embedder) -> None:
+        self.come = threading.Event()
+        self.documents = minilm.documents
+        self.query = minilm.query
+
+    def load(self) -> None:
+        self.come.wait(60)
+
+
 async def test_words_find_what_they_name_while_the_model_is_loading(tmp_path: Path, minilm: Embedder) -> None:
-    come = threading.Event()
+    before = HybridIndex(tmp_path, minilm)
+    await before.upsert(rows())
+    await before.embed_pending()
+    late = Late(minilm)
 
-    class Late:
-        generation = "late"
-        dimensions = 384
-        ready = False
-        documents = minilm.documents
-        query = minilm.query
-
-        def load(self) -> None:
-            come.wait(60)
-
-    index = HybridIndex(tmp_path, Late(), model_seconds=0.01)
-    await index.upsert(rows())
-
-    answer = await index.search("http request", scopes=["main"])
-    come.set()
+    answer = await HybridIndex(tmp_path, late, model_seconds=0.01).search("http request", scopes=["main"])
+    late.come.set()
 
     assert [hit.extra for hit in answer.hits] == ["parser"]
     assert answer.degraded == "the embedding model is still loading: these are matches by words alone."
+
+
+async def test_where_nothing_has_a_vector_yet_no_search_waits_for_the_model(
+    tmp_path: Path, minilm: Embedder
+) -> None:
+    late = Late(minilm)
+    index = HybridIndex(tmp_path, late, model_seconds=50)
+    assert (await index.search("http request", scopes=["main"])).degraded is None
+    await index.upsert(rows())
+
+    with anyio.fail_after(30):
+        answer = await index.search("http request", scopes=["main"])
+    late.come.set()
+
+    assert [hit.extra for hit in answer.hits] == ["parser"]
+    assert answer.degraded == "3 of 3 passages wait for their vectors and are found by words alone."
 
 
 async def test_the_first_search_of_a_process_waits_for_the_model(

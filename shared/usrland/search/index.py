@@ -6,8 +6,9 @@ power would find tables without what the truth says they hold. Tables that canno
 A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
-The first search of a process waits a moment for the model. The embedded one costs a third of what LanceDB's
-import costs, and clients that start a process for each call would otherwise never search by meaning.
+The first search of a process waits a moment for the model, where there are vectors. The embedded one costs a third
+of what LanceDB's import costs, and clients that start a process for each call would otherwise never search by
+meaning.
 
 LanceDB's own hybrid query is not used: it joins ranks, cannot say "nothing relevant", and is slower than two
 queries side by side.
@@ -323,6 +324,9 @@ class HybridIndex:
         """The embedder if it can answer now, and what is missing from the answer."""
         if self._embedder is None:
             return None, "no embedding model is configured: these are matches by words alone."
+        if not self._embedder.ready and self._problem is None and not await tables.has_vectors():
+            rows = await tables.count()  # nothing to compare with yet, and so no need to wait for the model
+            return None, _waiting(rows, rows) if rows else None
         embedder = await self.model()
         if embedder is None:
             reason = self._problem or "the embedding model is still loading"
@@ -336,7 +340,7 @@ class HybridIndex:
                 before,
                 f"a new embedding model has read {made} of {rows} passages; until then the one before it answers.",
             )
-        return embedder, f"{rows - made} of {rows} passages wait for their vectors and are found by words alone."
+        return embedder, _waiting(rows - made, rows)
 
     async def _before(self, chosen: Embedder) -> Embedder | None:
         """The model before the chosen one, loaded, where it can be."""
@@ -447,6 +451,10 @@ async def _put_vectors(
     ready = [record for record in records if record.digest in vectors]
     if ready:
         await tables.put_vectors(embedder.generation, ready, [vectors[record.digest] for record in ready])
+
+
+def _waiting(count: int, rows: int) -> str:
+    return f"{count} of {rows} passages wait for their vectors and are found by words alone."
 
 
 def _records(rows: Sequence[IndexRow]) -> list[Record]:

@@ -265,6 +265,13 @@ class Tables:
         self._vectors = {kept: table for kept, table in self._vectors.items() if kept == generation}
         self._mirrors.clear()
 
+    async def has_vectors(self) -> bool:
+        """Whether any row has one, of any generation."""
+        for name in await self._table_names():
+            if name != LEXICAL and await self._count(await self._database.open_table(name)):
+                return True
+        return False
+
     async def count(self) -> int:
         return await self._count(self._lexical)
 
