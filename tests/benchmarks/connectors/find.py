@@ -92,6 +92,7 @@ def ours(tools: Sequence[dict[str, Any]], *, by_meaning: bool, vectors: Path | N
     model.load()
     with tempfile.TemporaryDirectory() as name:
         folder = vectors or Path(name)
+        folder.mkdir(parents=True, exist_ok=True)
         passages = [document.passage for document in documents]
         begun = time.perf_counter()
         meaning = Meaning(passages, model, folder)
