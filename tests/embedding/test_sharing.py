@@ -250,6 +250,19 @@ def of_nobody(tmp_path: Path, program: str) -> subprocess.Popen[str]:
     return subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
 
 
+@contextmanager
+def opened(*folders: Path) -> Iterator[None]:
+    """Folders that everybody may enter for a while."""
+    modes = [folder.stat().st_mode & 0o7777 for folder in folders]
+    for folder in folders:
+        folder.chmod(0o755)
+    try:
+        yield
+    finally:
+        for folder, mode in zip(folders, modes, strict=True):
+            folder.chmod(mode)
+
+
 needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root becomes somebody else")
 
 
@@ -257,16 +270,17 @@ needs_root = pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="on
 @pytest.mark.usefixtures("sharing")
 @pytest.mark.parametrize("user", [0, 65534])
 def test_only_the_owner_gets_an_answer_even_where_the_folder_was_opened(tmp_path: Path, user: int) -> None:
-    for folder in (tmp_path, *tmp_path.parents[:3], tmp_path / FOLDER):
-        folder.chmod(0o755)
     (tmp_path / FOLDER / SOCKET).chmod(0o666)
     asked = framed({"model": "minilm"})
 
-    with of_nobody(
-        tmp_path,
-        f"os.setuid({user})\nraw = socket.socket(socket.AF_UNIX)\nraw.connect(path)\ntry:\n"
-        f"    raw.sendall({asked!r})\n    print(raw.recv(1000))\nexcept OSError:\n    print(b'')",
-    ) as nobody:
+    with (
+        opened(tmp_path / FOLDER, tmp_path, *tmp_path.parents[:2]),
+        of_nobody(
+            tmp_path,
+            f"os.setuid({user})\nraw = socket.socket(socket.AF_UNIX)\nraw.connect(path)\ntry:\n"
+            f"    raw.sendall({asked!r})\n    print(raw.recv(1000))\nexcept OSError:\n    print(b'')",
+        ) as nobody,
+    ):
         said, _ = nobody.communicate(timeout=60)
 
     assert (MiniLM.generation in said) == (user == 0)
