@@ -13,9 +13,8 @@ from typing import Any
 
 import anyio
 import httpx
-from doors import bearer
 from processes import serving
-from tenants import META, SERVERS, TENANTS, mixed, prepared
+from tenants import SERVERS, TENANTS, asked, mixed, prepared
 
 from usrland.identity import TokenFile
 
@@ -77,17 +76,9 @@ async def used(top: Path, *, seconds: float, callers: int) -> Use:
         async with httpx.AsyncClient(timeout=120) as http, anyio.create_task_group() as tasks:
 
             async def call(tenant: str, name: str, tool: str, arguments: dict[str, Any], *, marked: bool) -> None:
-                headers = {
-                    **bearer(tokens[tenant]),
-                    "accept": "application/json, text/event-stream",
-                    "mcp-protocol-version": "2026-07-28",
-                    "mcp-method": "tools/call",
-                    "mcp-name": tool,
-                }
-                params = {"name": tool, "arguments": arguments, "_meta": META}
-                body = {"jsonrpc": "2.0", "id": next(ids), "method": "tools/call", "params": params}
+                url = served.urls[f"{name}/mcp"]
                 before = time.monotonic()
-                answer = await http.post(served.urls[f"{name}/mcp"], headers=headers, json=body)
+                answer = await asked(http, url, tokens[tenant], next(ids), tool, arguments)
                 use.took.append((before - begun, time.monotonic() - before))
                 other = TENANTS[1 - TENANTS.index(tenant)]
                 if answer.status_code != 200 or '"isError":true' in answer.text:

@@ -16,7 +16,7 @@ from processes import serving
 
 from usrland.identity import TokenFile
 
-__all__ = ["META", "SERVERS", "TENANTS", "Outcome", "concurrently", "mixed", "prepared"]
+__all__ = ["SERVERS", "TENANTS", "Outcome", "asked", "concurrently", "mixed", "prepared"]
 
 SERVERS = (
     "filesystem_retrieval.server:service",
@@ -46,16 +46,8 @@ async def concurrently(top: Path, *, calls: int) -> Outcome:
         async with httpx.AsyncClient(timeout=300, limits=limits) as http:
 
             async def call(tenant: str, number: int, name: str, tool: str, arguments: dict[str, Any]) -> None:
-                headers = {
-                    **bearer(tokens[tenant]),
-                    "accept": "application/json, text/event-stream",
-                    "mcp-protocol-version": "2026-07-28",
-                    "mcp-method": "tools/call",
-                    "mcp-name": tool,
-                }
-                params = {"name": tool, "arguments": arguments, "_meta": META}
-                body = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-                answer = await http.post(served.urls[f"{name}/mcp"], headers=headers, json=body)
+                url = served.urls[f"{name}/mcp"]
+                answer = await asked(http, url, tokens[tenant], number, tool, arguments)
                 if answer.status_code != 200 or '"isError":true' in answer.text:
                     outcome.failed.append(f"{tenant} {tool}: {answer.status_code} {answer.text[:300]}")
                     return
@@ -73,6 +65,22 @@ async def concurrently(top: Path, *, calls: int) -> Outcome:
                     for number, (name, tool, arguments) in enumerate(islice(mixed(tenant), calls)):
                         tasks.start_soon(call, tenant, number, name, tool, arguments)
     return outcome
+
+
+async def asked(
+    http: httpx.AsyncClient, url: str, token: str, number: int, tool: str, arguments: dict[str, Any]
+) -> httpx.Response:
+    """One call of a tool, with this number as its JSON-RPC id."""
+    headers = {
+        **bearer(token),
+        "accept": "application/json, text/event-stream",
+        "mcp-protocol-version": "2026-07-28",
+        "mcp-method": "tools/call",
+        "mcp-name": tool,
+    }
+    params = {"name": tool, "arguments": arguments, "_meta": META}
+    body = {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
+    return await http.post(url, headers=headers, json=body)
 
 
 def mixed(tenant: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
