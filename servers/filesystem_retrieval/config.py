@@ -12,12 +12,12 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from usrland.embedding.transformers import PREFIX
 from usrland.s3 import BucketTable
 
 __all__ = ["SERVER", "RootTable", "Table"]
 
 SERVER = "filesystem-retrieval"
-BY_NAME = "sentence-transformers:"
 _LABEL_NAME = r"^[a-z0-9][a-z0-9_-]{0,40}$"
 _ROOT_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$"
 
@@ -115,8 +115,8 @@ class Table(BaseModel):
     @field_validator("rerank")
     @classmethod
     def _is_model(cls, name: str) -> str:
-        if name and not name.startswith(BY_NAME) and not Path(name).expanduser().is_absolute():
-            raise ValueError(f"must be an absolute path, or {BY_NAME}<model>")
+        if name and not name.startswith(PREFIX) and not Path(name).expanduser().is_absolute():
+            raise ValueError(f"must be an absolute path, or {PREFIX}<model>")
         return name
 
     @field_validator("roots", mode="before")
