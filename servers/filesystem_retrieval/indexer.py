@@ -51,7 +51,7 @@ from filesystem_retrieval.versions import Blob, Cut, Versions, packed
 from usrland.errors import NotFound, UsrlandError
 from usrland.search import Hit, HybridIndex, IndexRow, Place
 
-__all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "is_code", "key_of", "scope_of"]
+__all__ = ["Indexer", "Progress", "Scan", "beside", "files_of", "group_of", "key_of", "language_of", "scope_of"]
 
 logger = logging.getLogger(__name__)
 
@@ -492,10 +492,11 @@ def beside(row: str) -> Sequence[str]:
     return [f"{group}:{int(ordinal) - 1}", f"{group}:{int(ordinal) + 1}"]
 
 
-def is_code(row: str) -> bool:
-    """Whether the passage of this row was cut out of source code."""
+def language_of(row: str) -> str | None:
+    """The programming language that the passage of this row is written in."""
     content = row.rpartition(":")[0].rpartition(":")[2]
-    return content.partition(".")[2].rpartition(".")[0] in LANGUAGES
+    kind = content.partition(".")[2].rpartition(".")[0]
+    return kind if kind in LANGUAGES else None
 
 
 def scope_of(key: str, *, past: bool) -> str:

@@ -13,7 +13,7 @@ from filesystem_retrieval.answers import Found, Passage
 from filesystem_retrieval.archives import opened_member, read_members
 from filesystem_retrieval.catalogue import Fetch, Known, Piece
 from filesystem_retrieval.chunking import embedded
-from filesystem_retrieval.indexer import beside, group_of, is_code, key_of, scope_of
+from filesystem_retrieval.indexer import beside, group_of, key_of, language_of, scope_of
 from filesystem_retrieval.library import Library
 from filesystem_retrieval.reading import read_all, sha256_of
 from filesystem_retrieval.related import passage_at
@@ -90,7 +90,7 @@ async def search(library: Library, call: Call, wish: Wish) -> Found:
         groups=groups,
         floor=wish.floor,
         neighbours=beside,
-        is_code=is_code,
+        language=language_of,
     )
     words = frozenset(terms(query).split()) if wish.explain else frozenset()
     most = None if wish.by_document or given is not None else judged

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from crossing import cross_encoder
 
-from filesystem_retrieval.indexer import is_code
+from filesystem_retrieval.indexer import language_of
 from usrland.errors import InvalidInput, NotFound
 
 
@@ -175,5 +175,5 @@ async def test_everyday_words_of_a_short_question_weigh_less_in_code_than_in_tex
     text = await words_weigh("delete all files", "text", "txt")
     assert await words_weigh("delete all files", "python", "py") < 0.7 * text
     assert await words_weigh("delete all files with delete_all", "python", "py") > 0.7 * text
-    assert is_code("id:0c.python.3:7")
-    assert not is_code("id:0c.markdown.3:7")
+    assert language_of("id:0c.python.3:7") == "python"
+    assert language_of("id:0c.markdown.3:7") is None

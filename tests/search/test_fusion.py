@@ -60,18 +60,23 @@ def test_words_count_for_less_where_meaning_has_found_what_was_asked_for() -> No
 CODE = {f"code:{number}": 0.5 for number in range(9)} | {"text:0": 0.5}
 
 
-def test_everyday_words_weigh_less_in_a_short_question_about_code() -> None:
+def test_everyday_words_weigh_less_in_a_question_about_code_that_is_short_or_names_the_language() -> None:
     def weight(query: str, words: int = 4, dense: dict[str, float] = CODE, prefix: str = "code") -> float:
-        return lexical_weight(query, words, dense, lambda key: key.startswith(prefix))
+        return lexical_weight(query, words, dense, lambda key: "python" if key.startswith(prefix) else None)
 
     assert weight("sort a list of numbers") < LEXICAL_WEIGHT
     assert weight("sort a list of numbers", words=9) == LEXICAL_WEIGHT
     assert weight("sort a list of numbers", prefix="text") == LEXICAL_WEIGHT
     assert weight("sort a list of numbers", dense={}) == LEXICAL_WEIGHT
     assert lexical_weight("sort a list of numbers", 4, CODE, None) == LEXICAL_WEIGHT
-    assert lexical_weight("sort a list of numbers", 4, None, lambda _: True) == LEXICAL_WEIGHT
+    assert lexical_weight("sort a list of numbers", 4, None, lambda _: "python") == LEXICAL_WEIGHT
     for named in ("sortList", "sort_list", "sort()", "list::sort", "utf8", "`list`", "os.walk(path)", "JSON"):
         assert weight(f"what does {named} take") == LEXICAL_WEIGHT
+
+    for named in ("python", "Python3"):
+        assert weight(f"what is the quickest way to sort a list in {named}?", words=9) < LEXICAL_WEIGHT
+    assert weight("what is the quickest way to sort a list in rust?", words=9) == LEXICAL_WEIGHT
+    assert weight("what does sort_list return in python for a list?", words=9) == LEXICAL_WEIGHT
 
 
 def test_with_less_weight_meaning_leads() -> None:

@@ -6,9 +6,10 @@ but it is not lower than 20, so that words which hardly match do not; and where 
 has found what was asked for and words have to say more to be heard. The weights were chosen on four collections
 of documents and code; on these and on a fifth the result ranks better than rank fusion.
 
-A short question without a single identifier, put to code, is the exception: what it shares with code is everyday
-words, and there they weigh a third. This was chosen on one collection of such questions (cosqa-dev); of another
-with longer ones about code it meets one in eight.
+A question without a single identifier, put to code, is the exception where it is short or names the language that
+the code is written in, as nobody does who knows that code: what it shares with code is everyday words, and there
+they weigh a third. This was chosen on one collection of such questions (cosqa-dev); of another with longer ones
+about code, which name no language, it would meet one in eight.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ __all__ = ["FLOOR", "Hit", "confidence", "fuse", "lexical_weight"]
 
 LEXICAL_WEIGHT = 0.6
 OF_EVERYDAY_WORDS = 0.2
-"""Their weight in a short question, without an identifier, about code."""
+"""Their weight in a question about code, without an identifier, that is short or names the language."""
 SHORT_WORDS = 8
 CODE_LOOKED_AT, CODE_SHARE = 20, 0.8
 """Of so many of the nearest rows this share is code, or the question is not taken to be about code."""
+WORD = re.compile(r"\w+")
 IDENTIFIER = re.compile(r"[a-z][A-Z]|_|[A-Za-z]\d|\d[A-Za-z]|\(\)|::|`|\w\.\w+\(|[A-Z]{2,}")
 LEXICAL_SCALE = 20.0
 SURE_COSINE, SCALE_PER_COSINE = 0.6, 80.0
@@ -76,14 +78,22 @@ def confidence(cosine: float | None, bm25: float | None, words: int) -> float:
 
 
 def lexical_weight(
-    query: str, words: int, dense: Mapping[str, float] | None, is_code: Callable[[str], bool] | None
+    query: str, words: int, dense: Mapping[str, float] | None, language: Callable[[str], str | None] | None
 ) -> float:
-    """What words weigh against meaning, by how a question is put and what lies nearest to it."""
-    if not dense or is_code is None or words > SHORT_WORDS or IDENTIFIER.search(query):
+    """What words weigh against meaning, by how a question is put and what lies nearest to it.
+
+    `language` is the programming language that the row of an id is written in.
+    """
+    if not dense or language is None:
         return LEXICAL_WEIGHT
     nearest = sorted(dense, key=lambda key: (-dense[key], key))[:CODE_LOOKED_AT]
-    about_code = sum(map(is_code, nearest)) >= CODE_SHARE * len(nearest)
-    return OF_EVERYDAY_WORDS if about_code else LEXICAL_WEIGHT
+    written_in = list(filter(None, map(language, nearest)))
+    if len(written_in) < CODE_SHARE * len(nearest):
+        return LEXICAL_WEIGHT
+    rest = WORD.sub(lambda word: "" if word[0].rstrip("0123456789").lower() in written_in else word[0], query)
+    if IDENTIFIER.search(rest) or (words > SHORT_WORDS and rest == query):
+        return LEXICAL_WEIGHT
+    return OF_EVERYDAY_WORDS
 
 
 def fuse(

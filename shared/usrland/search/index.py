@@ -235,13 +235,13 @@ class HybridIndex:
         floor: float = FLOOR,
         candidates: int = CANDIDATES,
         neighbours: Callable[[str], Sequence[str]] | None = None,
-        is_code: Callable[[str], bool] | None = None,
+        language: Callable[[str], str | None] | None = None,
     ) -> SearchAnswer:
         """The `k` best rows in these scopes (and groups, where given), above the floor of confidence.
 
         They are chosen from so many `candidates` by words, and as many by meaning; `words` are looked up instead
         of the query's own, where the caller knows better. `neighbours` says which ids stand beside an id, where
-        rows are passages of documents; `is_code` whether an id is of source code.
+        rows are passages of documents; `language` in which programming language an id is, if any.
         Where there is no model, every mode goes by words, and the answer says so.
         """
         if not scopes or (groups is not None and not groups):
@@ -281,7 +281,7 @@ class HybridIndex:
             floor,
             candidates=candidates,
             neighbours=neighbours,
-            is_code=is_code,
+            language=language,
             most=k,
         )
         return SearchAnswer(hits=hits, degraded=degraded)
@@ -488,7 +488,7 @@ def _hits(
     *,
     candidates: int,
     neighbours: Callable[[str], Sequence[str]] | None,
-    is_code: Callable[[str], bool] | None,
+    language: Callable[[str], str | None] | None,
     most: int,
 ) -> Sequence[Hit]:
     matches = {match.id: match for match, _ in (*(dense or ()), *(lexical or ()))}
@@ -507,7 +507,7 @@ def _hits(
             by_words,
             by_meaning,
             words=words,
-            weight=lexical_weight(query, words, by_meaning, is_code),
+            weight=lexical_weight(query, words, by_meaning, language),
             floor=floor,
             candidates=candidates,
             neighbours=neighbours,
