@@ -194,5 +194,5 @@ def _array(tensor: Tensor) -> NDArray[Any]:
 
 
 def _tensor(array: NDArray[Any]) -> Tensor:
-    data = numpy.ascontiguousarray(array).tobytes()
+    data = numpy.ascontiguousarray(array).reshape(-1).view(numpy.uint8).data
     return Tensor(type=_TYPE[array.dtype], shape=array.shape, data=data)

@@ -21,11 +21,11 @@ _IR_VERSION, _OPSET, _CONTRIB = 8, 18, "com.microsoft"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tensor:
-    """Its bytes are little-endian, row by row."""
+    """Its bytes are little-endian, row by row. A view of them keeps what it looks at in memory."""
 
     type: int
     shape: tuple[int, ...]
-    data: bytes
+    data: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +53,18 @@ def weights(file: bytes) -> dict[str, Tensor]:
 
 def model(nodes: Sequence[Node], constants: Mapping[str, Tensor], *, source: str, target: str) -> bytes:
     """A model that takes whole numbers of shape (1, any), named `source`, and returns `target`."""
-    graph = b"".join(_field(1, _node(node)) for node in nodes)
-    graph += _field(2, b"g")
-    graph += b"".join(_field(5, _constant(name, tensor)) for name, tensor in constants.items())
-    graph += _field(11, _value(source, INT64, _field(1, _number(1, 1)) + _field(1, _field(2, b"n"))))
-    graph += _field(12, _value(target, FLOAT, b""))
-    return b"".join(
+    graph = [
+        *(_field(1, _node(node)) for node in nodes),
+        _field(2, b"g"),
+        *(part for name, tensor in constants.items() for part in _constant(name, tensor)),
+        _field(11, _value(source, INT64, _field(1, _number(1, 1)) + _field(1, _field(2, b"n")))),
+        _field(12, _value(target, FLOAT, b"")),
+    ]
+    return b"".join(  # once: the weights are most of it
         [
             _number(1, _IR_VERSION),
-            _field(7, graph),
+            _head(7, sum(map(len, graph))),
+            *graph,
             _field(8, _field(1, b"") + _number(2, _OPSET)),
             _field(8, _field(1, _CONTRIB.encode()) + _number(2, 1)),
         ]
@@ -97,7 +100,7 @@ def _varint(message: memoryview, at: int) -> tuple[int, int]:
 
 
 def _tensor(message: memoryview) -> tuple[str, Tensor]:
-    name, kind, shape, data = "", 0, [], b""
+    name, kind, shape, data = "", 0, [], memoryview(b"")
     for number, value in _fields(message):
         if number == 1:  # one number, or several packed
             at = 0
@@ -109,7 +112,7 @@ def _tensor(message: memoryview) -> tuple[str, Tensor]:
         elif number == 8:
             name = bytes(value).decode()
         elif number == 9:
-            data = bytes(value)
+            data = value
     return name, Tensor(type=kind, shape=tuple(shape), data=data)
 
 
@@ -131,9 +134,11 @@ def _attribute(name: str, value: int | float) -> bytes:
     return _field(1, name.encode()) + _key(2, _FOUR_BYTES) + struct.pack("<f", value) + _number(20, 1)
 
 
-def _constant(name: str, tensor: Tensor) -> bytes:
+def _constant(name: str, tensor: Tensor) -> tuple[bytes, bytes | memoryview]:
+    """The field of a constant, in two parts: its data are not copied."""
     shape = b"".join(_number(1, size) for size in tensor.shape)
-    return shape + _number(2, tensor.type) + _field(8, name.encode()) + _field(9, tensor.data)
+    before = shape + _number(2, tensor.type) + _field(8, name.encode()) + _head(9, len(tensor.data))
+    return _head(5, len(before) + len(tensor.data)) + before, tensor.data
 
 
 def _value(name: str, kind: int, shape: bytes) -> bytes:
@@ -142,7 +147,11 @@ def _value(name: str, kind: int, shape: bytes) -> bytes:
 
 
 def _field(number: int, content: bytes) -> bytes:
-    return _key(number, _BYTES) + _base128(len(content)) + content
+    return _head(number, len(content)) + content
+
+
+def _head(number: int, size: int) -> bytes:
+    return _key(number, _BYTES) + _base128(size)
 
 
 def _number(number: int, value: int) -> bytes:
