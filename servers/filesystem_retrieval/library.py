@@ -238,17 +238,17 @@ class Library:
             with anyio.move_on_after(min(self._patience(), quiet)):
                 await self._wake.wait()
             if untidy and not self._wake.is_set() and time.monotonic() - changed_at >= QUIET_SECONDS:
-                await self._settle()
-                untidy = False
+                untidy, changed_at = await self._settle(), time.monotonic()
             # where files change without end
             await anyio.sleep(max(GATHER_SECONDS, min(REST * took, MOST_REST_SECONDS)))
 
-    async def _settle(self) -> None:
-        """Let go of what many writes have left on the disk."""
+    async def _settle(self) -> bool:
+        """Let go of what many writes have left on the disk; whether some of it is too young for that."""
         try:
-            await self.index.optimise()
+            return await self.index.optimise()
         except Unavailable as error:  # the index is right, only larger
             logger.warning("the search index could not be made smaller: %s", error)
+            return False
 
     def _patience(self) -> float:
         """How long to wait for somebody to say that something changed: for ever where everything does."""

@@ -434,7 +434,7 @@ async def test_what_many_writes_leave_on_the_disk_goes_once_nothing_changes(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("filesystem_retrieval.library.QUIET_SECONDS", 0.0)
-    monkeypatch.setattr("usrland.search.index.KEEP_VERSIONS", timedelta(milliseconds=1))
+    monkeypatch.setattr("usrland.search.index.KEEP_VERSIONS", timedelta(seconds=2))  # too young at first
     for number in range(3):
         desk.write(f"{number}.md", f"The walrus number {number} swims.")
         await desk.index()

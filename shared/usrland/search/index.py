@@ -305,13 +305,16 @@ class HybridIndex:
         with self._reached():
             return await tables.is_untidy()
 
-    async def optimise(self, *, forget: bool = False) -> None:
+    async def optimise(self, *, forget: bool = False) -> bool:
         """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
 
-        A search of another process that runs just then may fail and can be repeated.
+        Returns whether what was replaced is still on the disk, for whoever may be reading it; it goes with a call
+        that is `KEEP_VERSIONS` later. A search of another process that runs just then may fail, and can be
+        repeated.
         """
         async with self._writing() as tables:
             await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
+            return await tables.has_replaced()
 
     async def drop(self) -> None:
         """Empty the index, all generations; fill it again from the truth."""

@@ -313,6 +313,14 @@ class Tables:
             logger.exception("optimising the search index failed; building its word index anew")
             await self._index_words()
 
+    async def has_replaced(self) -> bool:
+        """Whether any table has an earlier version on the disk."""
+        for name in await self._table_names():
+            table = await self._database.open_table(name)
+            if len(await table.list_versions()) > 1:  # type: ignore[no-untyped-call]  # its package forgot it
+                return True
+        return False
+
     async def forget(self) -> None:
         """Take deleted rows off the disk: no file written before this call remains.
 

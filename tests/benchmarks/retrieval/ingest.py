@@ -29,8 +29,9 @@ from quality import SERVER, served
 TICKS = os.sysconf("SC_CLK_TCK")
 EVERY_SECONDS = 0.1
 PLAIN = {".py", ".md", ".txt", ".h", ".c", ".rst", ".sh", ".toml"}
-TIDIED_SECONDS = 75.0
-"""The server lets go of what many writes have left when nothing has changed for a minute."""
+TIDIED_SECONDS = 200.0
+"""When nothing has changed for a minute the server lets go of what many writes have left, and a minute later of
+what that has replaced, until there is nothing more."""
 
 
 class Watch:
@@ -84,7 +85,7 @@ async def measure(
     *,
     tidied: bool = False,
 ) -> dict[str, Any]:
-    """`filled` is called with the home once everything is in; `tidied` also tells the disk a minute later."""
+    """`filled` is called with the home once everything is in; `tidied` also tells the disk when that is tidied."""
     home, folder = work / "home", work / "files"
     shutil.rmtree(work, ignore_errors=True)
     home.mkdir(parents=True)
@@ -169,7 +170,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--files", type=int, default=5_000)
     parser.add_argument("--embedding", default="minilm")
-    parser.add_argument("--tidied", action="store_true", help="also the disk a minute later")
+    parser.add_argument("--tidied", action="store_true", help="also the disk once it is tidied up")
     options = parser.parse_args()
     run = partial(measure, options.work, options.files, options.embedding, tidied=options.tidied)
     print(json.dumps(anyio.run(run), indent=1))
