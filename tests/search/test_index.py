@@ -9,9 +9,10 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import anyio
+import lancedb
 import numpy
 import pytest
 from counting import Counting
@@ -22,6 +23,7 @@ from hypothesis import strategies as st
 from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable
 from usrland.search import HybridIndex, IndexRow
+from usrland.search.lance import WRITES_BETWEEN
 
 
 class Model(Embedder, Protocol):
@@ -431,6 +433,36 @@ async def test_another_handle_sees_every_write_at_once(index: HybridIndex, tmp_p
 
     assert [hit.extra for hit in found.hits] == ["refund"]
     assert gone.hits == []
+
+
+async def test_many_small_writes_leave_few_files(tmp_path: Path, index: HybridIndex) -> None:
+    for number in range(2 * WRITES_BETWEEN + 2):
+        await index.upsert([IndexRow(id=str(number), scope="main", text=f"The ferry left pier {number}.")])
+    database = await lancedb.connect_async(tmp_path / "index")
+    for name in (await database.list_tables()).tables:
+        statistics = await (await database.open_table(name)).stats()
+        assert statistics["fragment_stats"]["num_fragments"] <= WRITES_BETWEEN + 1, name
+
+
+async def test_what_lance_keeps_of_every_version_goes_with_the_connection(
+    tmp_path: Path, index: HybridIndex, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.lance.VERSIONS_PER_CONNECTION", 3)
+    made, real = [], lancedb.connect_async
+
+    async def connect(*arguments: Any, **options: Any) -> Any:
+        made.append(await real(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr(lancedb, "connect_async", connect)
+    reader = HybridIndex(tmp_path / "index", model)
+    for number in range(8):
+        await index.upsert([IndexRow(id=str(number), scope="main", text=f"The ferry left pier {number}.")])
+        for each in (index, reader):
+            answer = await each.search(f"ferry pier {number}", scopes=["main"], k=20)
+            assert len(answer.hits) == number + 1
+            assert answer.hits[0].id == str(number)
+    assert len(made) > 4
 
 
 @pytest.mark.parametrize("kept", [0, 599])

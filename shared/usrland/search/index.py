@@ -391,6 +391,8 @@ class HybridIndex:
                     with self._reached():
                         self._tables = await self._opened(lance)
                         self._suspect = False
+            with self._reached():
+                await self._tables.refresh()
             return self._tables
 
     async def _opened(self, lance: ModuleType) -> Tables:

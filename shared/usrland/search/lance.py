@@ -46,6 +46,10 @@ PARTITIONS_LOOKED_INTO = 120
 REFINE = 1
 """So many times the rows asked for are compared exactly; what is found has its exact cosine at 1 already."""
 COMMITS_BETWEEN = 32
+WRITES_BETWEEN, WRITES_SHARE = 32, 0.002
+"""Every write leaves files, and a version that names them all; optimising costs more the more rows there are."""
+VERSIONS_PER_CONNECTION = 256
+"""LanceDB keeps something of every version in caches of 7 GB, which go with the connection."""
 TIDY_VERSIONS = 6
 """A table that was optimised has no more, but for what a single change adds."""
 MIRRORED_ROWS = 150_000
@@ -61,13 +65,21 @@ class Tables:
     """Open tables. Reads see the last commit of any process; writers must have the turn."""
 
     def __init__(
-        self, folder: Path | None, database: lancedb.AsyncConnection, lexical: lancedb.AsyncTable
+        self,
+        address: str,
+        options: Mapping[str, str] | None,
+        database: lancedb.AsyncConnection,
+        lexical: lancedb.AsyncTable,
     ) -> None:
-        self._folder = folder
+        self._address, self._options = address, options
+        self._folder = None if "://" in address else Path(address)
         self._database = database
         self._lexical = lexical
         self._vectors: dict[str, lancedb.AsyncTable] = {}
-        self._commits = 0
+        self._commits = self._writes = 0
+        self._states: dict[str, State | int] = {}
+        """Of each table, as this connection met it last."""
+        self._versions_met = 0
         self._counts: dict[str, tuple[State | None, int]] = {}
         self._mirrors: dict[str, tuple[State, Mirror]] = {}
         self._seen: dict[str, tuple[State, float]] = {}
@@ -76,14 +88,19 @@ class Tables:
     @classmethod
     async def open(cls, address: str, options: Mapping[str, str] | None = None) -> Tables:
         """Open the tables there, making them where they are missing (which needs the turn to write)."""
-        database = await lancedb.connect_async(
-            address, read_consistency_interval=timedelta(0), storage_options=dict(options) if options else None
-        )
+        database = await _connected(address, options)
         lexical = await database.create_table(LEXICAL, schema=_LEXICAL_SCHEMA, exist_ok=True)
         if not list(await lexical.list_indices()):
             await lexical.create_index("terms", config=FTS(base_tokenizer="whitespace"))
-        folder = None if "://" in address else Path(address)
-        return cls(folder, database, lexical)
+        return cls(address, options, database, lexical)
+
+    async def refresh(self) -> None:
+        """Connect anew where that is due."""
+        if self._versions_met >= VERSIONS_PER_CONNECTION:
+            self._database = await _connected(self._address, self._options)
+            self._lexical = await self._database.open_table(LEXICAL)
+            self._vectors.clear()
+            self._versions_met = 0
 
     async def read_through(self) -> None:
         """Read every row; raises where one cannot be read."""
@@ -181,14 +198,12 @@ class Tables:
     def _state(self, name: str) -> State | None:
         """Looked up in the folder and not asked of LanceDB, whose answer takes a turn of its threads; None where
         that cannot be told: in a bucket, or where another process has dropped the table."""
-        if self._folder is None:
-            return None
-        folder = self._folder / f"{name}.lance" / "_versions"
-        try:
-            status = folder.stat()
-            return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
-        except FileNotFoundError:
-            return None
+        state = None if self._folder is None else _state_of(self._folder / f"{name}.lance" / "_versions")
+        met = int(monotonic()) if state is None else state  # where it cannot be told, one a second
+        if self._states.get(name) != met:
+            self._states[name] = met
+            self._versions_met += 1
+        return state
 
     async def _count(self, table: lancedb.AsyncTable) -> int:
         state = self._state(table.name)
@@ -279,11 +294,15 @@ class Tables:
         return await self._count(await self._vector_table(generation, dimensions))
 
     async def tidy(self, keep: timedelta, *, more: bool = False) -> None:
-        """Fold what was added since into the word index, when it is enough to slow queries down."""
+        """After a write: fold what was added since into the word index, when it is enough to slow queries down,
+        and join the small files of many writes."""
+        self._writes += 1
         statistics = await self._lexical.index_stats("terms_idx")
         waiting = statistics.num_unindexed_rows if statistics else 0
         least, share = (MIN_WHILE_MORE, SHARE_WHILE_MORE) if more else (MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE)
-        if waiting > max(least, share * await self.count()):
+        rows = await self.count()
+        scattered = not more and self._writes > max(WRITES_BETWEEN, WRITES_SHARE * rows)
+        if scattered or waiting > max(least, share * rows):
             await self.optimise(keep)
 
     async def tidy_vectors(self, generation: str, dimensions: int, keep: timedelta, *, last: bool) -> None:
@@ -306,6 +325,7 @@ class Tables:
 
     async def optimise(self, keep: timedelta) -> None:
         """Fold, compact, and let go of versions older than `keep`."""
+        self._writes = 0
         try:
             for name in await self._table_names():
                 await (await self._database.open_table(name)).optimize(cleanup_older_than=keep)
@@ -346,6 +366,20 @@ class Tables:
             table = await self._database.create_table(_vectors_of(generation), schema=schema, exist_ok=True)
             self._vectors[generation] = table
         return table
+
+
+async def _connected(address: str, options: Mapping[str, str] | None) -> lancedb.AsyncConnection:
+    return await lancedb.connect_async(
+        address, read_consistency_interval=timedelta(0), storage_options=dict(options) if options else None
+    )
+
+
+def _state_of(folder: Path) -> State | None:
+    try:
+        status = folder.stat()
+        return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
+    except FileNotFoundError:
+        return None
 
 
 async def _read(table: lancedb.AsyncTable, count: int, dimensions: int) -> tuple[pa.Table, Vectors | None] | None:
