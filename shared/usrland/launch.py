@@ -7,7 +7,6 @@ output is safe before one line of the server is imported.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import gc
 import importlib
 import logging
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, cast
 import anyio
 
 import usrland
+from usrland import heap
 from usrland.errors import UsrlandError
 from usrland.redact import SecretFilter
 from usrland.settings import DEFAULT_PORT, ServerTable, Settings
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["find_service", "launch", "start"]
 
-M_ARENA_MAX, ARENAS = -8, 2
-
 
 def launch(service: str, argv: Sequence[str] | None = None) -> None:
     """Run the server whose `service` function stands at `package.module:function`. Does not return."""
@@ -44,7 +42,7 @@ def launch(service: str, argv: Sequence[str] | None = None) -> None:
 def start(services: Sequence[str], transport: str, host: str, port: int, home: Path | None = None) -> int:
     """Serve; the exit code is 2 where it could not start."""
     wire = take_wire() if transport == "stdio" else None
-    _share_arenas()
+    heap.share()
     try:
         settings = Settings.load(home)
         _configure_logging(settings)
@@ -62,15 +60,6 @@ def start(services: Sequence[str], transport: str, host: str, port: int, home: P
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _share_arenas() -> None:
-    """Have all threads allocate from few heaps. The C library of Linux makes up to eight for each processor, and
-    the threads of LanceDB and the model leave holes in every one: some 30 KB for each write to an index."""
-    if sys.platform == "linux":
-        mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # not every C library has it
-        if mallopt is not None:
-            mallopt(M_ARENA_MAX, ARENAS)
 
 
 def find_service(place: str) -> Callable[[Settings], Service]:

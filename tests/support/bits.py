@@ -15,7 +15,9 @@ from pathlib import Path
 __all__ = ["Cell", "cells", "flip"]
 
 HEADER = "(header)"
-"""Instead of a column: the bytes that say of what type and how long each value of the row is."""
+"""Instead of a column: the bytes that say of what type and how long each value of the row is. Not that of a column
+that is the number of the row: nothing is read from it."""
+ROW_NUMBER = "(row)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,9 +35,7 @@ def cells(file: Path) -> list[Cell]:
         roots = connection.execute(
             "SELECT name, rootpage FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
         ).fetchall()
-        columns = {
-            name: [row[1] for row in connection.execute(f'PRAGMA table_info("{name}")')] for name, _ in roots
-        }
+        columns = {name: _columns(connection, name) for name, _ in roots}
     data = file.read_bytes()
     size = int.from_bytes(data[16:18], "big")
     size = 65_536 if size == 1 else size
@@ -46,6 +46,15 @@ def flip(file: Path, cell: Cell, chance: random.Random) -> None:
     data = bytearray(file.read_bytes())
     data[cell.offset + chance.randrange(cell.length)] ^= 1 << chance.randrange(8)
     file.write_bytes(data)
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> list[str]:
+    """Their names; ROW_NUMBER for one that is the row's number."""
+    columns = connection.execute(f'PRAGMA table_info("{table}")').fetchall()
+    alone = sum(1 for column in columns if column[5]) == 1
+    return [
+        ROW_NUMBER if key and alone and kind.upper() == "INTEGER" else name for _, name, kind, _, _, key in columns
+    ]
 
 
 def _of_page(data: bytes, size: int, number: int, table: str, columns: list[str]) -> Iterator[Cell]:
@@ -68,12 +77,15 @@ def _of_row(data: bytes, size: int, place: int, table: str, columns: list[str]) 
     _, at = _varint(data, at)  # the row's number
     whole = payload <= size - 35
     length, types = _varint(data, at)
-    yield Cell(table=table, column=HEADER, offset=at, length=length)
+    yield Cell(table=table, column=HEADER, offset=at, length=types - at)
     value = at + length
     for column in columns:
         if types >= at + length:
             return
+        begin = types
         kind, types = _varint(data, types)
+        if column != ROW_NUMBER:
+            yield Cell(table=table, column=HEADER, offset=begin, length=types - begin)
         width = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)[kind] if kind < 12 else (kind - 12) // 2
         if width and whole:
             yield Cell(table=table, column=column, offset=value, length=width)

@@ -24,6 +24,7 @@ from lancedb.expr import Expr, col
 from lancedb.index import FTS, IvfSq
 from lancedb.query import AsyncFTSQuery, MatchQuery
 
+from usrland import heap
 from usrland.embedding import Vectors
 from usrland.search.mirror import READ, SHOWN, Mirror
 from usrland.search.record import Filter, Match, Record
@@ -332,6 +333,7 @@ class Tables:
         except Exception:  # upstream has had several bugs here; the index stays right, only slower
             logger.exception("optimising the search index failed; building its word index anew")
             await self._index_words()
+        await anyio.to_thread.run_sync(heap.give_back)
 
     async def has_replaced(self) -> bool:
         """Whether any table has an earlier version on the disk."""
