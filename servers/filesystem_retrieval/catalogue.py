@@ -9,7 +9,7 @@ between leaves `pending`, and the next scan does that work again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -34,7 +34,7 @@ from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import CLOCK_TICK_NS, Signature
 from filesystem_retrieval.versions import Blob, Cut, Version, cut, keep
-from usrland.database import Database
+from usrland.database import Database, in_batches
 
 if TYPE_CHECKING:
     from sqlmodel import Session
@@ -43,7 +43,6 @@ __all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "Fetch", "Fil
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-_AT_ONCE = 400
 """Values in one statement; both databases allow more, and neither is faster with it."""
 _PIECES_AT_ONCE = 32
 
@@ -265,10 +264,10 @@ class Catalogue:
         """Write down what was read, in place of what was known of the same files and contents; cut versions."""
 
         def work(session: Session) -> None:
-            for part in _parts([content.content for content in contents]):
+            for part in in_batches([content.content for content in contents]):
                 session.exec(delete(Chunk).where(_of(Chunk, root, part)))
                 session.exec(delete(Content).where(_of(Content, root, part)))
-            for part in _parts([file.path for file in files]):
+            for part in in_batches([file.path for file in files]):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
             for table, rows in ((Content, contents), (Chunk, chunks), (File, files)):
                 if rows:
@@ -282,9 +281,9 @@ class Catalogue:
         """The passages of these contents are in the index now, and these files with them."""
 
         def work(session: Session) -> None:
-            for part in _parts(contents):
+            for part in in_batches(contents):
                 session.exec(update(Content).where(_of(Content, root, part)).values(indexed=True))
-            for part in _parts(paths):
+            for part in in_batches(paths):
                 here = and_(col(File.root) == root, col(File.path).in_(part), col(File.state) == "pending")
                 session.exec(update(File).where(here).values(state="ok"))
 
@@ -292,7 +291,7 @@ class Catalogue:
 
     async def forget_files(self, root: str, gone: Sequence[Cut]) -> None:
         def work(session: Session) -> None:
-            for part in _parts([each.path for each in gone]):
+            for part in in_batches([each.path for each in gone]):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
             cut(session, root, gone)
 
@@ -319,7 +318,7 @@ class Catalogue:
 
     async def mark_past(self, root: str, contents: Collection[str], *, past: bool) -> None:
         def work(session: Session) -> None:
-            for part in _parts(contents):
+            for part in in_batches(contents):
                 session.exec(update(Content).where(_of(Content, root, part)).values(past=past))
 
         await self._database.write(work)
@@ -335,7 +334,7 @@ class Catalogue:
 
     async def forget_contents(self, root: str, contents: Collection[str]) -> None:
         def work(session: Session) -> None:
-            for part in _parts(contents):
+            for part in in_batches(contents):
                 session.exec(delete(Chunk).where(_of(Chunk, root, part)))
                 session.exec(delete(Content).where(_of(Content, root, part)))
 
@@ -387,7 +386,7 @@ class Catalogue:
 
 def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:
     found: dict[str, list[Known]] = {}
-    for part in _parts(contents):
+    for part in in_batches(contents):
         for row in session.execute(_holding(), {"root": root, "contents": part}):
             file = Known(*row)
             found.setdefault(file.content, []).append(file)
@@ -433,8 +432,3 @@ def _pieces_at(count: int) -> Select[Any]:
 
 def _of(table: type[Content] | type[Chunk], root: str, contents: Sequence[str]) -> ColumnElement[bool]:
     return and_(col(table.root) == root, col(table.content).in_(contents))
-
-
-def _parts(items: Collection[ItemT]) -> Iterator[list[ItemT]]:
-    rows = list(items)
-    return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,7 @@ from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.answers import How
 from filesystem_retrieval.reading import sha256_of
-from usrland.database import Database
+from usrland.database import Database, in_batches
 from usrland.errors import Unavailable
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Blob", "Change", "Cut", "Version", "Versions", "bytes_of", "cut", "keep", "latest", "packed"]
 
-_AT_ONCE = 400
 _FAST = 1
 _CHAIN = 20
 """Paths a file may have had; history looks no further back."""
@@ -116,7 +115,7 @@ def packed(root: str, sha256: str, data: bytes) -> Blob:
 def keep(session: Session, root: str, blobs: Sequence[Blob]) -> None:
     """Store these bytes, once."""
     new = {blob.sha256: blob for blob in blobs}
-    for part in _parts(list(new)):
+    for part in in_batches(list(new)):
         known = select(Blob.sha256).where(Blob.root == root, col(Blob.sha256).in_(part))
         for sha256 in session.exec(known).all():
             del new[sha256]
@@ -127,7 +126,7 @@ def keep(session: Session, root: str, blobs: Sequence[Blob]) -> None:
 def latest(session: Session, root: str, paths: Collection[str]) -> Mapping[str, Version]:
     """The last version of each path that has one."""
     found = {}
-    for part in _parts(paths):
+    for part in in_batches(paths):
         last = select(func.max(Version.id)).where(Version.root == root, col(Version.path).in_(part))
         query = select(Version).where(col(Version.id).in_(last.group_by(col(Version.path))))
         found.update({version.path: version for version in session.exec(query)})
@@ -330,8 +329,3 @@ def _forget_blobs(session: Session) -> None:
     used = exists().where(col(Version.root) == root, col(Version.sha256) == sha256)
     coming = exists().where(col(Change.root) == root, col(Change.sha256) == sha256)
     session.exec(delete(Blob).where(~used, ~coming))
-
-
-def _parts(items: Iterable[str]) -> Iterator[list[str]]:
-    rows = list(items)
-    return (rows[start : start + _AT_ONCE] for start in range(0, len(rows), _AT_ONCE))

@@ -18,12 +18,13 @@ from sqlmodel import Session, and_, col, select, tuple_
 from memory_snapshot import journal, usage
 from memory_snapshot.canonical import parse_moment, short
 from memory_snapshot.history import versions_of
-from memory_snapshot.items import Remembrance, in_batches, load
+from memory_snapshot.items import Remembrance, load
 from memory_snapshot.state import States, successors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot, Space
 from memory_snapshot.wire import Forgotten
 from memory_snapshot.writing import Writing, begin
 from usrland import Conflict, InvalidInput, NotFound, Preview, Principal
+from usrland.database import in_batches
 
 __all__ = ["Erased", "Wish", "due", "erase", "expire", "follow", "preview", "retract"]
 

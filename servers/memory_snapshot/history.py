@@ -9,7 +9,7 @@ from sqlmodel import Session, and_, col, select
 
 from memory_snapshot import journal
 from memory_snapshot.canonical import SHORT_ID, hex_range, short
-from memory_snapshot.items import Remembrance, in_batches, load
+from memory_snapshot.items import Remembrance, load
 from memory_snapshot.questions import HEAD
 from memory_snapshot.remember import ITEM_ID_CHARS
 from memory_snapshot.snapshots import find_state, parents
@@ -17,6 +17,7 @@ from memory_snapshot.state import States, predecessors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot
 from memory_snapshot.wire import HistoryEntry
 from usrland import InvalidInput, NotFound, Page, Principal
+from usrland.database import in_batches
 
 __all__ = ["ancestry", "lineage", "log", "messages", "versions_of"]
 

@@ -16,20 +16,19 @@ from memory_snapshot.said import Said
 from memory_snapshot.tables import Body, ItemVersion
 from memory_snapshot.wire import Kind, Origin, Source
 from usrland import InvalidInput, NotFound
+from usrland.database import in_batches
 
 __all__ = [
     "CORE_KINDS",
     "LOG_KINDS",
     "Remembrance",
     "always_applies",
-    "in_batches",
     "load",
     "matching_item",
     "said_in",
     "version_oid",
 ]
 
-BATCH = 500
 """Values in one IN (…): databases have limits."""
 
 CORE_KINDS = ("instruction", "preference")
@@ -142,12 +141,6 @@ def said_in(body: Body) -> Said:
     """A body as it was given."""
     tags = tuple(json.loads(body.tags or "[]"))
     return Said(text=body.text, key=body.key, tags=tags, speaker=body.speaker, uri=body.uri, span=body.span)
-
-
-def in_batches(values: Iterable[Any]) -> Iterable[list[Any]]:
-    """Slices short enough for one query."""
-    whole = list(values)
-    return (whole[start : start + BATCH] for start in range(0, len(whole), BATCH))
 
 
 def version_oid(version: ItemVersion, supersedes: Iterable[str], derived_from: Iterable[str]) -> str:

@@ -21,7 +21,7 @@ from sqlmodel import Session, col, select
 
 from memory_snapshot.canonical import canonical, commitment, digest
 from memory_snapshot.history import ancestry
-from memory_snapshot.items import in_batches, said_in, version_oid
+from memory_snapshot.items import said_in, version_oid
 from memory_snapshot.manifest import EMPTY, Manifest
 from memory_snapshot.said import Said
 from memory_snapshot.snapshots import parents
@@ -29,6 +29,7 @@ from memory_snapshot.state import States, predecessors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot
 from memory_snapshot.writing import snapshot_id
 from usrland import InvalidInput
+from usrland.database import in_batches
 
 __all__ = ["FORMAT", "Carried", "CarriedSnapshot", "CarriedVersion", "read", "write"]
 

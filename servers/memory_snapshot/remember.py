@@ -25,7 +25,6 @@ from memory_snapshot.items import (
     LOG_KINDS,
     Remembrance,
     always_applies,
-    in_batches,
     load,
     matching_item,
     version_oid,
@@ -37,6 +36,7 @@ from memory_snapshot.tables import Body, ItemVersion, Lineage
 from memory_snapshot.wire import NotNew, Origin, Remembered, RememberedItem
 from memory_snapshot.writing import Writing, begin
 from usrland import Principal
+from usrland.database import in_batches
 
 __all__ = ["add", "body", "least_trusted", "not_new", "put", "remember"]
 

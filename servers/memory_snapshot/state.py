@@ -16,12 +16,12 @@ from typing import Any
 from sqlmodel import Session, and_, col, func, or_, select, tuple_
 
 from memory_snapshot.canonical import NO_HASH
-from memory_snapshot.items import in_batches
 from memory_snapshot.journal import said
 from memory_snapshot.manifest import EMPTY, Manifest
 from memory_snapshot.similar import Similar
 from memory_snapshot.tables import Event, ItemVersion, Lineage, Page, Snapshot
 from memory_snapshot.usage import Quota, Returns
+from usrland.database import in_batches
 
 __all__ = ["Shown", "State", "States", "in_force", "item_ids", "predecessors", "successors"]
 

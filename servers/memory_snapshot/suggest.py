@@ -8,13 +8,13 @@ from sqlmodel import Session, and_, col, select
 
 from memory_snapshot import journal
 from memory_snapshot.canonical import short
-from memory_snapshot.items import in_batches
 from memory_snapshot.journal import MAIN
 from memory_snapshot.questions import HEAD
 from memory_snapshot.snapshots import PIN, find_state
 from memory_snapshot.state import States
 from memory_snapshot.tables import Body, ItemVersion, Ref, Snapshot
 from usrland import Principal, Suggestions
+from usrland.database import in_batches
 
 __all__ = ["suggest"]
 

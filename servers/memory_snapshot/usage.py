@@ -15,10 +15,10 @@ from sqlalchemy import delete
 from sqlmodel import Session, col, func, select
 
 from memory_snapshot.canonical import moment
-from memory_snapshot.items import in_batches
 from memory_snapshot.journal import inserting
 from memory_snapshot.tables import Body, ItemVersion, Returned, Space, Tally
 from usrland import QuotaExceeded
+from usrland.database import in_batches
 
 __all__ = ["Quota", "Returns", "count", "counted", "forget", "kept", "returned_lately", "spend"]
 

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 from memory_snapshot import journal
 from memory_snapshot.canonical import SHORT_ID, canonical, commitment, digest, short
 from memory_snapshot.drafts import new_salt, words
-from memory_snapshot.items import Remembrance, in_batches, load
+from memory_snapshot.items import Remembrance, load
 from memory_snapshot.journal import MAIN
 from memory_snapshot.manifest import Manifest
 from memory_snapshot.said import Said
@@ -21,6 +21,7 @@ from memory_snapshot.state import State, States
 from memory_snapshot.tables import Body, Event, Page, Ref, Seat, Snapshot, Space
 from memory_snapshot.usage import spend
 from usrland import Conflict, NotFound, Principal, QuotaExceeded
+from usrland.database import in_batches
 
 __all__ = ["Writing", "begin", "seat", "snapshot_id"]
 
