@@ -14,6 +14,9 @@ from pathlib import Path
 from anyio.from_thread import start_blocking_portal
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "support"))
+
 from memory_model import MemoryMachine, machine
 
 
