@@ -446,7 +446,7 @@ async def test_what_many_writes_leave_on_the_disk_goes_once_nothing_changes(
     assert max(versions()) > 2
     with anyio.fail_after(60):
         async with desk.library.open():
-            while max(versions()) > 2 or not await desk.found("last walrus"):
+            while max(versions()) > 2 or not await desk.found("last walrus"):  # noqa: ASYNC110 - nothing tells it
                 await anyio.sleep(0.05)
 
 
