@@ -155,16 +155,19 @@ class Index:
             with anyio.move_on_after(patience):
                 await self._written.wait()
             if patience == QUIET_SECONDS and not self._written.is_set():
-                await self._settle()
+                while await self._settle() and not self._written.is_set():
+                    with anyio.move_on_after(QUIET_SECONDS):
+                        await self._written.wait()
                 await self._written.wait()
             await anyio.sleep(GATHER_SECONDS)
 
-    async def _settle(self) -> None:
-        """Let go of what a burst of writes left on the disk."""
+    async def _settle(self) -> bool:
+        """Let go of what a burst of writes left on the disk; whether some of it is too young for that."""
         try:
-            await self._tables.optimise()
+            return await self._tables.optimise()
         except Exception:  # the edge of a background task: the index is right, only larger
             logger.exception("the memory index could not be made smaller")
+            return False
 
     async def _feed(self) -> None:
         name = await self.name() or await self._rename()

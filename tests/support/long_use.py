@@ -22,6 +22,8 @@ __all__ = ["Use", "used"]
 
 LOOK_SECONDS = 5.0
 WRITE_EVERY = 25
+KEYS = 50
+"""Of each tenant: what is written takes the place of what was said of the same thing before."""
 TENTHS = 10
 
 
@@ -34,6 +36,7 @@ class Use:
     """Seconds since the beginning, bytes, open files."""
     failed: list[str] = field(default_factory=list)
     crossed: list[str] = field(default_factory=list)
+    written: int = 0
 
     @property
     def calls(self) -> int:
@@ -91,7 +94,9 @@ async def used(top: Path, *, seconds: float, callers: int) -> Use:
                     if time.monotonic() - begun > seconds:
                         return
                     if number % WRITE_EVERY == 0:
-                        said = {"items": [{"text": f"At {number} the ferry left: canary of {tenant}"}]}
+                        use.written += 1
+                        text = f"At {use.written} the ferry left: canary of {tenant}"
+                        said = {"items": [{"text": text, "key": f"pier {use.written % KEYS}"}]}
                         await call(tenant, "memory-snapshot", "memory_remember", said, marked=False)
                     await call(tenant, name, tool, arguments, marked=True)
 
