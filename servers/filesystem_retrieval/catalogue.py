@@ -43,10 +43,8 @@ __all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "Fetch", "Fil
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
-"""Values in one statement; both databases allow more, and neither is faster with it."""
 _PIECES_AT_ONCE = 32
 
-ItemT = TypeVar("ItemT")
 ResultT = TypeVar("ResultT")
 
 PassageKey = tuple[str, str, int]
@@ -264,10 +262,10 @@ class Catalogue:
         """Write down what was read, in place of what was known of the same files and contents; cut versions."""
 
         def work(session: Session) -> None:
-            for part in in_batches([content.content for content in contents]):
+            for part in in_batches(content.content for content in contents):
                 session.exec(delete(Chunk).where(_of(Chunk, root, part)))
                 session.exec(delete(Content).where(_of(Content, root, part)))
-            for part in in_batches([file.path for file in files]):
+            for part in in_batches(file.path for file in files):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
             for table, rows in ((Content, contents), (Chunk, chunks), (File, files)):
                 if rows:
@@ -291,7 +289,7 @@ class Catalogue:
 
     async def forget_files(self, root: str, gone: Sequence[Cut]) -> None:
         def work(session: Session) -> None:
-            for part in in_batches([each.path for each in gone]):
+            for part in in_batches(each.path for each in gone):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
             cut(session, root, gone)
 
@@ -404,8 +402,7 @@ def _holding() -> Select[Any]:
 
 def _pieces(session: Session, keys: Sequence[PassageKey]) -> Mapping[PassageKey, Piece]:
     found = {}
-    for start in range(0, len(keys), _PIECES_AT_ONCE):
-        part = keys[start : start + _PIECES_AT_ONCE]
+    for part in in_batches(keys, _PIECES_AT_ONCE):
         values = {
             f"{name}{at}": value for at, key in enumerate(part) for name, value in zip("rco", key, strict=True)
         }

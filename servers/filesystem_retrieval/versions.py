@@ -115,7 +115,7 @@ def packed(root: str, sha256: str, data: bytes) -> Blob:
 def keep(session: Session, root: str, blobs: Sequence[Blob]) -> None:
     """Store these bytes, once."""
     new = {blob.sha256: blob for blob in blobs}
-    for part in in_batches(list(new)):
+    for part in in_batches(new):
         known = select(Blob.sha256).where(Blob.root == root, col(Blob.sha256).in_(part))
         for sha256 in session.exec(known).all():
             del new[sha256]

@@ -29,8 +29,6 @@ __all__ = [
     "version_oid",
 ]
 
-"""Values in one IN (…): databases have limits."""
-
 CORE_KINDS = ("instruction", "preference")
 """What always applies; no question's words would find it, so every restore brings it."""
 

@@ -56,7 +56,7 @@ def _items(session: Session, states: States, space_id: int, principal: Principal
         col(Body.place) == ItemVersion.place,
     )
     found: list[tuple[int, str]] = []
-    for some in in_batches(list(standing.values())):
+    for some in in_batches(standing.values()):
         query = (
             select(ItemVersion.seq, ItemVersion.item_id, Body.key)
             .join(Body, place)
