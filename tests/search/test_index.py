@@ -446,8 +446,9 @@ async def test_many_small_writes_leave_few_files(
         assert statistics["fragment_stats"]["num_fragments"] <= 6, name
 
 
+@pytest.mark.parametrize("by_words", [False, True])
 async def test_what_lance_keeps_of_every_version_goes_with_the_connection(
-    tmp_path: Path, index: HybridIndex, model: Model, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, index: HybridIndex, model: Model, monkeypatch: pytest.MonkeyPatch, *, by_words: bool
 ) -> None:
     monkeypatch.setattr("usrland.search.lance.VERSIONS_PER_CONNECTION", 3)
     made, real = [], lancedb.connect_async
@@ -457,14 +458,18 @@ async def test_what_lance_keeps_of_every_version_goes_with_the_connection(
         return made[-1]
 
     monkeypatch.setattr(lancedb, "connect_async", connect)
-    reader = HybridIndex(tmp_path / "index", model)
+    reader = HybridIndex(tmp_path / "index", None if by_words else model)
+    groups, read = [""] if by_words else None, 0
     for number in range(8):
         await index.upsert([IndexRow(id=str(number), scope="main", text=f"The ferry left pier {number}.")])
         for each in (index, reader):
-            answer = await each.search(f"ferry pier {number}", scopes=["main"], k=20)
+            before = len(made)
+            answer = await each.search(f"ferry pier {number}", scopes=["main"], groups=groups, k=20)
+            read += len(made) - before if each is reader else 0
             assert len(answer.hits) == number + 1
             assert answer.hits[0].id == str(number)
     assert len(made) > 4
+    assert read > 2
 
 
 @pytest.mark.parametrize("kept", [0, 599])

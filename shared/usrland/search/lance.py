@@ -46,11 +46,10 @@ PARTITION_ROWS = 400
 PARTITIONS_LOOKED_INTO = 120
 REFINE = 1
 """So many times the rows asked for are compared exactly; what is found has its exact cosine at 1 already."""
-COMMITS_BETWEEN = 32
 WRITES_BETWEEN, WRITES_SHARE = 32, 0.002
 """Every write leaves files, and a version that names them all; optimising costs more the more rows there are."""
-VERSIONS_PER_CONNECTION = 256
-"""LanceDB keeps something of every version in caches of 7 GB, which go with the connection."""
+VERSIONS_PER_CONNECTION = 128
+"""Of all tables together. LanceDB keeps something of each in caches of 7 GB, which go with the connection."""
 TIDY_VERSIONS = 6
 """A table that was optimised has no more, but for what a single change adds."""
 MIRRORED_ROWS = 150_000
@@ -78,8 +77,8 @@ class Tables:
         self._lexical = lexical
         self._vectors: dict[str, lancedb.AsyncTable] = {}
         self._commits = self._writes = 0
-        self._states: dict[str, State | int] = {}
-        """Of each table, as this connection met it last."""
+        self._met: object = None
+        """The tables as this connection met them last."""
         self._versions_met = 0
         self._counts: dict[str, tuple[State | None, int]] = {}
         self._mirrors: dict[str, tuple[State, Mirror]] = {}
@@ -96,7 +95,12 @@ class Tables:
         return cls(address, options, database, lexical)
 
     async def refresh(self) -> None:
-        """Connect anew where that is due."""
+        """Connect anew, where so many versions were met that it is due; in a bucket, one a second is counted."""
+        names = [LEXICAL, *map(_vectors_of, self._vectors)]
+        met = [self._state(name) for name in names] if self._folder is not None else int(monotonic())
+        if met != self._met:
+            self._met = met
+            self._versions_met += 1
         if self._versions_met >= VERSIONS_PER_CONNECTION:
             self._database = await _connected(self._address, self._options)
             self._lexical = await self._database.open_table(LEXICAL)
@@ -199,12 +203,14 @@ class Tables:
     def _state(self, name: str) -> State | None:
         """Looked up in the folder and not asked of LanceDB, whose answer takes a turn of its threads; None where
         that cannot be told: in a bucket, or where another process has dropped the table."""
-        state = None if self._folder is None else _state_of(self._folder / f"{name}.lance" / "_versions")
-        met = int(monotonic()) if state is None else state  # where it cannot be told, one a second
-        if self._states.get(name) != met:
-            self._states[name] = met
-            self._versions_met += 1
-        return state
+        if self._folder is None:
+            return None
+        folder = self._folder / f"{name}.lance" / "_versions"
+        try:
+            status = folder.stat()
+            return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
+        except FileNotFoundError:
+            return None
 
     async def _count(self, table: lancedb.AsyncTable) -> int:
         state = self._state(table.name)
@@ -309,7 +315,7 @@ class Tables:
     async def tidy_vectors(self, generation: str, dimensions: int, keep: timedelta, *, last: bool) -> None:
         """Join the small files that many writes leave; index the vectors where they are many."""
         self._commits += 1
-        if not last and self._commits % COMMITS_BETWEEN:
+        if not last and self._commits % WRITES_BETWEEN:
             return
         table = await self._vector_table(generation, dimensions)
         try:
@@ -374,14 +380,6 @@ async def _connected(address: str, options: Mapping[str, str] | None) -> lancedb
     return await lancedb.connect_async(
         address, read_consistency_interval=timedelta(0), storage_options=dict(options) if options else None
     )
-
-
-def _state_of(folder: Path) -> State | None:
-    try:
-        status = folder.stat()
-        return status.st_ino, status.st_mtime_ns, frozenset(os.listdir(folder))  # noqa: PTH208 many a second
-    except FileNotFoundError:
-        return None
 
 
 async def _read(table: lancedb.AsyncTable, count: int, dimensions: int) -> tuple[pa.Table, Vectors | None] | None:
