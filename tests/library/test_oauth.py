@@ -154,7 +154,16 @@ async def test_an_issuer_that_is_silent_is_believed_for_ten_minutes(world: World
         ES.jwk(crv="P-192"),
         "not a key",
     ],
-    ids=str,
+    ids=[
+        "symmetric",
+        "to encrypt",
+        "another algorithm",
+        "to sign",
+        "private",
+        "off its curve",
+        "an old curve",
+        "no key",
+    ],
 )
 async def test_a_key_that_cannot_be_meant_for_tokens_is_left_out(world: World, jwk: Any) -> None:
     world.issuer.keys = [{**jwk, "kid": "ES256"} if isinstance(jwk, dict) else jwk, RS.jwk()]

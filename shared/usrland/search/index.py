@@ -52,6 +52,8 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 
 KEEP_VERSIONS = timedelta(minutes=1)
 """Long enough for a reader in another process to finish with the version it opened."""
+TIDY_VERSIONS = 6
+"""A table that was optimised has no more, but for what a single change adds."""
 EMBED_BATCH = 32
 """Texts between two looks at whether somebody wants this to stop."""
 COMMIT_ROWS, COMMIT_SECONDS = 512, 20.0
@@ -303,7 +305,7 @@ class HybridIndex:
         """Whether `optimise` is worth its while, as after a process that wrote much and ended at once."""
         tables = await self._open()
         with self._reached():
-            return await tables.is_untidy()
+            return await tables.versions() > TIDY_VERSIONS
 
     async def optimise(self, *, forget: bool = False) -> bool:
         """Fold and compact now. `forget` also takes deleted rows off the disk, at once.
@@ -314,7 +316,7 @@ class HybridIndex:
         """
         async with self._writing() as tables:
             await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
-            return await tables.has_replaced()
+            return await tables.versions() > 1
 
     async def drop(self) -> None:
         """Empty the index, all generations; fill it again from the truth."""

@@ -50,8 +50,6 @@ WRITES_BETWEEN, WRITES_SHARE = 32, 0.002
 """Every write leaves files, and a version that names them all; optimising costs more the more rows there are."""
 VERSIONS_PER_CONNECTION = 128
 """Of all tables together. LanceDB keeps something of each in caches of 7 GB, which go with the connection."""
-TIDY_VERSIONS = 6
-"""A table that was optimised has no more, but for what a single change adds."""
 MIRRORED_ROWS = 150_000
 """Larger tables are read through LanceDB: their vectors would take more than 230 MB."""
 SOON_READ_ROWS, QUIET_SECONDS = 20_000, 5.0
@@ -325,11 +323,6 @@ class Tables:
         except Exception:  # as in `optimise`: the vectors stay right, only slower to look through
             logger.exception("tidying the vectors failed")
 
-    async def is_untidy(self) -> bool:
-        """Whether many writes have left what `optimise` would let go of; in a bucket that cannot be told."""
-        states = [self._state(name) for name in await self._table_names()]
-        return any(len(versions) > TIDY_VERSIONS for _, _, versions in filter(None, states))
-
     async def optimise(self, keep: timedelta) -> None:
         """Fold, compact, and let go of versions older than `keep`."""
         self._writes = 0
@@ -341,13 +334,13 @@ class Tables:
             await self._index_words()
         await anyio.to_thread.run_sync(heap.give_back)
 
-    async def has_replaced(self) -> bool:
-        """Whether any table has an earlier version on the disk."""
+    async def versions(self) -> int:
+        """How many versions of a table are kept, of that which has most; all but one are of what was replaced."""
+        most = 0
         for name in await self._table_names():
             table = await self._database.open_table(name)
-            if len(await table.list_versions()) > 1:  # type: ignore[no-untyped-call]  # its package forgot it
-                return True
-        return False
+            most = max(most, len(await table.list_versions()))  # type: ignore[no-untyped-call]  # its package forgot it
+        return most
 
     async def forget(self) -> None:
         """Take deleted rows off the disk: no file written before this call remains.
