@@ -64,6 +64,14 @@ class Peer(ABC):
         await self.open(client)
         await self.add(client, documents)
 
+    async def add_until(self, client: Client, documents: Mapping[str, str], deadline: float) -> int:
+        """Put these in until then (of `time.perf_counter`); how many of them are in."""
+        names, done = list(documents), 0
+        while done < len(names) and time.perf_counter() < deadline:
+            await self.add(client, {name: documents[name] for name in names[done : done + AT_ONCE]})
+            done = min(done + AT_ONCE, len(names))
+        return done
+
     @abstractmethod
     async def ask(self, client: Client, query: str) -> list[str]: ...
 
@@ -85,17 +93,11 @@ class Chroma(Peer):
         await told(client, "chroma_create_collection", collection_name="documents")
 
     async def add(self, client: Client, documents: Mapping[str, str]) -> None:
-        await self._put(client, "chroma_add_documents", documents)
-
-    async def change(self, client: Client, documents: Mapping[str, str]) -> None:
-        await self._put(client, "chroma_update_documents", documents)
-
-    async def _put(self, client: Client, tool: str, documents: Mapping[str, str]) -> None:
         names = list(documents)
         for start in range(0, len(names), AT_ONCE):
             ids = names[start : start + AT_ONCE]
             texts = [documents[name] for name in ids]
-            await told(client, tool, collection_name="documents", documents=texts, ids=ids)
+            await told(client, "chroma_add_documents", collection_name="documents", documents=texts, ids=ids)
 
     async def ask(self, client: Client, query: str) -> list[str]:
         answer = await told(
@@ -133,6 +135,12 @@ class BasicMemory(Peer):
             await anyio.sleep(LOOK_SECONDS)
             before, seen = seen, self._progress()
             same = same + 1 if seen == before and not seen[2] else 0
+
+    async def add_until(self, client: Client, documents: Mapping[str, str], deadline: float) -> int:
+        with anyio.move_on_after(deadline - time.perf_counter()):
+            await self.add(client, documents)
+            return len(documents)
+        return self._progress()[0]
 
     async def change(self, client: Client, documents: Mapping[str, str]) -> None:
         await self._write(documents)
