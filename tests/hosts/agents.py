@@ -251,11 +251,11 @@ def tried(agent: Agent, kit: Kit, folder: Path, transport: str) -> Result:
     with playing(Script(STEPS)) as script, reached(home, python, transport) as (told_by, variables):
         agent.configure(home, script.url)
         _usrland(home, python, "connect", agent.connect or agent.name, *told_by)
-        environment = {**_bare(home), **variables, **agent.environment(home, script.url)}
+        environment = {**bare_environment(home), **variables, **agent.environment(home, script.url)}
         # what a host is started with in a terminal: its own node, and a home
         environment["PATH"] = f"{kit.node.parent}{os.pathsep}{environment['PATH']}"
         words = [word.replace("{url}", script.url).replace("{home}", str(home)) for word in agent.arguments]
-        said = _run([*command, *words], home, environment)
+        said = run_to_end([*command, *words], home, environment)
     (home / "said.txt").write_text(said, encoding="utf-8")
     (home / "requests.json").write_text(json.dumps(script.requests, indent=1), encoding="utf-8")
     told = difference(script) or ("" if script.answers else said[-600:])
@@ -313,7 +313,10 @@ def reached(home: Path, python: Path, transport: str) -> Iterator[tuple[list[str
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     command = [str(python), "-m", "usrland.cli", "serve", "--all", "--transport", "http", "--port", str(port)]
-    with (home / "serve.txt").open("w") as log, subprocess.Popen(command, env=_bare(home), stderr=log) as process:
+    with (
+        (home / "serve.txt").open("w") as log,
+        subprocess.Popen(command, env=bare_environment(home), stderr=log) as process,
+    ):
         try:
             _wait(f"http://127.0.0.1:{port}/healthz")
             yield ["--url", f"http://127.0.0.1:{port}", "--token-env", TOKEN], {TOKEN: token}
@@ -336,17 +339,20 @@ def _wait(url: str) -> None:
 
 def _usrland(home: Path, python: Path, *arguments: str) -> str:
     command = [str(python), "-m", "usrland.cli", *arguments]
-    done = subprocess.run(command, cwd=home, env=_bare(home), capture_output=True, text=True, timeout=SECONDS)
+    done = subprocess.run(
+        command, cwd=home, env=bare_environment(home), capture_output=True, text=True, timeout=SECONDS
+    )
     if done.returncode:
         raise RuntimeError(f"usrland {' '.join(arguments)}: {done.stdout}{done.stderr}")
     return done.stdout
 
 
-def _bare(home: Path) -> dict[str, str]:
+def bare_environment(home: Path) -> dict[str, str]:
     return {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
-def _run(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> str:
+def run_to_end(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> str:
+    """What it prints, and how it ended."""
     try:
         done = subprocess.run(
             command,
@@ -360,7 +366,7 @@ def _run(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> 
         )
     except subprocess.TimeoutExpired:
         return f"no end within {SECONDS} seconds"
-    return f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}"
+    return f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}\n"
 
 
 def table(results: Sequence[Result]) -> str:

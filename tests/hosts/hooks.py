@@ -13,18 +13,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from agents import AGENTS, SERVERS, Agent
+from agents import AGENTS, SERVERS, Agent, bare_environment, run_to_end
 from kit import Kit, Missing
 from scripted_model import Script, Step, playing
 
 HOSTS = ("claude-code", "codex", "gemini-cli", "qwen-code")
-SECONDS = 250
 SAID = "The ferry to Dover leaves at 07:00"
 COMPACT: Mapping[str, Sequence[str]] = {"claude-code": ["--continue", "-p", "/compact"]}
 """What a host is started with to compact the session it had before."""
@@ -45,14 +43,14 @@ def tried(agent: Agent, kit: Kit, home: Path) -> list[str]:
     """What went wrong; nothing where all is well. Raises `Missing`."""
     command = _native(agent.install(kit))
     (home / "empty").mkdir(parents=True)
-    bare = {"HOME": str(home), "PATH": "/usr/local/bin:/usr/bin:/bin", "LANG": "C.UTF-8"}
+    bare = bare_environment(home)
     usrland = [sys.executable, "-m", "usrland.cli"]
-    _run([*usrland, "init", str(home / "empty")], home, bare)
-    _run([sys.executable, "-c", REMEMBER, SAID], home, bare)
+    run_to_end([*usrland, "init", str(home / "empty")], home, bare)
+    run_to_end([sys.executable, "-c", REMEMBER, SAID], home, bare)
     wrong = []
     with playing(Script((Step("memory_status", {}, "branch"),))) as script:
         agent.configure(home, script.url)
-        _run([*usrland, "connect", agent.name, "--server", "memory-snapshot", "--hooks"], home, bare)
+        run_to_end([*usrland, "connect", agent.name, "--server", "memory-snapshot", "--hooks"], home, bare)
         environment = {**bare, **agent.environment(home, script.url)}
         environment["PATH"] = f"{kit.node.parent}{os.pathsep}{environment['PATH']}"
         given = [word for word in agent.arguments if not _of_another_server(word)]
@@ -60,12 +58,12 @@ def tried(agent: Agent, kit: Kit, home: Path) -> list[str]:
         words = [
             word for place, word in enumerate(words) if word != "-c" or words[place + 1 : place + 2] != ["-c"]
         ]
-        said = _run([*command, *words[:1], *TRUST.get(agent.name, ()), *words[1:]], home, environment)
+        said = run_to_end([*command, *words[:1], *TRUST.get(agent.name, ()), *words[1:]], home, environment)
         if not any(SAID in json.dumps(request, ensure_ascii=False) for request in script.requests):
             wrong.append(f"the model was not told what is remembered: {said[-300:]!r}")
         if agent.name in COMPACT:
-            said += _run([*command, *COMPACT[agent.name]], home, environment)
-            if "memory_snapshot" not in _run([*usrland, "trace", "--json"], home, bare):
+            said += run_to_end([*command, *COMPACT[agent.name]], home, environment)
+            if "memory_snapshot" not in run_to_end([*usrland, "trace", "--json"], home, bare):
                 wrong.append(f"the compaction left no snapshot: {said[-300:]!r}")
         (home / "said.txt").write_text(said, encoding="utf-8")
         (home / "requests.json").write_text(json.dumps(script.requests, indent=1), encoding="utf-8")
@@ -81,23 +79,6 @@ def _native(command: Sequence[str]) -> list[str]:
 
 def _of_another_server(word: str) -> bool:
     return any(f"mcp_servers.{name}." in word for name in SERVERS if name != "memory-snapshot")
-
-
-def _run(command: Sequence[str], home: Path, environment: Mapping[str, str]) -> str:
-    try:
-        done = subprocess.run(
-            command,
-            cwd=home,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return f"no end within {SECONDS} seconds"
-    return f"{done.stdout}\n{done.stderr}\nexit code {done.returncode}\n"
 
 
 def main() -> int:
