@@ -30,7 +30,7 @@ def main() -> int:
         sys.stdout.write(f"  not found: {line}\n")
     sys.stdout.write(
         f"seed {options.seed}: {sum(outcome.found.values())} of {options.flips} flipped bits found, "
-        f"in {len(outcome.found)} of {outcome.columns} columns\n"
+        f"in {len(outcome.found)} of {outcome.columns} columns, {len(outcome.idle)} change nothing that is read\n"
     )
     return 1 if outcome.missed else 0
 

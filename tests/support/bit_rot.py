@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import random
+import sqlite3
+import tempfile
 from collections import Counter
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +29,8 @@ class Outcome:
     found: Counter[str] = field(default_factory=Counter)
     """By table and column."""
     missed: list[str] = field(default_factory=list)
+    idle: list[str] = field(default_factory=list)
+    """Bits that change nothing that is read, as that which makes one long zero of two short ones."""
     columns: int = 0
     """Of all tables together, that hold anything."""
 
@@ -53,11 +58,25 @@ async def rotten(top: Path, *, flips: int, seed: int) -> Outcome:
         if await _problems(home):
             outcome.found[where] += 1
         else:
-            outcome.missed.append(f"{where} at {cell.offset}")
+            same = _rows(file, table) == _rows_of(original, table)
+            (outcome.idle if same else outcome.missed).append(f"{where} at {cell.offset}")
         for each in file.parent.glob(f"{file.name}*"):
             each.unlink()  # what was read from the damaged file goes with it
         file.write_bytes(original)
     return outcome
+
+
+def _rows_of(content: bytes, table: str) -> list[str]:
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "copy.sqlite"
+        copy.write_bytes(content)
+        return _rows(copy, table)
+
+
+def _rows(file: Path, table: str) -> list[str]:
+    """Every value with its type."""
+    with closing(sqlite3.connect(file)) as connection:
+        return [repr(row) for row in connection.execute(f'SELECT * FROM "{table}"')]
 
 
 async def _problems(home: Path) -> list[str]:

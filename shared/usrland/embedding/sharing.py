@@ -303,7 +303,7 @@ class _Desk:
 
     async def serve(self, stream: SocketStream) -> None:
         async with stream:
-            if _user(stream.extra(SocketAttribute.raw_socket)) != os.geteuid():
+            if _user(stream.extra(SocketAttribute.raw_socket)) != os.geteuid():  # nosec B610 # anyio's
                 logger.warning("a process of another user asked for the model")
                 return
             if self._open >= MAX_CONNECTIONS:
