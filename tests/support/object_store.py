@@ -108,7 +108,7 @@ def _ceph(folder: Path, port: int, store: ObjectStore, stack: contextlib.ExitSta
     _start(["ceph-mon", *of, "-f", "-i", "a"], folder / "mon.out", stack)
     _until(lambda: _do(["ceph", *of, "--connect-timeout", "5", "mon", "stat"]))
     _start(["ceph-mgr", *of, "-f", "-i", "a"], folder / "mgr.out", stack)
-    _do(["ceph", *of, "osd", "new", identity])
+    _until(lambda: _do(["ceph", *of, "osd", "new", identity]))  # the monitor may not take it at once
     _do(["ceph-osd", *of, "-i", "0", "--mkfs", "--osd-uuid", identity])
     _start(["ceph-osd", *of, "-f", "-i", "0"], folder / "osd.out", stack)
     gateway = [*of, "-n", "client.rgw", "--rgw-frontends", f"beast endpoint=127.0.0.1:{port}"]
