@@ -8,11 +8,13 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
 import pytest
 from sqlalchemy import text
+from sqlalchemy.exc import InternalError
 from sqlmodel import Session
 
 from usrland.database import Database
@@ -73,9 +75,23 @@ async def test_a_write_is_all_or_nothing_and_a_read_changes_nothing(url: str, mi
 
     with pytest.raises(ValueError, match="half-way"):
         await database.write(fails)
-    await database.read(lambda s: s.execute(text("INSERT INTO thing VALUES ('read')")))
+    with suppress(InternalError):  # PostgreSQL refuses it at once
+        await database.read(lambda s: s.execute(text("INSERT INTO thing VALUES ('read')")))
 
     assert names(database) == ["kept"]
+    database.close()
+
+
+async def test_what_is_asked_often_is_prepared_once(
+    postgresql: Callable[[], str], migrations: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.database.engine.MAX_THREADS", 1)
+    database = Database(postgresql(), [migrations])
+    for _ in range(20):
+        await database.read(lambda s: s.execute(text("SELECT name FROM thing")))
+
+    prepared = await database.read(lambda s: s.execute(text("SELECT statement FROM pg_prepared_statements")).all())
+    assert "SELECT name FROM thing" in [statement for (statement,) in prepared]
     database.close()
 
 

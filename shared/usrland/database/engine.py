@@ -169,12 +169,12 @@ class Database:
             engine = self.open()
             options: dict[str, Any] = {"usrland_write": write}
             if not write and not self.is_sqlite:  # SQLite's transactions see one state by themselves
-                options["isolation_level"] = "REPEATABLE READ"
+                options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
             with engine.connect().execution_options(**options) as connection, connection.begin():
                 with Session(connection, expire_on_commit=False) as session:
                     result = work(session)
                     session.flush()
-                if not write:
+                if not write and self.is_sqlite:  # psycopg forgets its prepared statements at a rollback
                     connection.rollback()
                 return result
         except DBAPIError as error:
