@@ -28,6 +28,8 @@ def main() -> int:
         outcome = anyio.run(partial(rotten, Path(folder), flips=options.flips, seed=options.seed))
     for line in outcome.missed[:20]:
         sys.stdout.write(f"  not found: {line}\n")
+    for line in outcome.idle[:20]:
+        sys.stdout.write(f"  changes nothing that is read: {line}\n")
     sys.stdout.write(
         f"seed {options.seed}: {sum(outcome.found.values())} of {options.flips} flipped bits found, "
         f"in {len(outcome.found)} of {outcome.columns} columns, {len(outcome.idle)} change nothing that is read\n"

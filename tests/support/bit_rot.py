@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import sqlite3
-import tempfile
 from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -52,25 +51,18 @@ async def rotten(top: Path, *, flips: int, seed: int) -> Outcome:
     chance.shuffle(places)
     for number in range(flips):
         file, (table, column), held = places[number % len(places)]
-        cell, original = chance.choice(held), file.read_bytes()
+        cell, original, before = chance.choice(held), file.read_bytes(), _rows(file, table)
         flip(file, cell, chance)
         where = f"{file.parent.name} {table}.{column}"
         if await _problems(home):
             outcome.found[where] += 1
         else:
-            same = _rows(file, table) == _rows_of(original, table)
-            (outcome.idle if same else outcome.missed).append(f"{where} at {cell.offset}")
+            unread = _rows(file, table) == before
+            (outcome.idle if unread else outcome.missed).append(f"{where} at {cell.offset}")
         for each in file.parent.glob(f"{file.name}*"):
             each.unlink()  # what was read from the damaged file goes with it
         file.write_bytes(original)
     return outcome
-
-
-def _rows_of(content: bytes, table: str) -> list[str]:
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "copy.sqlite"
-        copy.write_bytes(content)
-        return _rows(copy, table)
 
 
 def _rows(file: Path, table: str) -> list[str]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import re
 import shutil
@@ -54,15 +55,15 @@ class Peer(ABC):
 
     @abstractmethod
     async def add(self, client: Client, documents: Mapping[str, str]) -> None:
-        """Put these in, and wait until all of them are."""
+        """Put these in, of which there are AT_ONCE at most, and wait until all of them are."""
 
     async def change(self, client: Client, documents: Mapping[str, str]) -> None:
         """Have these instead of what was there by their names, as far as it can."""
-        await self.add(client, documents)
+        await self.add_until(client, documents, math.inf)
 
     async def fill(self, client: Client, documents: Mapping[str, str]) -> None:
         await self.open(client)
-        await self.add(client, documents)
+        await self.add_until(client, documents, math.inf)
 
     async def add_until(self, client: Client, documents: Mapping[str, str], deadline: float) -> int:
         """Put these in until then (of `time.perf_counter`); how many of them are in."""
@@ -93,11 +94,8 @@ class Chroma(Peer):
         await told(client, "chroma_create_collection", collection_name="documents")
 
     async def add(self, client: Client, documents: Mapping[str, str]) -> None:
-        names = list(documents)
-        for start in range(0, len(names), AT_ONCE):
-            ids = names[start : start + AT_ONCE]
-            texts = [documents[name] for name in ids]
-            await told(client, "chroma_add_documents", collection_name="documents", documents=texts, ids=ids)
+        ids, texts = list(documents), list(documents.values())
+        await told(client, "chroma_add_documents", collection_name="documents", documents=texts, ids=ids)
 
     async def ask(self, client: Client, query: str) -> list[str]:
         answer = await told(
