@@ -21,8 +21,9 @@ from memory_snapshot.questions import HEAD
 from memory_snapshot.remember import add
 from memory_snapshot.snapshots import find_state
 from memory_snapshot.state import States
+from memory_snapshot.tables import Ref
 from memory_snapshot.wire import Compacted, Fold
-from memory_snapshot.writing import begin
+from memory_snapshot.writing import begin, check_head, seat
 from usrland import InvalidInput, Principal, tokens
 
 __all__ = ["fold", "plan"]
@@ -36,11 +37,16 @@ SHORTER = 5
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]*")
 
 
-def plan(session: Session, states: States, principal: Principal, *, budget: int) -> Compacted:
+def plan(
+    session: Session, states: States, principal: Principal, *, budget: int, expected_head: str | None
+) -> Compacted:
     """What to fold so that the rest fits into `budget`."""
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
         return Compacted(tokens=0, note="Nothing is remembered yet.")
+    if expected_head is not None:
+        branch = seat(session, space.id, principal)
+        check_head(branch, session.get(Ref, (space.id, branch)), expected_head)
     state = find_state(session, states, space.id, principal, HEAD)
     total = states.tokens(session, space.id, state)
     if total <= budget:

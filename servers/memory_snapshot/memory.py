@@ -258,6 +258,10 @@ class Memory:
         """List, create or switch branches: separate lines of memory, to try something out."""
         if action != "list" and not name:
             raise InvalidInput("name is missing.", fix="Say which branch.")
+        if action == "list" and (name or expected_head or source != HEAD):
+            raise InvalidInput(
+                "action: a list takes no name, source or expected_head.", fix="Say create, switch or delete."
+            )
         async with self._secret_kept_out(call):
             without_secrets(Said(text=name), "keep" if self._secrets == "keep" else "refuse", "name")
         return await (await self.store()).branches(
@@ -457,7 +461,7 @@ class Memory:
         store = await self.store()
         if not summaries:
             _check_range("budget_tokens", budget_tokens, MIN_BUDGET, 10_000_000)
-            return await store.plan_compaction(call.principal, budget_tokens)
+            return await store.plan_compaction(call.principal, budget_tokens, expected_head=expected_head)
         items = [
             Item(text=summary.text, kind="summary", derived_from=summary.derived_from) for summary in summaries
         ]
@@ -493,8 +497,9 @@ class Memory:
         store = await self.store()
         if action == "import":
             return await self._import(call, path, expected_head, dry_run=True)
-        status = await store.status(call.principal, self._kernels.default)
-        return Transferred(format=format, path=path, items=status.items, note="Nothing was written.")
+        return await store.plan_export(
+            call.principal, self._transfers, format=format, ref=ref, name=path, expected_head=expected_head
+        )
 
     async def _import(self, call: Call, path: str, expected_head: str | None, *, dry_run: bool) -> Transferred:
         """A secret in the file is refused like any; the file itself is the person's."""

@@ -263,8 +263,10 @@ class Store:
         cleaned.files += len(done.done)
         cleaned.copies = list(done.left)
 
-    async def plan_compaction(self, principal: Principal, budget: int) -> Compacted:
-        return await self._read(compact.plan, principal, budget=budget)
+    async def plan_compaction(
+        self, principal: Principal, budget: int, *, expected_head: str | None
+    ) -> Compacted:
+        return await self._read(compact.plan, principal, budget=budget, expected_head=expected_head)
 
     async def compact(
         self, principal: Principal, summaries: Sequence[Draft], *, expected_head: str | None, dry_run: bool
@@ -287,6 +289,13 @@ class Store:
             items=len(files) if whole is None else whole.count(b'"is":"version"' if format == "native" else b"\n"),
             sha256=None if whole is None else hashlib.sha256(whole).hexdigest(),
         )
+
+    async def plan_export(
+        self, principal: Principal, folder: Path, *, format: str, ref: str, name: str, expected_head: str | None
+    ) -> Transferred:
+        path = transfer.checked_path(folder, name)
+        items = await self._write(transfer.exported_items, principal, ref=ref, expected_head=expected_head)
+        return Transferred(format=format, path=str(path), items=items, note="Nothing was written.")
 
     async def import_(
         self,

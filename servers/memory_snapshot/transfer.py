@@ -27,7 +27,7 @@ from memory_snapshot.wire import Item, Transferred
 from memory_snapshot.writing import Writing, begin
 from usrland import InvalidInput, NotFound, Principal, QuotaExceeded
 
-__all__ = ["carry_in", "checked_path", "export", "import_items", "read_items", "write_file"]
+__all__ = ["carry_in", "checked_path", "export", "exported_items", "import_items", "read_items", "write_file"]
 
 MAX_BYTES = 512 * 1024 * 1024
 ITEMS_AT_ONCE = 100
@@ -71,6 +71,14 @@ def export(
     if format == "jsonl":
         return {"": foreign.to_jsonl(items).encode()}
     return {f"/{short(item.item_id)}.md": foreign.to_markdown(item).encode() for item in items}
+
+
+def exported_items(
+    session: Session, states: States, principal: Principal, *, ref: str, expected_head: str | None
+) -> int:
+    """How many items `export` would write. Raises what it would raise."""
+    writing = begin(session, states, principal, expected_head=expected_head)
+    return len(find_state(session, states, writing.space_id, principal, ref).standing)
 
 
 def _items(writing: Writing, state: State) -> Sequence[Remembrance]:

@@ -23,7 +23,7 @@ from memory_snapshot.usage import spend
 from usrland import Conflict, NotFound, Principal, QuotaExceeded
 from usrland.database import in_batches
 
-__all__ = ["Writing", "begin", "seat", "snapshot_id"]
+__all__ = ["Writing", "begin", "check_head", "seat", "snapshot_id"]
 
 PAGE_AT_LEAST = 256
 """Changes. A manifest is stored when the journal since the last stored one would take longer to fold than the
@@ -221,7 +221,7 @@ def begin(
         standing=state.standing,
     )
     if expected_head is not None:
-        _check_head(writing, expected_head)
+        check_head(branch, ref, expected_head)
     return writing
 
 
@@ -231,19 +231,20 @@ def seat(session: Session, space_id: int, principal: Principal) -> str:
     return found.branch if found else MAIN
 
 
-def _check_head(writing: Writing, expected: str) -> None:
-    head = writing.head
-    if head is None:
+def check_head(branch: str, ref: Ref | None, expected: str) -> None:
+    """Raises `Conflict` where the branch does not stand there."""
+    if ref is None:
         raise Conflict(
-            f"branch {writing.branch!r} has no snapshot yet.",
+            f"branch {branch!r} has no snapshot yet.",
             fix="Repeat the call without expected_head.",
-            details={"branch": writing.branch},
+            details={"branch": branch},
         )
+    head = ref.snapshot
     if len(expected) < SHORT_ID or not head.startswith(expected.lower()):
         raise Conflict(
             f"the head is {head}, not {expected!r}; nothing was written.",
             fix=f"See what is new with memory_diff(a={short(expected)!r}), then repeat with this expected_head.",
-            details={"branch": writing.branch, "head": head},
+            details={"branch": branch, "head": head},
         )
 
 

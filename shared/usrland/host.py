@@ -63,7 +63,7 @@ from usrland.redact import redact
 from usrland.schemas.principal import Principal
 from usrland.settings import Settings
 from usrland.shape import Shaped
-from usrland.visible import visible, visible_text
+from usrland.visible import inert_text, visible, visible_text
 
 __all__ = ["Host", "running"]
 
@@ -321,19 +321,19 @@ def _success(shaped: Shaped) -> CallToolResult:
 
 
 def _failure(error: UsrlandError) -> CallToolResult:
-    facts: dict[str, Any] = {"code": error.code, "message": error.fact, "fix": error.fix or None}
+    fact, fix = (inert_text(redact(text)) for text in (error.fact, error.fix))
+    facts: dict[str, Any] = {"code": error.code, "message": fact, "fix": fix or None}
     if error.retry_after_seconds is not None:
         facts["retry_after_seconds"] = error.retry_after_seconds
     if isinstance(error, usrland.Denied) and error.missing_scopes:
         facts["missing_scopes"] = sorted(error.missing_scopes)
-    text = str(error)
+    text = inert_text(redact(str(error)))
     if error.details:
-        facts["details"] = error.details
-        text += "\n" + json.dumps(error.details, ensure_ascii=False, separators=(",", ":"))
-    structured, _ = visible(redact({"error": {name: value for name, value in facts.items() if value is not None}}))
+        facts["details"], _ = visible(redact(error.details))
+        text += "\n" + json.dumps(facts["details"], ensure_ascii=False, separators=(",", ":"))
     return CallToolResult(
-        content=[TextContent(type="text", text=visible_text(redact(text)))],
-        structured_content=structured,
+        content=[TextContent(type="text", text=text)],
+        structured_content={"error": {name: value for name, value in facts.items() if value is not None}},
         is_error=True,
     )
 

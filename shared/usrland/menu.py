@@ -55,7 +55,7 @@ from usrland.errors import InvalidInput, NotFound, UsrlandError
 from usrland.parameters import closest
 from usrland.redact import redact
 from usrland.schemas.principal import Principal
-from usrland.visible import visible_text
+from usrland.visible import inert_text, visible_text
 
 __all__ = ["Connection", "Menu", "connection"]
 
@@ -344,5 +344,5 @@ def _as_protocol_error(uri: str | None = None) -> Iterator[None]:
         yield
     except UsrlandError as error:
         code = INVALID_PARAMS if isinstance(error, InvalidInput | NotFound) else INTERNAL_ERROR
-        message = visible_text(redact(str(error)))
+        message = inert_text(redact(str(error)))
         raise MCPError(code=code, message=message, data={"uri": uri} if uri else None) from error

@@ -6,7 +6,10 @@ terminal (escape sequences). What leaves this process shows them as `<U+202E>`. 
 words of scripts that need them and inside emoji, a variation selector behind what it selects, soft hyphens
 (layout, in half of all PDF files), tab, line and page breaks.
 
-Sources: Unicode UAX 9 and UTS 39.
+A refusal repeats what it was given, and goes where nobody expects content: into the logs of hosts, onto status
+pages, through templates. So it also shows what a page, a template or a shell would act on.
+
+Sources: Unicode UAX 9 and UTS 39; OWASP, Log Injection.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-__all__ = ["visible", "visible_text"]
+__all__ = ["inert_text", "visible", "visible_text"]
 
 _ALWAYS = (
     "\x00-\x08\x0b\x0e-\x1f\x7f-\x9f"  # control characters, escape among them
@@ -33,6 +36,18 @@ _HIDDEN = re.compile(
 )
 _SUSPECT = re.compile(f"[{_ALWAYS}\u200c\u200d\ufe0e\ufe0f]")
 """All that may be hidden: almost no text has any, and one class is found ten times as fast."""
+_ACTIVE = re.compile(
+    "<(?=[A-Za-z/!?])"  # a tag
+    r"|!(?=\[)"  # a picture that Markdown fetches
+    r"|\$(?=[{(])|\{(?=[{%#])|(?<=['\"/=;])`"  # what a template or a shell puts in; ours follow a blank
+    r"|(?<![^\s\"(=])'(?=\s*;)"  # the end of a text in a statement put together by text
+    r"|\.(?=\./\.\./\.\./)"  # a way up
+)
+
+
+def inert_text(text: str) -> str:
+    """`visible_text`, and the first character of all that another program would act on written out, too."""
+    return visible_text(_ACTIVE.sub(_written, text))
 
 
 def visible_text(text: str) -> str:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from usrland.schemas.wire import Answer
 from usrland.shape import Cursor, shape
-from usrland.visible import visible, visible_text
+from usrland.visible import inert_text, visible, visible_text
 
 HIDDEN = [
     *"\x00\x07\x08\x1b\x7f\x9b",
@@ -50,6 +50,37 @@ def test_what_people_write_stays(text: str) -> None:
 )
 def test_joiners_and_selectors_without_work_are_written_out(text: str, shown: str) -> None:
     assert visible_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("no '<script>x</script>'", "no '<U+003C>script>x<U+003C>/script>'"),
+        ("no '![x](https://a.example)'", "no '<U+0021>[x](https://a.example)'"),
+        ("no '${jndi:x}'", "no '<U+0024>{jndi:x}'"),
+        ("no '$(id)'", "no '<U+0024>(id)'"),
+        ("no '`id`'", "no '<U+0060>id`'"),
+        ("no '{{7*7}}'", "no '<U+007B>{7*7}}'"),
+        ('no "\'; DROP TABLE x"', 'no "<U+0027>; DROP TABLE x"'),
+        ("no '../../../etc/passwd'", "no '<U+002E>./../../etc/passwd'"),
+        ("no 'a\u202eb'", "no 'a<U+202E>b'"),
+    ],
+)
+def test_a_refusal_repeats_nothing_that_a_page_a_template_or_a_shell_would_act_on(text: str, shown: str) -> None:
+    assert inert_text(text) == shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "the head is 'ab', not ''; nothing was written.",
+        "Ask the operator to run `usrland init FOLDER`, or (`usrland index`).",
+        "pattern '^a{2,3}$' needs a < b, and $5 is too much!",
+        "there is no '../../notes (final) [1].md' here.",
+    ],
+)
+def test_a_refusal_reads_as_it_was_written(text: str) -> None:
+    assert inert_text(text) == text
 
 
 @given(st.text())

@@ -93,6 +93,15 @@ async def test_a_branch_that_is_not_there_is_not_found(desk: Any) -> None:
             await attempt
 
 
+async def test_a_list_of_branches_takes_nothing_that_only_a_change_needs(desk: Any) -> None:
+    await desk.snapshot("first")
+
+    for wrong in ({"name": "idea"}, {"source": "main"}, {"expected_head": "0" * 64}):
+        with pytest.raises(InvalidInput, match="Say create, switch or delete"):
+            await desk.branch("list", **wrong)
+    assert [branch.name for branch in (await desk.branch("list")).branches] == ["main"]
+
+
 async def test_a_stale_head_on_a_branch_is_told_with_the_head_there_is(desk: Any) -> None:
     first = await desk.snapshot("first")
     await desk.branch("create", "idea")

