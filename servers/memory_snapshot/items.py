@@ -6,9 +6,11 @@ import json
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, fields
 from datetime import datetime
+from functools import cache
 from typing import Any
 
-from sqlmodel import Session, and_, col, select
+from sqlalchemy import Select, select
+from sqlmodel import Session, and_, bindparam, col
 
 from memory_snapshot.canonical import SHORT_ID, canonical, digest
 from memory_snapshot.manifest import Manifest
@@ -105,19 +107,25 @@ def load(session: Session, space_id: int, oids: Collection[str], *, said: bool =
     """oid → item, for those that exist, in the order given. Without `said` it costs a fraction."""
     found: dict[str, Remembrance] = {}
     for some in in_batches(oids):
-        query = select(*_FACTS, *(_SAID if said else ())).where(
-            ItemVersion.space_id == space_id, col(ItemVersion.oid).in_(some)
-        )
-        if said:
-            place = and_(
-                col(Body.space_id) == ItemVersion.space_id,
-                col(Body.seq) == ItemVersion.seq,
-                col(Body.place) == ItemVersion.place,
-            )
-            query = query.outerjoin(Body, place)
-        for row in session.execute(query):
+        for row in session.execute(_loaded(said=said), {"space": space_id, "oids": some}):
             found[row.oid] = _remembrance(row._asdict())
     return {oid: found[oid] for oid in oids if oid in found}
+
+
+@cache
+def _loaded(*, said: bool) -> Select[Any]:
+    query = select(*_FACTS, *(_SAID if said else ())).where(
+        col(ItemVersion.space_id) == bindparam("space"),
+        col(ItemVersion.oid).in_(bindparam("oids", expanding=True)),
+    )
+    if not said:
+        return query
+    place = and_(
+        col(Body.space_id) == ItemVersion.space_id,
+        col(Body.seq) == ItemVersion.seq,
+        col(Body.place) == ItemVersion.place,
+    )
+    return query.outerjoin(Body, place)
 
 
 def _remembrance(row: dict[str, Any]) -> Remembrance:

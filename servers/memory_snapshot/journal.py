@@ -14,11 +14,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session, SQLModel, col, select
+from sqlmodel import Session, SQLModel, bindparam, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from memory_snapshot.canonical import NO_HASH, canonical, digest, moment
 from memory_snapshot.tables import Event, Space
@@ -45,9 +47,14 @@ MAIN = "main"
 
 def find_space(session: Session, principal: Principal) -> Space | None:
     """The space that this principal may reach; None before the first write."""
-    return session.exec(
-        select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace)
-    ).first()
+    named = {"tenant": principal.tenant, "name": principal.namespace}
+    return session.exec(_space_of(), params=named).first()
+
+
+@cache
+def _space_of() -> SelectOfScalar[Space]:
+    """Made once, as all that every call asks: putting a question together takes longer than asking it."""
+    return select(Space).where(Space.tenant == bindparam("tenant"), Space.name == bindparam("name"))
 
 
 def lock_space(session: Session, principal: Principal) -> Space:
@@ -69,9 +76,12 @@ def inserting(session: Session, table: type[SQLModel]) -> Any:
 
 
 def last_event(session: Session, space_id: int) -> Event | None:
-    return session.exec(
-        select(Event).where(Event.space_id == space_id).order_by(col(Event.seq).desc()).limit(1)
-    ).first()
+    return session.exec(_last_event(), params={"space": space_id}).first()
+
+
+@cache
+def _last_event() -> SelectOfScalar[Event]:
+    return select(Event).where(Event.space_id == bindparam("space")).order_by(col(Event.seq).desc()).limit(1)
 
 
 def first_hash(session: Session, space_id: int) -> str | None:

@@ -6,10 +6,11 @@ journal until there are enough of them, and the rest is only counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from contextlib import closing
+from collections.abc import Iterable, Iterator
+from functools import cache
 
-from sqlmodel import Session, col, select
+from sqlalchemy import Select, select
+from sqlmodel import Session, bindparam, col, tuple_
 
 from memory_snapshot import journal
 from memory_snapshot.canonical import short
@@ -31,7 +32,8 @@ KEYS_TOKENS = 12
 """Of a line that shows the first words only."""
 ID_TOKENS = 8
 """Of the id before each line."""
-CHUNK = 200
+FIRST_PART, LARGEST_PART = 64, 1_024
+"""Versions that are read at once."""
 NOTHING_RELEVANT = "Nothing relevant to the query is remembered; this is what always applies."
 
 
@@ -73,9 +75,15 @@ def restore(
 
 def _core(session: Session, space_id: int, shown: Shown) -> list[Remembrance]:
     """Pinned, instructions, preferences: in this order, the newest of each first."""
-    query = select(ItemVersion.item_id, ItemVersion.oid).where(ItemVersion.space_id == space_id, ItemVersion.core)
-    standing = [oid for item_id, oid in session.exec(query) if (item_id, oid) in shown]
+    core = session.execute(_always(), {"space": space_id})
+    standing = [oid for item_id, oid in core if (item_id, oid) in shown]
     return sorted(load(session, space_id, standing).values(), key=_core_order)
+
+
+@cache
+def _always() -> Select[str, str]:
+    query = select(col(ItemVersion.item_id), col(ItemVersion.oid))
+    return query.where(col(ItemVersion.space_id) == bindparam("space"), col(ItemVersion.core))
 
 
 def _core_order(item: Remembrance) -> tuple[bool, int, int, int]:
@@ -86,26 +94,42 @@ def _core_order(item: Remembrance) -> tuple[bool, int, int, int]:
 def _newest(session: Session, space_id: int, shown: Shown, seq: int, wanted: Wanted) -> list[Remembrance]:
     """Twice what the budget holds, so that gaps can be filled, and some to name what is left out."""
     room, spare = 2 * wanted.budget, IDS_LEFT_OUT
-    query = (
-        select(ItemVersion.item_id, ItemVersion.oid, ItemVersion.tokens)
-        .where(ItemVersion.space_id == space_id, ItemVersion.seq <= seq, ~col(ItemVersion.core))
-        .order_by(col(ItemVersion.seq).desc(), col(ItemVersion.place).desc())
-        .execution_options(yield_per=CHUNK)
-    )
     chosen: list[str] = []
-    with closing(session.exec(query)) as versions:  # read in parts: what is left of them is not needed
-        for item_id, oid, tokens in versions:
-            if (item_id, oid) not in shown:
-                continue
-            chosen.append(oid)
-            cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
-            if room >= 0:
-                room -= cost if cost <= wanted.budget else 0
-            else:
-                spare -= 1
-            if spare < 0:
-                break
+    for item_id, oid, tokens in _backwards(session, space_id, seq):
+        if (item_id, oid) not in shown:
+            continue
+        chosen.append(oid)
+        cost = KEYS_TOKENS if wanted.mode == "keys" else tokens + ID_TOKENS
+        if room >= 0:
+            room -= cost if cost <= wanted.budget else 0
+        else:
+            spare -= 1
+        if spare < 0:
+            break
     return list(load(session, space_id, chosen).values())
+
+
+def _backwards(session: Session, space_id: int, seq: int) -> Iterator[tuple[str, str, int]]:
+    """Item id, oid and tokens from the end of the journal. Read in parts that grow, by whoever wants more."""
+    before, part = {"seq": seq + 1, "place": 0}, FIRST_PART
+    while True:
+        rows = session.execute(_newest_before(), {"space": space_id, "part": part, **before}).all()
+        yield from ((row.item_id, row.oid, row.tokens) for row in rows)
+        if len(rows) < part:
+            return
+        before, part = {"seq": rows[-1].seq, "place": rows[-1].place}, min(2 * part, LARGEST_PART)
+
+
+@cache
+def _newest_before() -> Select[str, str, int, int, int]:
+    at = (col(ItemVersion.seq), col(ItemVersion.place))
+    return (
+        select(col(ItemVersion.item_id), col(ItemVersion.oid), col(ItemVersion.tokens), *at)
+        .where(col(ItemVersion.space_id) == bindparam("space"), ~col(ItemVersion.core))
+        .where(tuple_(*at) < tuple_(bindparam("seq"), bindparam("place")))
+        .order_by(*(place.desc() for place in at))
+        .limit(bindparam("part"))
+    )
 
 
 def _found(session: Session, space_id: int, shown: Shown, hits: Iterable[str]) -> list[Remembrance]:

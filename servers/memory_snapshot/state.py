@@ -10,10 +10,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from threading import Lock
 from typing import Any
 
-from sqlmodel import Session, and_, col, func, or_, select, tuple_
+import sqlalchemy
+from sqlalchemy import CompoundSelect
+from sqlmodel import Session, and_, bindparam, col, func, or_, select, tuple_, union_all
+from sqlmodel.sql.expression import SelectOfScalar
 
 from memory_snapshot.canonical import NO_HASH
 from memory_snapshot.journal import said
@@ -58,6 +62,8 @@ class States:
         self.returns = Returns()
         self._current: OrderedDict[tuple[int, str], State] = OrderedDict()
         self._snapshots: OrderedDict[tuple[int, str], State] = OrderedDict()
+        self._counted: OrderedDict[int, tuple[Manifest, int]] = OrderedDict()
+        """Space → a manifest and its tokens."""
         self._lock = Lock()
 
     def current(self, session: Session, space_id: int, branch: str) -> State:
@@ -65,9 +71,12 @@ class States:
         with self._lock:
             known = self._current.get((space_id, branch))
         state = self._gone_on(session, space_id, branch, known) if known is not None and known.seq else None
+        another = state is None
         if state is None:
             state = self.at(session, space_id, branch, None)
         with self._lock:
+            if another:
+                self._counted.pop(space_id, None)
             _keep(self._current, (space_id, branch), state, KEPT_STATES)
         return state
 
@@ -92,18 +101,25 @@ class States:
         return known
 
     def tokens(self, session: Session, space_id: int, state: State) -> int:
-        """Of all that stands: those of the last snapshot, and what changed since."""
-        head = session.get(Snapshot, (space_id, state.snapshot)) if state.snapshot else None
-        before = self.of_snapshot(session, head).standing if head else EMPTY
-        changes = before.changes_to(state.standing)
-        gone = _tokens(session, space_id, [before[item_id] for item_id in changes if item_id in before])
-        come = _tokens(session, space_id, [oid for oid in changes.values() if oid is not None])
-        return (head.tokens if head else 0) - gone + come
+        """Of all that stands: those of what was counted last, or of the last snapshot, and what changed since."""
+        with self._lock:
+            before, total = self._counted.get(space_id, (None, 0))
+        if before is None:
+            head = session.get(Snapshot, (space_id, state.snapshot)) if state.snapshot else None
+            before, total = (self.of_snapshot(session, head).standing, head.tokens) if head else (EMPTY, 0)
+        if before is not state.standing:
+            changes = before.changes_to(state.standing)
+            total -= _tokens(session, space_id, [before[item_id] for item_id in changes if item_id in before])
+            total += _tokens(session, space_id, [oid for oid in changes.values() if oid is not None])
+        with self._lock:
+            if any(state is known for known in self._current.values()):  # committed, whatever becomes of this call
+                _keep(self._counted, space_id, (state.standing, total), KEPT_STATES)
+        return total
 
     def _gone_on(self, session: Session, space_id: int, branch: str, known: State) -> State | None:
         """What became of a state that was remembered; None where the database was replaced by another one."""
-        query = select(Event).where(Event.space_id == space_id, _of_branch(branch), col(Event.seq) >= known.seq)
-        events = session.exec(query.order_by(col(Event.seq))).all()
+        since = {"space": space_id, "branch": branch, "seq": known.seq}
+        events = session.exec(_events_since(), params=since).all()
         if not events or (events[0].seq, events[0].hash) != (known.seq, known.hash):
             return None
         return self._folded(session, space_id, branch, known, events[1:], None)
@@ -185,7 +201,13 @@ class States:
         return replace(state, standing=state.standing.changed(changes))
 
 
-def _of_branch(branch: str) -> Any:
+@cache
+def _events_since() -> SelectOfScalar[Event]:
+    since = select(Event).where(Event.space_id == bindparam("space"), _of_branch(bindparam("branch")))
+    return since.where(Event.seq >= bindparam("seq")).order_by(col(Event.seq))
+
+
+def _of_branch(branch: Any) -> Any:
     """An erasure is of every branch."""
     return or_(col(Event.branch) == branch, col(Event.op) == "erase")
 
@@ -204,11 +226,14 @@ def item_ids(session: Session, space_id: int, oids: Collection[str]) -> dict[str
 def _tokens(session: Session, space_id: int, oids: Collection[str]) -> int:
     total = 0
     for some in in_batches(oids):
-        query = select(func.sum(ItemVersion.tokens)).where(
-            ItemVersion.space_id == space_id, col(ItemVersion.oid).in_(some)
-        )
-        total += int(session.exec(query).one() or 0)
+        total += int(session.exec(_sum_of_tokens(), params={"space": space_id, "oids": some}).one() or 0)
     return total
+
+
+@cache
+def _sum_of_tokens() -> SelectOfScalar[int]:
+    named = col(ItemVersion.oid).in_(bindparam("oids", expanding=True))
+    return select(func.sum(ItemVersion.tokens)).where(ItemVersion.space_id == bindparam("space"), named)
 
 
 def _hash(session: Session, space_id: int, seq: int) -> str:
@@ -286,36 +311,42 @@ class _Exception:
 
 
 def _exceptions(session: Session, space_id: int, at: str, now: str) -> dict[str, _Exception]:
-    # one query for each reason: each has an index that holds little else, and together they have none
-    reasons = [
-        col(ItemVersion.valid_from) > at,
-        col(ItemVersion.valid_to) <= at,
-        col(ItemVersion.retention) <= now,
-    ]
-    late = _first_event_after(session, space_id, at)
-    if late is not None:
-        reasons.append(col(ItemVersion.seq) >= late)
+    # nothing was recorded after now: `journal.now_after`
+    late = _first_event_after(session, space_id, at) if at < now else None
+    asked = {"space": space_id, "at": at, "now": now} | ({} if late is None else {"late": late})
     found: dict[str, _Exception] = {}
-    for reason in reasons:
-        query = select(ItemVersion).where(ItemVersion.space_id == space_id, reason)
-        for version in session.exec(query):
-            begins = ""
-            if version.valid_from is not None:
-                begins = "stated" if version.valid_from > at else ""
-            elif version.recorded_at > at:
-                begins = "recorded"
-            ended = (version.valid_to or "~") <= at or (version.retention or "~") <= now
-            if begins or ended:
-                found[version.oid] = _Exception(version.item_id, begins, ended)
+    for version in session.execute(_exceptional(back=late is not None), asked):
+        begins = ""
+        if version.valid_from is not None:
+            begins = "stated" if version.valid_from > at else ""
+        elif version.recorded_at > at:
+            begins = "recorded"
+        ended = (version.valid_to or "~") <= at or (version.retention or "~") <= now
+        if begins or ended:
+            found[version.oid] = _Exception(version.item_id, begins, ended)
     return found
 
 
+@cache
+def _exceptional(*, back: bool) -> CompoundSelect[Any]:
+    """Versions that may not be in force. A part for each reason: each has an index that holds little else, and
+    together they have none."""
+    reasons = [
+        col(ItemVersion.valid_from) > bindparam("at"),
+        col(ItemVersion.valid_to) <= bindparam("at"),
+        col(ItemVersion.retention) <= bindparam("now"),
+    ]
+    if back:
+        reasons.append(col(ItemVersion.seq) >= bindparam("late"))
+    facts = (col(ItemVersion.oid), col(ItemVersion.item_id), col(ItemVersion.recorded_at))
+    limits = (col(ItemVersion.valid_from), col(ItemVersion.valid_to), col(ItemVersion.retention))
+    query = sqlalchemy.select(*facts, *limits).where(col(ItemVersion.space_id) == bindparam("space"))
+    return union_all(*(query.where(reason) for reason in reasons))
+
+
 def _first_event_after(session: Session, space_id: int, at: str) -> int | None:
-    events = select(Event).where(Event.space_id == space_id)
-    last = session.exec(events.order_by(col(Event.seq).desc()).limit(1)).first()
-    if last is None or last.at <= at:
-        return None
-    return session.exec(events.where(Event.at > at).order_by(col(Event.seq)).limit(1)).one().seq
+    query = select(Event.seq).where(Event.space_id == space_id, Event.at > at).order_by(col(Event.seq))
+    return session.exec(query.limit(1)).first()
 
 
 def predecessors(

@@ -263,9 +263,7 @@ class Store:
         cleaned.files += len(done.done)
         cleaned.copies = list(done.left)
 
-    async def plan_compaction(
-        self, principal: Principal, budget: int, *, expected_head: str | None
-    ) -> Compacted:
+    async def plan_compaction(self, principal: Principal, budget: int, *, expected_head: str | None) -> Compacted:
         return await self._read(compact.plan, principal, budget=budget, expected_head=expected_head)
 
     async def compact(

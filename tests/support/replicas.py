@@ -31,7 +31,7 @@ from usrland.identity import TokenFile
 from usrland.ledger import Ledger
 from usrland.settings import Settings
 
-__all__ = ["Load", "Tally", "replicated"]
+__all__ = ["Load", "Tally", "Turn", "alternated", "replicated"]
 
 SERVERS = ("memory-snapshot", "filesystem-retrieval", "enterprise-connectors")
 SERVICES = [f"{name.replace('-', '_')}.server:service" for name in SERVERS]
@@ -60,6 +60,17 @@ class Tally:
     @property
     def good(self) -> bool:
         return not (self.wrong or self.lost or self.doubled or self.problems or self.spent_twice)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """What was answered while so many replicas were open to callers."""
+
+    replicas: int
+    answered: int
+    seconds: float
+    server_cpu_seconds: float
+    own_cpu_seconds: float
 
 
 @dataclass
@@ -98,35 +109,92 @@ async def replicated(
     load: Load | None = None,
 ) -> Tally:
     """Let callers call for so long; what became of it. `load` is what a caller does over and over."""
+    async with _standing(top, url, count, callers, store) as standing:
+        tally, begun = standing.tally, time.monotonic()
+        used, own = _cpu(standing.replicas), time.process_time()
+        until = begun + seconds
+        async with anyio.create_task_group() as tasks:
+            if kill_every:
+                tasks.start_soon(_kill, standing.replicas, kill_every, until, tally)
+            for door in standing.doors:
+                tasks.start_soon(_over_and_over, door, load or _mixed, until)
+        tally.seconds = time.monotonic() - begun
+        tally.server_cpu_seconds = _cpu(standing.replicas) - used
+        tally.own_cpu_seconds = time.process_time() - own
+    await _look_over(top, url, tally)
+    return tally
+
+
+async def alternated(
+    top: Path,
+    url: str,
+    *,
+    seconds: float,
+    each: float = 5.0,
+    callers: int = 4,
+    store: ObjectStore | None = None,
+    load: Load,
+) -> tuple[list[Turn], Tally]:
+    """Open one replica to the callers, then both, in turns: what else the machine does meets both alike."""
+    turns = []
+    async with _standing(top, url, 2, callers, store) as standing:
+        tally, every = standing.tally, list(standing.open_ports)
+        until = time.monotonic() + seconds
+        async with anyio.create_task_group() as tasks:
+            for door in standing.doors:
+                tasks.start_soon(_over_and_over, door, load, until)
+            while time.monotonic() + each <= until:
+                count = 1 + len(turns) % 2
+                standing.open_ports[:] = every[:count]
+                await anyio.sleep(each / 10)  # calls on their way end where they were sent
+                begun, answered = time.monotonic(), tally.answered
+                used, own = _cpu(standing.replicas), time.process_time()
+                await anyio.sleep(each * 0.9)
+                turn = Turn(
+                    replicas=count,
+                    answered=tally.answered - answered,
+                    seconds=time.monotonic() - begun,
+                    server_cpu_seconds=_cpu(standing.replicas) - used,
+                    own_cpu_seconds=time.process_time() - own,
+                )
+                turns.append(turn)
+    await _look_over(top, url, tally)
+    return turns, tally
+
+
+@dataclass
+class _Standing:
+    replicas: list[_Replica]
+    open_ports: list[int]
+    """Where the balancer sends callers."""
+    doors: list[_Door]
+    tally: Tally
+
+
+@asynccontextmanager
+async def _standing(
+    top: Path, url: str, count: int, callers: int, store: ObjectStore | None
+) -> AsyncIterator[_Standing]:
+    """Replicas that have answered each caller once: what a process does once is not part of what is measured."""
     tally = Tally()
     token = _prepare(top, url, count, store)
     replicas = [_Replica(top / f"home{number}", free_port()) for number in range(count)]
     for replica in replicas:
         await replica.start()
+    ports = [replica.port for replica in replicas]
     try:
-        async with _balanced([replica.port for replica in replicas], tally) as port:
+        async with _balanced(ports, tally) as port:
             doors = [_Door(number, port, token, tally) for number in range(callers)]
-            for door in doors:  # what a process does once is not part of what is measured
+            for door in doors:
                 for name, tool in (("memory-snapshot", "memory_status"), ("filesystem-retrieval", "fs_list")):
                     for _ in replicas:
                         await door.call(name, tool, {}, whole=True)
-            begun, used, own = time.monotonic(), _cpu(replicas), time.process_time()
             tally.answered = 0
-            until = begun + seconds
-            async with anyio.create_task_group() as tasks:
-                if kill_every:
-                    tasks.start_soon(_kill, replicas, kill_every, until, tally)
-                for door in doors:
-                    tasks.start_soon(_over_and_over, door, load or _mixed, until)
-            tally.seconds = time.monotonic() - begun
-            tally.server_cpu_seconds = _cpu(replicas) - used
-            tally.own_cpu_seconds = time.process_time() - own
+            yield _Standing(replicas, ports, doors, tally)
     finally:
         with anyio.CancelScope(shield=True):
             for replica in replicas:
                 await replica.stack.aclose()
-    await _look_over(top, url, tally)
-    return tally
 
 
 def _cpu(replicas: list[_Replica]) -> float:
@@ -180,7 +248,7 @@ async def _kill(replicas: list[_Replica], every: float, until: float, tally: Tal
 @asynccontextmanager
 async def _balanced(ports: list[int], tally: Tally) -> AsyncIterator[int]:
     """Each connection goes to the next replica, or to the other where that one is not there."""
-    turn = itertools.cycle(range(len(ports)))
+    turn = itertools.count()
 
     async def pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
@@ -191,7 +259,7 @@ async def _balanced(ports: list[int], tally: Tally) -> AsyncIterator[int]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = next(turn)
-        for number in (first, (first + 1) % len(ports)):
+        for number in {first % len(ports): 0, (first + 1) % len(ports): 0}:
             try:
                 there, back = await asyncio.open_connection("127.0.0.1", ports[number])
             except OSError:
