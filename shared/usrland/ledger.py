@@ -126,7 +126,8 @@ class Ledger:
         """
 
         def work(session: Session) -> bytes | None:
-            self.audit.lock(session)  # of two that claim one key at once, the second must see the first
+            if key is not None or confirmation is not None:
+                self.audit.lock(session)  # of two that claim one key at once, the second must see the first
             if key is not None and (done := _claim(session, binding, key)) is not None:
                 return done
             if confirmation is not None:
@@ -166,15 +167,13 @@ class Ledger:
         def work(session: Session) -> None:
             from usrland.audit.tables import KeyedCall
 
-            self.audit.append(session, [outcome])
             row = session.get(KeyedCall, _keyed(binding, key)) if key is not None else None
-            if row is None:
-                return
-            if release:
+            if row is not None and release:
                 session.delete(row)
-            else:
+            elif row is not None:
                 row.result = answer
                 session.add(row)
+            self.audit.append(session, [outcome])
 
         await self.database.write(work)
 

@@ -26,6 +26,7 @@ from usrland.audit.merkle import Frontier, inclusion_proof, leaf_hash
 from usrland.errors import NotFound
 
 if TYPE_CHECKING:
+    from sqlalchemy import Insert
     from sqlmodel import Session
     from sqlmodel.sql.expression import Select
 
@@ -77,23 +78,32 @@ class AuditLog:
         """As far as it was read: entries never change, so the next checkpoint goes on from here."""
 
     def append(self, session: Session, entries: Sequence[Entry]) -> None:
-        """Add entries within the caller's write transaction; they are durable when it commits."""
-        from usrland.audit.tables import AuditArgument, AuditEntry
+        """Add entries within the caller's write transaction; they are durable when it commits.
 
+        Others wait from the lock to the commit: what can be done before is done before, and not by way of objects.
+        """
+        session.flush()
+        connection = session.connection()
+        intents = [entry.arguments for entry in entries if entry.phase != "outcome"]  # whose arguments are stored
+        if intents:
+            kept = [{"commitment": each.digest, "salt": each.salt, "value": each.value} for each in intents]
+            connection.execute(_into_arguments(), kept)
         self.lock(session)
         seq, previous = self._newest(session)
+        rows = []
         for entry in entries:
             seq += 1
             body = entry.body(chain=self.chain, seq=seq)
             previous = link(previous, body)
-            session.add(AuditEntry(chain=self.chain, seq=seq, body=body, hash=previous))
-            if entry.phase != "outcome":  # its intent has stored them
-                argument = entry.arguments
-                session.add(AuditArgument(commitment=argument.digest, salt=argument.salt, value=argument.value))
+            rows.append({"chain": self.chain, "seq": seq, "body": body, "hash": previous})
+        connection.execute(_into_entries(), rows)
 
     def lock(self, session: Session) -> None:
         """Be the only one who writes beside this chain, until the transaction ends."""
-        self.database.alone(session, f"audit {self.chain}")
+        locked: set[str] = session.info.setdefault("locked chains", set())  # a session is one transaction
+        if self.chain not in locked:
+            self.database.alone(session, f"audit {self.chain}")
+            locked.add(self.chain)
 
     async def size(self) -> int:
         """How many entries there are."""
@@ -234,6 +244,24 @@ def _newest_entry() -> Select[int, bytes]:
 
     newest = select(AuditEntry.seq, AuditEntry.hash).where(AuditEntry.chain == bindparam("chain"))
     return newest.order_by(col(AuditEntry.seq).desc()).limit(1)
+
+
+@cache
+def _into_entries() -> Insert:
+    from sqlalchemy import insert
+
+    from usrland.audit.tables import AuditEntry
+
+    return insert(AuditEntry)
+
+
+@cache
+def _into_arguments() -> Insert:
+    from sqlalchemy import insert
+
+    from usrland.audit.tables import AuditArgument
+
+    return insert(AuditArgument)
 
 
 def verified(
