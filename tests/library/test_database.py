@@ -95,6 +95,26 @@ async def test_what_is_asked_often_is_prepared_once(
     database.close()
 
 
+@pytest.mark.parametrize("rested", [True, False])
+async def test_a_connection_that_was_closed_meanwhile_is_made_anew(
+    postgresql: Callable[[], str], migrations: Path, monkeypatch: pytest.MonkeyPatch, rested: bool
+) -> None:
+    monkeypatch.setattr("usrland.database.engine.MAX_THREADS", 1)
+    url = postgresql()
+    database, other = Database(url, [migrations]), Database(url, [])
+    mine = database.read_now(lambda s: s.execute(text("SELECT pg_backend_pid()")).scalar_one())
+    ended = text("SELECT pg_terminate_backend(:pid, 10000)")
+    assert other.read_now(lambda s: s.execute(ended, {"pid": mine}).scalar_one())
+
+    monkeypatch.setattr("usrland.database.engine.RESTED_SECONDS", 0.0 if rested else 60.0)
+    if not rested:
+        with pytest.raises(Unavailable, match="closed the connection"):
+            names(database)
+    assert names(database) == []
+    database.close()
+    other.close()
+
+
 async def test_a_new_revision_is_applied_to_old_data_once(url: str, migrations: Path) -> None:
     first = Database(url, [migrations])
     await first.write(lambda s: s.execute(text("INSERT INTO thing VALUES ('old')")))

@@ -373,6 +373,7 @@ def _unavailable(error: BaseException | None) -> str | None:
         ("unable to open database file", "its file cannot be opened"),
         ("connection refused", "it refuses connections"),
         ("server closed the connection", "it closed the connection"),
+        ("terminating connection", "it closed the connection"),
         ("the connection is lost", "the connection was lost"),
     ):
         if sign in text:
