@@ -40,8 +40,7 @@ async def live(top: Path) -> None:
         items = [{"text": text} for text in TEXTS]
         assert not (await client.call_tool("memory_remember", {"items": items[:20]})).is_error
         assert not (await client.call_tool("memory_snapshot", {"message": "m", "items": items[20:]})).is_error
-        branch = {"name": "trial", "switch": True}
-        await client.call_tool("memory_branch", branch)
+        assert not (await client.call_tool("memory_branch", {"action": "create", "name": "trial"})).is_error
         await client.call_tool("memory_recall", {"query": "ferry"})
         keyed = {"items": [{"text": "Said once."}], "idempotency_key": "once"}
         assert not (await client.call_tool("memory_remember", keyed)).is_error
