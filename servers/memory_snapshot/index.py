@@ -80,6 +80,9 @@ class Index:
         self._database = database
         self._tables = HybridIndex(place, embedder)
         self._written = anyio.Event()
+        self._feeding = anyio.Lock()
+        self._begun = self._ended = 0
+        """Feeds of this process."""
         self._wordy = True
         """Some rows may be without their vectors."""
 
@@ -112,11 +115,26 @@ class Index:
         return measures
 
     async def feed(self) -> None:
-        """Index what is new. Waits a moment for others that do so; what they leave is searched directly."""
+        """Index what is new. Waits a moment for others that do so; what they leave is searched directly.
+
+        Of those that wait in this process one feeds for all: what it reads is newer than what they ask for.
+        """
         await self._tables.model()  # not while others wait
-        async with self._place.turn(FEEDING, FEED_WAIT_SECONDS) as mine:
-            if mine:
-                await self._feed()
+        begun = self._begun
+        with anyio.move_on_after(FEED_WAIT_SECONDS) as waiting:
+            await self._feeding.acquire()
+        if waiting.cancelled_caught:
+            return
+        try:
+            if self._ended > begun:  # by one that began after this
+                return
+            self._begun += 1
+            async with self._place.turn(FEEDING, FEED_WAIT_SECONDS) as mine:
+                if mine:
+                    await self._feed()
+            self._ended = self._begun
+        finally:
+            self._feeding.release()
 
     async def forget(self) -> None:
         """Index what is new, erasures among it; when this returns, nothing erased is left in any of its files."""

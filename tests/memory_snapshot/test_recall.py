@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import anyio
@@ -11,6 +12,8 @@ import pytest
 from filelock import FileLock
 
 from memory_snapshot import index as index_module
+from memory_snapshot.feeding import position
+from memory_snapshot.journal import last_event
 from memory_snapshot.recall import UNREAD
 from memory_snapshot.scan import scan
 from memory_snapshot.wire import Item
@@ -58,6 +61,32 @@ async def test_what_the_index_has_not_read_is_said_to_be_found_by_words(sit: Cal
     assert len(page.items) == 2
     assert page.degraded == UNREAD
     assert (await desk.recall("zebra")).degraded is None
+
+
+async def test_of_many_that_feed_at_once_one_does_it_for_all_who_wait_and_leaves_nothing_out(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index, fed = (await desk.memory.store()).index, 0
+    feed = index._feed
+
+    async def counted() -> None:
+        nonlocal fed
+        fed += 1
+        await feed()
+
+    monkeypatch.setattr(index, "_feed", counted)
+
+    async def say_and_feed(number: int) -> None:
+        for turn in range(5):
+            await desk.remember(f"caller {number} said {turn}")
+            last = desk.database.read_now(lambda session: last_event(session, 1)).seq
+            await index.feed()
+            assert desk.database.read_now(partial(position, name=await index.name(), space_id=1)) >= last
+
+    async with anyio.create_task_group() as tasks:
+        for number in range(6):
+            tasks.start_soon(say_and_feed, number)
+    assert fed < 6 * 5
 
 
 async def test_an_index_that_was_lost_is_made_again(sit: Callable[..., Any]) -> None:

@@ -212,6 +212,7 @@ def _prepare(top: Path, url: str, count: int, store: ObjectStore | None) -> str:
         f'[server]\ndatabase = "env:LEDGER"\nallowed_hosts = ["usrland.test"]\n'
         f'[memory-snapshot]\nembedding = "none"\ndatabase = "env:LEDGER"\n'
         f'[filesystem-retrieval]\nembedding = "none"\ndatabase = "env:LEDGER"\n'
+        f"[quotas]\nnormal = 1_000_000\n"  # counted as ever; by default one caller gets 50 calls a second
         f"[filesystem-retrieval.roots]\n"
         f'docs = {{ folder = {json.dumps(str(documents))}, tenant = "acme", writable = true }}\n'
         + ("" if store is None else store.settings()),
