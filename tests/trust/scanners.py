@@ -38,9 +38,6 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from lived_in import live  # noqa: E402
 
-from usrland.ledger import Ledger  # noqa: E402
-from usrland.settings import Settings  # noqa: E402
-
 CODE = ["shared", "servers"]
 SERVERS = ("filesystem_retrieval", "enterprise_connectors", "memory_snapshot")
 RULES = ROOT / "tests" / "trust" / "rules.yaml"
@@ -173,14 +170,16 @@ def cisco(program: str) -> Looked:
 def fuzzer(program: str) -> Looked:
     """What it calls accepted and malformed is held against the schema of the tool: it also sends good calls.
 
-    Its report blots out what is named like a secret, a number of tokens too; the server's log has what was sent.
+    Its report blots out what is named like a secret, a number of tokens too; so all that it sends is written down.
     """
     findings, calls = [], 0
     with tempfile.TemporaryDirectory() as folder:
         home = _home(Path(folder))
         for server in SERVERS:
             out = Path(folder) / server
-            endpoint = f"{sys.executable} -m {server} --home {home}"
+            wire = Path(folder) / f"{server}.jsonl"
+            # the process that it starts, and whose memory it looks at, becomes the server
+            endpoint = f"bash -c 'exec {sys.executable} -m {server} --home {home} < <(exec tee {wire})'"
             command = [program, "--mode", "tools", "--protocol", "stdio", "--endpoint", endpoint, "--seed", "1"]
             command += ["--runs", str(FUZZ_RUNS), "--phase", "both", "--no-corpus", "--output-dir", str(out)]
             done = _done(*command, "--log-level", "ERROR", seconds=1800)
@@ -188,7 +187,7 @@ def fuzzer(program: str) -> Looked:
             calls += sum(
                 int(line.split()[-1]) for line in done.stdout.splitlines() if "Total Fuzzing Runs" in line
             )
-            schemas, made = anyio.run(_schemas, server, home), anyio.run(_calls, server, home)
+            schemas, made = anyio.run(_schemas, server, home), _calls(wire)
             findings += [
                 f"{server} {each['target']}: {each['category']}: {json.dumps(each['evidence'])[:400]}"
                 for each in report["findings"]
@@ -213,17 +212,20 @@ def _sent(told: dict[str, Any], made: list[dict[str, Any]]) -> list[dict[str, An
     """What may have been sent, given what the report tells of it: several where they differ in what it hides."""
     if BLOTTED not in told.values():
         return [told]
-    fitting = [call for call in made if all(told.get(name) in (value, BLOTTED) for name, value in call.items())]
-    return [{**told, **call} for call in fitting] or [told]
+    return [
+        call
+        for call in made
+        if call.keys() == told.keys() and all(told[name] in (value, BLOTTED) for name, value in call.items())
+    ] or [told]
 
 
-async def _calls(server: str, home: Path) -> dict[str, list[dict[str, Any]]]:
-    """Tool → the arguments of each call, without those that every tool has."""
-    ledger = Ledger.of(Settings.load(home), server)
+def _calls(wire: Path) -> dict[str, list[dict[str, Any]]]:
+    """Tool → the arguments of each call."""
     calls: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for entry in await ledger.audit.last(100_000):
-        calls[entry["operation"]].append(entry["call_arguments"] or {})
-    ledger.database.close()
+    for line in wire.read_text(encoding="utf-8").splitlines():
+        message = json.loads(line)
+        if message.get("method") == "tools/call":
+            calls[message["params"]["name"]].append(message["params"]["arguments"])
     return calls
 
 
