@@ -65,9 +65,13 @@ class Opened:
 
 
 def absent(path: str) -> NotFound:
-    """The one answer for what is not there, what may not be seen, and what no path can be."""
+    """The one answer for what is not there, what may not be seen, and what no path can be.
+
+    A way up is told by how it is written, whatever it leads to.
+    """
+    up = ".." in path.split("/")
     return NotFound(
-        f"there is no {path!r} here.",
+        "no path leads upwards by '..' here." if up else f"there is no {path!r} here.",
         fix="Paths are relative to a root, with '/' between folders; fs_list shows what there is.",
     )
 

@@ -96,7 +96,7 @@ def put(writing: Writing, items: Sequence[Draft], *, guarded: bool = True) -> li
         writing.standing = writing.standing.changed({**dict.fromkeys(replaced), version.item_id: version.oid})
         by_words.setdefault(draft.words, []).append((version.item_id, version.oid))
         if version.key is not None:
-            by_key[version.key] = (version.item_id, version.oid)
+            by_key[version.key] = [(version.item_id, version.oid)]
         placed.append((version.item_id, version.oid))
         ended += [item_id for item_id in replaced if item_id != version.item_id]
         similar = [short(item_id) for item_id, _ in close if item_id not in (version.item_id, *replaced)]
@@ -169,10 +169,13 @@ def _by_words(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Versi
     return found
 
 
-def _by_key(writing: Writing, items: Sequence[Draft]) -> dict[str, _Version]:
-    """Key → the standing item of that key."""
+def _by_key(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Version]]:
+    """Key → the standing items of that key: several where merged branches said the same."""
+    found: dict[str, list[_Version]] = {}
     keys = {draft.said.key for draft in items if draft.said.key is not None}
-    return {key: (item_id, oid) for key, item_id, oid in _standing(writing, Body.key, keys)}
+    for key, item_id, oid in _standing(writing, Body.key, keys):
+        found.setdefault(key, []).append((item_id, oid))
+    return found
 
 
 def _standing(writing: Writing, column: Any, values: Collection[str]) -> Iterator[tuple[str, str, str]]:
@@ -230,12 +233,12 @@ def _says_nothing_new(draft: Draft, item: Remembrance) -> bool:
     )
 
 
-def _replaced(writing: Writing, draft: Draft, twin: str | None, by_key: Mapping[str, _Version]) -> list[str]:
+def _replaced(
+    writing: Writing, draft: Draft, twin: str | None, by_key: Mapping[str, Sequence[_Version]]
+) -> list[str]:
     """Ids of the standing items that this one supersedes; the first is the id it takes over."""
-    found: list[str] = []
-    keyed, oid = by_key.get(draft.said.key or "", ("", ""))
-    if writing.standing.get(keyed or "0") == oid:
-        found.append(keyed)
+    kept = by_key.get(draft.said.key, ()) if draft.said.key is not None else ()
+    found = [item_id for item_id, oid in kept if writing.standing.get(item_id) == oid]
     if twin is not None:
         found.append(twin)
     found += [matching_item(writing.standing, prefix) for prefix in draft.supersedes]

@@ -218,6 +218,22 @@ async def test_two_items_of_one_key_are_a_conflict_too(desk: Any) -> None:
     assert len([entry for entry in (await desk.history(key="home")).items if entry.current]) == 1
 
 
+async def test_all_that_merges_left_under_one_key_is_superseded_at_once(desk: Any) -> None:
+    for name in ("left", "right"):
+        await desk.branch("create", name)
+    await desk.remember(Item(text="the quay is north", key="quay"), branch="left")
+    await desk.remember(Item(text="the quay is south", key="quay"), branch="right")
+    await desk.branch("switch", "right")
+    await desk.merge("left", strategy="both")
+    await desk.remember(Item(text="the quay is south", key="quay"), branch="left")
+    await desk.merge("left", strategy="both")
+    texts = await desk.texts()
+    assert texts.count("the quay is south") == 2
+
+    await desk.remember(Item(text="the quay is closed", key="quay"))
+    assert sorted(await desk.texts()) == ["the quay is closed", "the quay is north"]
+
+
 async def test_the_same_said_on_both_sides_is_no_conflict_and_no_double(desk: Any) -> None:
     await forked(desk, "coffee", "coffee")
     assert (await desk.merge("idea")).changes == 0
