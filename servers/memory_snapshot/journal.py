@@ -60,12 +60,11 @@ def _space_of() -> SelectOfScalar[Space]:
 def lock_space(session: Session, principal: Principal) -> Space:
     """The principal's space, made on first use. Other writers of it wait until this transaction ends."""
     # SQLite ignores FOR UPDATE: there the whole database is locked already
-    query = select(Space).where(Space.tenant == principal.tenant, Space.name == principal.namespace)
-    space = session.exec(query.with_for_update()).first()
+    locked, named = _space_of().with_for_update(), {"tenant": principal.tenant, "name": principal.namespace}
+    space = session.exec(locked, params=named).first()
     if space is None:
-        new = inserting(session, Space).values(tenant=principal.tenant, name=principal.namespace)
-        session.execute(new.on_conflict_do_nothing())
-        space = session.exec(query.with_for_update()).one()
+        session.execute(inserting(session, Space).values(**named).on_conflict_do_nothing())
+        space = session.exec(locked, params=named).one()
     return space
 
 

@@ -12,7 +12,7 @@ itself.
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, get_args
 
@@ -163,23 +163,17 @@ class _Returned:
 
 def _by_words(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Version]]:
     """Digest of kind and words → the standing items that say just that."""
-    found: dict[str, list[_Version]] = {}
-    for name, item_id, oid in _standing(writing, Body.digest, {draft.words for draft in items}):
-        found.setdefault(name, []).append((item_id, oid))
-    return found
+    return _standing(writing, Body.digest, {draft.words for draft in items})
 
 
 def _by_key(writing: Writing, items: Sequence[Draft]) -> dict[str, list[_Version]]:
     """Key → the standing items of that key: several where merged branches said the same."""
+    return _standing(writing, Body.key, {draft.said.key for draft in items if draft.said.key is not None})
+
+
+def _standing(writing: Writing, column: Any, values: Collection[str]) -> dict[str, list[_Version]]:
+    """Value → what stands and has it in a column of its body, the oldest first."""
     found: dict[str, list[_Version]] = {}
-    keys = {draft.said.key for draft in items if draft.said.key is not None}
-    for key, item_id, oid in _standing(writing, Body.key, keys):
-        found.setdefault(key, []).append((item_id, oid))
-    return found
-
-
-def _standing(writing: Writing, column: Any, values: Collection[str]) -> Iterator[tuple[str, str, str]]:
-    """Value, item and version of what stands and has one of these values in a column of its body."""
     place = and_(
         col(Body.space_id) == ItemVersion.space_id,
         col(Body.seq) == ItemVersion.seq,
@@ -194,7 +188,8 @@ def _standing(writing: Writing, column: Any, values: Collection[str]) -> Iterato
         )
         for value, item_id, oid in writing.session.execute(query):
             if writing.standing.get(item_id) == oid:
-                yield value, item_id, oid
+                found.setdefault(value, []).append((item_id, oid))
+    return found
 
 
 def _twin(writing: Writing, draft: Draft, same_words: Sequence[_Version]) -> str | None:

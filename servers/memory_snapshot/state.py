@@ -71,12 +71,11 @@ class States:
         with self._lock:
             known = self._current.get((space_id, branch))
         state = self._gone_on(session, space_id, branch, known) if known is not None and known.seq else None
-        another = state is None
         if state is None:
             state = self.at(session, space_id, branch, None)
-        with self._lock:
-            if another:
+            with self._lock:
                 self._counted.pop(space_id, None)
+        with self._lock:
             _keep(self._current, (space_id, branch), state, KEPT_STATES)
         return state
 

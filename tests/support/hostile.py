@@ -30,7 +30,7 @@ from usrland import Principal, Service
 from usrland.host import running
 from usrland.settings import Settings
 
-__all__ = ["SERVERS", "Findings", "World", "attack", "world"]
+__all__ = ["SERVERS", "Findings", "World", "attack", "calling", "world"]
 
 CANARY = "canary-7f3d9b"
 ALPHA = Principal(
@@ -118,6 +118,16 @@ SPEC: dict[str, Any] = {
 
 
 @asynccontextmanager
+async def calling(made: World, server: str, who: Principal) -> AsyncIterator[Client]:
+    """A client of one kind of server in this world, whose caller is this one."""
+    async with (
+        running(made.services[server], Settings.load(made.home, {}), principal=who) as host,
+        Client(host.server) as client,
+    ):
+        yield client
+
+
+@asynccontextmanager
 async def world(folder: Path) -> AsyncIterator[World]:
     """Two tenants with data, and three services over it."""
     home, folders = folder / "home", folder / "data"
@@ -155,10 +165,7 @@ async def attack(made: World, server: str, calls: int, seed: int) -> Findings:
     """Call that server's tools so often; what was seen."""
     chance, findings = random.Random(seed), Findings()
     before, kept = made.state(), await made.remembered()
-    async with (
-        running(made.services[server], Settings.load(made.home, {}), principal=ALPHA) as host,
-        Client(host.server) as client,
-    ):
+    async with calling(made, server, ALPHA) as client:
         tools = (await client.list_tools()).tools
         for _ in range(calls):
             tool = chance.choice(tools)

@@ -53,9 +53,6 @@ class Tally:
     spent_twice: int = 0
     by_replica: Counter[int] = field(default_factory=Counter)
     seconds: float = 0.0
-    server_cpu_seconds: float = 0.0
-    own_cpu_seconds: float = 0.0
-    """Of the balancer and the callers, which are one process."""
 
     @property
     def good(self) -> bool:
@@ -71,6 +68,7 @@ class Turn:
     seconds: float
     server_cpu_seconds: float
     own_cpu_seconds: float
+    """Of the balancer and the callers, which are one process."""
 
 
 @dataclass
@@ -111,7 +109,6 @@ async def replicated(
     """Let callers call for so long; what became of it. `load` is what a caller does over and over."""
     async with _standing(top, url, count, callers, store) as standing:
         tally, begun = standing.tally, time.monotonic()
-        used, own = _cpu(standing.replicas), time.process_time()
         until = begun + seconds
         async with anyio.create_task_group() as tasks:
             if kill_every:
@@ -119,8 +116,6 @@ async def replicated(
             for door in standing.doors:
                 tasks.start_soon(_over_and_over, door, load or _mixed, until)
         tally.seconds = time.monotonic() - begun
-        tally.server_cpu_seconds = _cpu(standing.replicas) - used
-        tally.own_cpu_seconds = time.process_time() - own
     await _look_over(top, url, tally)
     return tally
 
@@ -240,7 +235,6 @@ async def _kill(replicas: list[_Replica], every: float, until: float, tally: Tal
         await anyio.sleep(every)
         if time.monotonic() > until:
             return
-        tally.server_cpu_seconds += replica.cpu_seconds()
         await replica.kill()
         tally.kills += 1
         await replica.start()
@@ -260,7 +254,7 @@ async def _balanced(ports: list[int], tally: Tally) -> AsyncIterator[int]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first = next(turn)
-        for number in {first % len(ports): 0, (first + 1) % len(ports): 0}:
+        for number in [(first + more) % len(ports) for more in range(min(2, len(ports)))]:
             try:
                 there, back = await asyncio.open_connection("127.0.0.1", ports[number])
             except OSError:

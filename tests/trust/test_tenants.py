@@ -8,13 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from hostile import BETA, CANARY, World, world
+from hostile import BETA, CANARY, World, calling, world
 from issuer import Signer, issuer
 from mcp import Client
 from tenants import concurrently
 
 from usrland import Principal
-from usrland.host import running
 from usrland.settings import Settings
 
 ALPHA = Principal(subject="ann", tenant="alpha", scopes=frozenset({"*"}), source="test")
@@ -24,13 +23,8 @@ ALPHA = Principal(subject="ann", tenant="alpha", scopes=frozenset({"*"}), source
 async def both(made: World, server: str) -> AsyncIterator[tuple[Client, Client]]:
     """A client of each tenant, at one kind of server and one home."""
     async with AsyncExitStack() as stack:
-        clients = []
-        for who in (ALPHA, BETA):
-            host = await stack.enter_async_context(
-                running(made.services[server], Settings.load(made.home, {}), principal=who)
-            )
-            clients.append(await stack.enter_async_context(Client(host.server)))
-        yield clients[0], clients[1]
+        alpha, beta = [await stack.enter_async_context(calling(made, server, who)) for who in (ALPHA, BETA)]
+        yield alpha, beta
 
 
 async def error_of(client: Client, tool: str, arguments: dict[str, Any], what: str) -> str:

@@ -26,7 +26,6 @@ from usrland.audit.merkle import Frontier, inclusion_proof, leaf_hash
 from usrland.errors import NotFound
 
 if TYPE_CHECKING:
-    from sqlalchemy import Insert
     from sqlmodel import Session
     from sqlmodel.sql.expression import Select
 
@@ -82,12 +81,16 @@ class AuditLog:
 
         Others wait from the lock to the commit: what can be done before is done before, and not by way of objects.
         """
+        from sqlalchemy import insert
+
+        from usrland.audit.tables import AuditArgument, AuditEntry
+
         session.flush()
         connection = session.connection()
         intents = [entry.arguments for entry in entries if entry.phase != "outcome"]  # whose arguments are stored
         if intents:
             kept = [{"commitment": each.digest, "salt": each.salt, "value": each.value} for each in intents]
-            connection.execute(_into_arguments(), kept)
+            connection.execute(insert(AuditArgument), kept)
         self.lock(session)
         seq, previous = self._newest(session)
         rows = []
@@ -96,7 +99,7 @@ class AuditLog:
             body = entry.body(chain=self.chain, seq=seq)
             previous = link(previous, body)
             rows.append({"chain": self.chain, "seq": seq, "body": body, "hash": previous})
-        connection.execute(_into_entries(), rows)
+        connection.execute(insert(AuditEntry), rows)
 
     def lock(self, session: Session) -> None:
         """Be the only one who writes beside this chain, until the transaction ends."""
@@ -244,24 +247,6 @@ def _newest_entry() -> Select[int, bytes]:
 
     newest = select(AuditEntry.seq, AuditEntry.hash).where(AuditEntry.chain == bindparam("chain"))
     return newest.order_by(col(AuditEntry.seq).desc()).limit(1)
-
-
-@cache
-def _into_entries() -> Insert:
-    from sqlalchemy import insert
-
-    from usrland.audit.tables import AuditEntry
-
-    return insert(AuditEntry)
-
-
-@cache
-def _into_arguments() -> Insert:
-    from sqlalchemy import insert
-
-    from usrland.audit.tables import AuditArgument
-
-    return insert(AuditArgument)
 
 
 def verified(
