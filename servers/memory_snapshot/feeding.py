@@ -14,7 +14,7 @@ from memory_snapshot.state import predecessors, successors
 from memory_snapshot.tables import Event, IndexPosition, ItemVersion, Space
 from usrland.search import IndexRow
 
-__all__ = ["Batch", "advance", "next_batch", "position"]
+__all__ = ["Batch", "advance", "next_batch", "position", "rows"]
 
 LOOK_BACK = 64
 """Versions that may lie between two neighbours of a session. An erasure looks no further either."""
@@ -56,14 +56,15 @@ def next_batch(session: Session, name: str, most: int) -> Batch:
         if not read:
             continue
         batch.positions[space.id] = read[-1].seq
-        batch.rows += _rows(session, space, first, read[-1].seq)
+        batch.rows += rows(session, space, first, read[-1].seq)
         gone = [oid for event in read if event.op == "erase" for oid in said(event)["erased"]]
         batch.erased += [row_id(space.id, oid) + row for oid in gone for row in ("", WINDOW)]
         batch.rows += _window_rows(session, space, _windows_around(session, space.id, gone))
     return batch
 
 
-def _rows(session: Session, space: Space, first: int, last: int) -> list[IndexRow]:
+def rows(session: Session, space: Space, first: int, last: int) -> list[IndexRow]:
+    """What the versions after event `first`, up to event `last`, bring into the index and change in it."""
     assert space.id is not None
     query = select(ItemVersion.oid).where(
         ItemVersion.space_id == space.id, ItemVersion.seq > first, ItemVersion.seq <= last
@@ -74,15 +75,15 @@ def _rows(session: Session, space: Space, first: int, last: int) -> list[IndexRo
     past = replaced | successors(session, space.id, new).keys()
     windows = _windows(session, space.id, first, [items[oid] for oid in new])
     where = scope(space.tenant, space.name)
-    rows: list[IndexRow] = []
+    found: list[IndexRow] = []
     for item in items.values():
         if item.said is not None:
             group = PAST + item.kind if item.oid in past else item.kind
             words = " ".join([*item.said.tags, item.date, _notes(item)])
-            rows.append(
+            found.append(
                 IndexRow(id=row_id(space.id, item.oid), scope=where, text=_spoken(item), group=group, words=words)
             )
-    return rows + _window_rows(session, space, windows)
+    return found + _window_rows(session, space, windows)
 
 
 def _window_rows(session: Session, space: Space, windows: Mapping[str, tuple[Remembrance, str]]) -> list[IndexRow]:

@@ -2,7 +2,9 @@
 
 The journal is its outbox. `IndexPosition` says up to which event of a space the index has read; whatever
 stands behind that is searched directly (`scan`), so a just acknowledged item is found whether or not anybody
-had time to index it. One process feeds at a time; the others do not wait for it.
+had time to index it. A little is compared with the query by words and by meaning, as the index would, and read in
+the background: each feed is a version of the tables and waits for the disk. Only where more is unread a recall
+waits for the index. One process feeds at a time; the others do not wait for it.
 """
 
 from __future__ import annotations
@@ -10,24 +12,25 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import anyio
 
+from memory_snapshot.scan import scan
 from memory_snapshot.words import spelled
 from usrland import Unavailable
 from usrland.database import Database
 from usrland.embedding import Embedder
-from usrland.search import KEEP_VERSIONS, HybridIndex, Place
+from usrland.search import KEEP_VERSIONS, HybridIndex, IndexRow, Place
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
     from memory_snapshot.feeding import Batch
 
-__all__ = ["PAST", "WINDOW", "Index", "Measures", "row_id", "scope"]
+__all__ = ["PAST", "READ_DIRECTLY", "UNREAD", "WINDOW", "Index", "Measures", "row_id", "scope"]
 
 logger = logging.getLogger(__name__)
 
@@ -42,6 +45,9 @@ VERSIONS_PER_BATCH = 1_000
 """Every batch is a version of the tables on the disk, and costs the same however little is in it."""
 EMBED_AT_ONCE = 64
 """More rows than this are found by their words first, and get their vectors in the background."""
+READ_DIRECTLY = 32
+"""So many versions that the index has not read are compared with each query as they are."""
+UNREAD = "What was remembered last is found by words alone until the index has read it."
 FEED_WAIT_SECONDS = 2.0
 REBUILD_WAIT_SECONDS = 60.0
 GATHER_SECONDS = 1.0
@@ -90,8 +96,13 @@ class Index:
         """Which index this is; None before the first feed. A lost place takes its name and position along."""
         return await self._place.note(NAME)
 
-    async def measure(self, query: str, *, scope: str, kinds: Collection[str], past: bool) -> Measures:
-        """How well rows of these kinds fit the query, by every measure; with `past`, also what was superseded."""
+    async def measure(
+        self, query: str, *, scope: str, kinds: Collection[str], past: bool, unread: Collection[IndexRow] = ()
+    ) -> Measures:
+        """How well rows of these kinds fit the query, by every measure; with `past`, also what was superseded.
+
+        Rows that are `unread` are compared as they are given, whatever the tables hold in their place.
+        """
         words = spelled(query)
         items, windows = [
             await self._tables.search(
@@ -106,12 +117,21 @@ class Index:
             for row in ("", WINDOW)
         ]
         measures = Measures(degraded=items.degraded or windows.degraded)
+        replaced = {row.id for row in unread}
         for answer, legs in ((items, measures.items), (windows, measures.windows)):
             for hit in answer.hits:
-                oid = hit.id.partition("/")[2].removesuffix(WINDOW)
-                if hit.dense is not None:
-                    legs[oid] = hit.dense
-                measures.confidence[oid] = max(hit.confidence, measures.confidence.get(oid, 0.0))
+                if hit.id not in replaced:
+                    _add(measures, legs, hit.id, hit.dense, hit.confidence)
+        wanted = [row for row in unread if row.group.removeprefix(PAST).removeprefix(WINDOW) in kinds]
+        if not wanted:
+            return measures
+        cosines = await self._tables.cosines(query, [row.text for row in wanted])
+        near = dict(zip([row.id for row in wanted], cosines, strict=True)) if cosines is not None else {}
+        for row_id, sure in scan(query, {row.id: f"{row.text} {row.words}" for row in wanted}, near).items():
+            legs = measures.windows if row_id.endswith(WINDOW) else measures.items
+            _add(measures, legs, row_id, near.get(row_id), sure)
+        if cosines is None and measures.degraded is None:
+            return replace(measures, degraded=UNREAD)
         return measures
 
     async def feed(self) -> None:
@@ -214,6 +234,13 @@ class Index:
         name = secrets.token_hex(16)
         await self._place.write_note(NAME, name)
         return name
+
+
+def _add(measures: Measures, legs: dict[str, float], row_id: str, cosine: float | None, sure: float) -> None:
+    oid = row_id.partition("/")[2].removesuffix(WINDOW)
+    if cosine is not None:
+        legs[oid] = cosine
+    measures.confidence[oid] = max(sure, measures.confidence.get(oid, 0.0))
 
 
 def _next_batch(session: Session, *, name: str) -> Batch:

@@ -7,19 +7,21 @@ said recently enough is read from the database in every recall, for what was pro
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from typing import get_args
 
 import anyio.to_thread
-from sqlmodel import Session, col, select
+from sqlalchemy import Row, Select, select
+from sqlmodel import Session, bindparam, col
 
 from memory_snapshot import journal
 from memory_snapshot.canonical import moment
-from memory_snapshot.feeding import position
-from memory_snapshot.index import Index, Measures, scope
+from memory_snapshot.feeding import position, rows
+from memory_snapshot.index import READ_DIRECTLY, UNREAD, Index, Measures, scope
 from memory_snapshot.items import Remembrance, load
 from memory_snapshot.questions import HEAD, Asked, Found
 from memory_snapshot.ranking import Candidate, rank
@@ -30,6 +32,7 @@ from memory_snapshot.tables import ItemVersion
 from memory_snapshot.wire import Kind
 from usrland import Principal, Unavailable
 from usrland.database import Database
+from usrland.search import IndexRow
 from usrland.search.fusion import FLOOR
 
 __all__ = ["candidate", "find"]
@@ -38,7 +41,6 @@ logger = logging.getLogger(__name__)
 
 KINDS = get_args(Kind)
 CANDIDATES = 200
-UNREAD = "What was remembered last is found by words alone until the index has read it."
 NO_INDEX = "The search index cannot be used now: these are matches by words alone."
 
 
@@ -50,7 +52,12 @@ class _View:
     scope: str
     shown: Shown
     past: bool
-    unread: Mapping[str, str]
+    rows: Sequence[IndexRow] = ()
+    """Of what it has not read, where that is little."""
+    unread: Mapping[str, str] = field(default_factory=dict)
+    """By oid, where it is more: found by words alone."""
+    far_behind: bool = False
+    """It is more, and nobody has looked what it is."""
 
 
 async def find(
@@ -58,11 +65,16 @@ async def find(
 ) -> Found:
     """At most `CANDIDATES` versions above the floor of confidence. Without the index: by words, and said so."""
     try:
-        await index.feed()
-        view = await database.read(partial(_look, states, principal, asked, await index.name()))
+        view = await database.read(partial(_look, states, principal, asked, await index.name(), glance=True))
+        if view is not None and view.far_behind:
+            await index.feed()
+            view = await database.read(partial(_look, states, principal, asked, await index.name()))
         if view is None:
             return Found(hits={})
-        measures = await index.measure(query, scope=view.scope, kinds=asked.kinds or KINDS, past=view.past)
+        if view.rows:
+            index.wake()
+        kinds = asked.kinds or KINDS
+        measures = await index.measure(query, scope=view.scope, kinds=kinds, past=view.past, unread=view.rows)
         return await _ranked(database, query, view, asked, measures)
     except (Unavailable, OSError) as error:
         logger.warning("recall goes on without its index: %s", error)
@@ -113,7 +125,13 @@ def candidate(item: Remembrance, meaning: float | None, near_meaning: float | No
 
 
 def _look(
-    states: States, principal: Principal, asked: Asked, index_name: str | None, session: Session
+    states: States,
+    principal: Principal,
+    asked: Asked,
+    index_name: str | None,
+    session: Session,
+    *,
+    glance: bool = False,
 ) -> _View | None:
     space = journal.find_space(session, principal)
     if space is None or space.id is None:
@@ -121,14 +139,22 @@ def _look(
     state = find_state(session, states, space.id, principal, asked.ref)
     now = journal.now_after(journal.last_event(session, space.id))
     shown = in_force(session, space.id, state, asked.valid_at or state.at or now, now)
-    return _View(
+    read_to = position(session, index_name, space.id)
+    behind = _behind(session, space.id, read_to, READ_DIRECTLY + 1)
+    view = _View(
         space_id=space.id,
         scope=scope(space.tenant, space.name),
         shown=shown,
         # what was superseded can be true (its successor begins later), and can stand again
         past=asked.ref != HEAD or bool(shown.revealed) or journal.has_turned(session, space.id),
-        unread=_unread(session, space.id, shown, asked, position(session, index_name, space.id)),
     )
+    if not behind:
+        return view
+    if index_name is not None and len(behind) <= READ_DIRECTLY:
+        return replace(view, rows=rows(session, space, read_to, behind[-1].seq))
+    if glance:
+        return replace(view, far_behind=True)
+    return replace(view, unread=_unread(session, space.id, shown, asked, read_to))
 
 
 def _fits(item: Remembrance, shown: Shown, asked: Asked) -> bool:
@@ -143,9 +169,21 @@ def _oldest(max_age_days: int) -> str:
     return moment(datetime.now(UTC) - timedelta(days=max_age_days))
 
 
+def _behind(session: Session, space_id: int, read_to: int, most: int = sys.maxsize) -> Sequence[Row[str, int]]:
+    """Oid and event of the versions after an event, oldest first."""
+    return session.execute(_after(), {"space": space_id, "seq": read_to, "most": most}).all()
+
+
+@cache
+def _after() -> Select[str, int]:
+    query = select(col(ItemVersion.oid), col(ItemVersion.seq)).where(
+        col(ItemVersion.space_id) == bindparam("space"), col(ItemVersion.seq) > bindparam("seq")
+    )
+    return query.order_by(col(ItemVersion.seq), col(ItemVersion.place)).limit(bindparam("most"))
+
+
 def _unread(session: Session, space_id: int, shown: Shown, asked: Asked, read_to: int) -> dict[str, str]:
-    query = select(ItemVersion.oid).where(ItemVersion.space_id == space_id, ItemVersion.seq > read_to)
-    items = load(session, space_id, session.exec(query.order_by(col(ItemVersion.seq))).all())
+    items = load(session, space_id, [row.oid for row in _behind(session, space_id, read_to)])
     return {
         item.oid: item.said.findable
         for item in items.values()

@@ -13,10 +13,10 @@ from filelock import FileLock
 
 from memory_snapshot import index as index_module
 from memory_snapshot.feeding import position
+from memory_snapshot.index import READ_DIRECTLY, UNREAD
 from memory_snapshot.journal import last_event
-from memory_snapshot.recall import UNREAD
 from memory_snapshot.scan import scan
-from memory_snapshot.wire import Item
+from memory_snapshot.wire import Item, Source
 from usrland import InvalidInput
 from usrland.search import index as search_module
 
@@ -50,17 +50,52 @@ async def test_while_another_process_feeds_the_index_the_journal_is_searched(des
     assert "no embedding model" in page.degraded
 
 
-async def test_what_the_index_has_not_read_is_said_to_be_found_by_words(sit: Callable[..., Any]) -> None:
+async def test_more_than_a_little_that_the_index_has_not_read_is_said_to_be_found_by_words(
+    sit: Callable[..., Any],
+) -> None:
     desk = sit(embedding="minilm")
     await desk.remember("the first zebra")
     assert (await desk.recall("zebra")).degraded is None
     with FileLock(desk.settings.data("memory-snapshot") / "index" / "feed.lock"):
-        await desk.remember("the second zebra")
-        page = await desk.recall("zebra")
+        await desk.remember(*[f"the zebra after {number}" for number in range(READ_DIRECTLY + 1)])
+        page = await desk.recall("zebra", limit=100)
 
-    assert len(page.items) == 2
+    assert page.total == READ_DIRECTLY + 2
     assert page.degraded == UNREAD
     assert (await desk.recall("zebra")).degraded is None
+
+
+async def test_a_little_that_the_index_has_not_read_answers_as_it_will_from_the_index(
+    sit: Callable[..., Any],
+) -> None:
+    desk = sit(embedding="minilm")
+    talk = Source(uri="chat://1")
+    said = [
+        Item(text="The user lives in Paris", key="home"),
+        Item(text="The physician prescribed new pills", kind="transcript", speaker="Ann", source=talk),
+    ]
+    await desk.remember(*said)
+    assert await desk.recalled("pills")
+    await (await desk.memory.store()).index.feed()
+    await desk.remember(
+        Item(text="The user lives in Rome", key="home"),
+        Item(text="They are to be taken at noon", kind="transcript", speaker="Ann", source=talk),
+    )
+    questions = ("Which medicine did the doctor give?", "Which town is home?", "At lunch time?", "Paris")
+
+    async def answers() -> list[Any]:
+        pages = [await desk.recall(question, explain=True) for question in questions]
+        assert [page.degraded for page in pages] == [None] * len(questions)
+        return [[(hit.text, hit.why) for hit in page.items] for page in pages]
+
+    before = await answers()
+    assert await desk.ask("SELECT max(seq) FROM memory_index_position") == [1]
+    await (await desk.memory.store()).index.feed()
+    assert await desk.ask("SELECT max(seq) FROM memory_index_position") == [2]
+
+    assert before == await answers()
+    assert before[0][0][0] == "The physician prescribed new pills"
+    assert [text for text, _ in before[1]] == ["The user lives in Rome"]
 
 
 async def test_of_many_that_feed_at_once_one_does_it_for_all_who_wait_and_leaves_nothing_out(
@@ -149,7 +184,7 @@ async def test_what_a_burst_of_writes_leaves_on_the_disk_goes_when_it_is_over(
 ) -> None:
     for number in range(8):
         await desk.remember(f"zebra {number}")
-        assert await desk.recalled("zebra")
+        await (await desk.memory.store()).index.feed()
     versions = desk.settings.data("memory-snapshot") / "index" / "lexical.lance" / "_versions"
     assert len(list(versions.iterdir())) > 8
     monkeypatch.setattr(search_module, "KEEP_VERSIONS", timedelta(seconds=3))  # too young at first

@@ -62,6 +62,7 @@ MODEL_SECONDS = 5.0
 """How long a search waits for the model, the first time; larger models are loaded behind it."""
 LOCK_SECONDS = 60.0
 MAX_QUERY_CHARS = 2_000
+REMEMBERED_VECTORS = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,8 @@ class HybridIndex:
         """Something of it could not be read or written."""
         self._turn = anyio.Lock()
         self._opening = anyio.Lock()
+        self._remembered: dict[str, Vectors] = {}
+        """By digest: of texts that were compared before they came in, oldest first."""
 
     async def warm(self) -> None:
         """Load the model and open the tables. Never raises for the model: answers say that it is missing."""
@@ -288,6 +291,25 @@ class HybridIndex:
         )
         return SearchAnswer(hits=hits, degraded=degraded)
 
+    async def cosines(self, query: str, texts: Sequence[str]) -> Sequence[float] | None:
+        """How near each text is to the query, whether or not it is in a row; None where no model can answer now.
+
+        The vectors are remembered for whoever asks again, and for the rows that these texts come to stand in.
+        """
+        embedder = await self.model()
+        if embedder is None:
+            return None
+        digests = [_digest(text) for text in texts]
+        vectors = {digest: self._remembered[digest] for digest in digests if digest in self._remembered}
+        missing = {digest: text for digest, text in zip(digests, texts, strict=True) if digest not in vectors}
+        asked, made = await anyio.to_thread.run_sync(_both, embedder, query[:MAX_QUERY_CHARS], [*missing.values()])
+        new = dict(zip(missing, made, strict=True))
+        self._remembered |= new
+        for digest in [*self._remembered][:-REMEMBERED_VECTORS]:
+            del self._remembered[digest]
+        vectors |= new
+        return [float(vectors[digest] @ asked) for digest in digests]
+
     async def sizes(self) -> Sizes:
         tables = await self._open()
         embedder = await self.model()
@@ -314,6 +336,8 @@ class HybridIndex:
         that is `KEEP_VERSIONS` later. A search of another process that runs just then may fail, and can be
         repeated.
         """
+        if forget:
+            self._remembered.clear()
         async with self._writing() as tables:
             await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
             return await tables.versions() > 1
@@ -379,6 +403,9 @@ class HybridIndex:
         tables = await self._open()
         with self._reached():
             vectors = dict(await _known(tables, embedder, records))
+        for record in records:
+            if record.digest not in vectors and record.digest in self._remembered:
+                vectors[record.digest] = self._remembered[record.digest]
         missing = {record.digest: record.text for record in records if record.digest not in vectors}
         if missing:
             made = await anyio.to_thread.run_sync(embedder.documents, list(missing.values()))
@@ -468,10 +495,18 @@ def _records(rows: Sequence[IndexRow]) -> list[Record]:
     return list({row.id: _record(row) for row in rows}.values())
 
 
+def _both(embedder: Embedder, query: str, texts: Sequence[str]) -> tuple[Vectors, Sequence[Vectors]]:
+    return embedder.query(query), list(embedder.documents(texts)) if texts else []
+
+
 def _nearest(
     embedder: Embedder, query: str, mirror: Mirror, where: Filter, limit: int
 ) -> list[tuple[Match, float]]:
     return mirror.nearest(embedder.query(query), where, limit)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _record(row: IndexRow) -> Record:
@@ -479,7 +514,7 @@ def _record(row: IndexRow) -> Record:
         id=row.id,
         scope=row.scope,
         group=row.group,
-        digest=hashlib.sha256(row.text.encode()).hexdigest(),
+        digest=_digest(row.text),
         extra=row.extra,
         terms=terms(f"{row.text} {row.words}" if row.words else row.text),
         text=row.text,
