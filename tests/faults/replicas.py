@@ -1,11 +1,18 @@
 """Replicas on one PostgreSQL and one bucket behind a balancer with nothing sticky, one killed every ten seconds.
 
     python tests/faults/replicas.py --seconds 300 --kill-every 10 --store ceph
-    python tests/faults/replicas.py --throughput --seconds 20                  two against one, in turns
+    python tests/faults/replicas.py --throughput --seconds 120 --store none --callers 8
+                                                                  two against one, in turns
+    python tests/faults/replicas.py --throughput --seconds 120 --store none --callers 8 --processors 0.7
+                                                                  and each with so much of a processor
 
 Needs the PostgreSQL of this machine; works in a schema of its own, dropped afterwards. The bucket is moto's, or
 one of a small Ceph cluster where Debian's radosgw, ceph-mon, ceph-mgr and ceph-osd are installed; with `none` each
 replica has an index of its own.
+
+The database and the callers are on this machine too. Where one replica alone fills a processor of two, a second
+can only have what they leave; `--processors` is the limit that a container would have, and then the question is
+whether a second replica serves as much as the first.
 """
 
 from __future__ import annotations
@@ -36,6 +43,7 @@ def main() -> int:
     parser.add_argument("--replicas", type=int, default=2)
     parser.add_argument("--store", choices=["moto", "ceph", "none"], default="moto")
     parser.add_argument("--throughput", action="store_true", help="kill nobody; compare two replicas with one")
+    parser.add_argument("--processors", type=float, help="of which each replica may have so many; needs root")
     parser.add_argument("--postgresql", default="postgresql://root@127.0.0.1:5432/test")
     options = parser.parse_args()
     if options.throughput:
@@ -61,27 +69,33 @@ def main() -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     """Calls a second, and for each second of processor time that the servers used."""
-    turns, tally = _run(options, alternated, load=_reading)
+    turns, tally = _run(options, alternated, load=_reading, processors=options.processors)
     _say_what_is_wrong(tally)
-    rates = []
+    rates, costs = [], []
     for count in (1, 2):
         mine = [turn for turn in turns if turn.replicas == count]
         seconds = sum(turn.seconds for turn in mine)
         answered = sum(turn.answered for turn in mine)
         servers = sum(turn.server_cpu_seconds for turn in mine)
+        database = sum(turn.database_cpu_seconds for turn in mine)
         own = sum(turn.own_cpu_seconds for turn in mine)
         rates.append(answered / seconds)
+        costs.append((servers / answered, (servers + database + own) / answered))
+        shares = f"servers {servers / seconds:.2f}, database {database / seconds:.2f}, callers {own / seconds:.2f}"
         sys.stdout.write(
             f"{count} replicas, {options.store}, {len(mine)} turns, {options.callers} callers: "
-            f"{rates[-1]:.1f} calls a second, {answered / servers:.1f} for each second of the servers' processor "
-            f"time ({servers / seconds:.2f} processors; balancer and callers {own / seconds:.2f})\n"
+            f"{rates[-1]:.1f} calls a second, {1e3 * costs[-1][0]:.1f} ms of processor time each in the servers "
+            f"(processors: {shares} with the balancer)\n"
         )
     pairs = sorted(
         two.answered / two.seconds * one.seconds / one.answered
         for one, two in zip(turns[::2], turns[1::2], strict=False)
     )
     spread = f"pairs of turns from {pairs[0]:.2f} to {pairs[-1]:.2f}, in the middle {pairs[len(pairs) // 2]:.2f}"
-    sys.stdout.write(f"two / one: {rates[1] / rates[0]:.2f} ({spread}); {'good' if tally.good else 'NOT GOOD'}\n")
+    most = 2 * costs[0][0] / costs[1][1]  # one has a processor for itself; of two, everybody lives on both
+    room = f"; without a limit two processors have room for {most:.2f}" if options.processors is None else ""
+    verdict = "good" if tally.good else "NOT GOOD"
+    sys.stdout.write(f"two / one: {rates[1] / rates[0]:.2f} ({spread}{room}); {verdict}\n")
     return 0 if tally.good else 1
 
 

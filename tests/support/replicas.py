@@ -22,7 +22,7 @@ from typing import Any
 
 import anyio
 from object_store import ObjectStore
-from processes import Served, free_port, serving
+from processes import Served, cpu_seconds, free_port, limited, serving
 from raw_calls import Lost, called
 
 from memory_snapshot.server import service
@@ -36,7 +36,6 @@ __all__ = ["Load", "Tally", "Turn", "alternated", "replicated"]
 SERVERS = ("memory-snapshot", "filesystem-retrieval", "enterprise-connectors")
 SERVICES = [f"{name.replace('-', '_')}.server:service" for name in SERVERS]
 TRIES = 200
-_TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -67,6 +66,7 @@ class Turn:
     answered: int
     seconds: float
     server_cpu_seconds: float
+    database_cpu_seconds: float
     own_cpu_seconds: float
     """Of the balancer and the callers, which are one process."""
 
@@ -75,6 +75,7 @@ class Turn:
 class _Replica:
     home: Path
     port: int
+    processors: float | None = None
     served: Served | None = None
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
@@ -82,6 +83,8 @@ class _Replica:
         self.stack = AsyncExitStack()
         entered = serving(self.home, *SERVICES, port=self.port)
         self.served = await anyio.to_thread.run_sync(entered.__enter__)
+        if self.processors is not None:
+            self.stack.enter_context(limited(self.served.process.pid, self.processors))
         self.stack.push(entered)
 
     async def kill(self) -> None:
@@ -91,8 +94,7 @@ class _Replica:
 
     def cpu_seconds(self) -> float:
         assert self.served is not None
-        fields = Path(f"/proc/{self.served.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        return cpu_seconds(Path(f"/proc/{self.served.process.pid}"))
 
 
 async def replicated(
@@ -128,11 +130,15 @@ async def alternated(
     each: float = 5.0,
     callers: int = 4,
     store: ObjectStore | None = None,
+    processors: float | None = None,
     load: Load,
 ) -> tuple[list[Turn], Tally]:
-    """Open one replica to the callers, then both, in turns: what else the machine does meets both alike."""
+    """Open one replica to the callers, then both, in turns: what else the machine does meets both alike.
+
+    `processors`: what each replica may have of them, as a container's limit says; without it, all there is.
+    """
     turns = []
-    async with _standing(top, url, 2, callers, store) as standing:
+    async with _standing(top, url, 2, callers, store, processors) as standing:
         tally, every = standing.tally, list(standing.open_ports)
         until = time.monotonic() + seconds
         async with anyio.create_task_group() as tasks:
@@ -143,13 +149,14 @@ async def alternated(
                 standing.open_ports[:] = every[:count]
                 await anyio.sleep(each / 10)  # calls on their way end where they were sent
                 begun, answered = time.monotonic(), tally.answered
-                used, own = _cpu(standing.replicas), time.process_time()
+                used, database, own = _cpu(standing.replicas), _database_cpu(), time.process_time()
                 await anyio.sleep(each * 0.9)
                 turn = Turn(
                     replicas=count,
                     answered=tally.answered - answered,
                     seconds=time.monotonic() - begun,
                     server_cpu_seconds=_cpu(standing.replicas) - used,
+                    database_cpu_seconds=_database_cpu() - database,
                     own_cpu_seconds=time.process_time() - own,
                 )
                 turns.append(turn)
@@ -168,12 +175,17 @@ class _Standing:
 
 @asynccontextmanager
 async def _standing(
-    top: Path, url: str, count: int, callers: int, store: ObjectStore | None
+    top: Path,
+    url: str,
+    count: int,
+    callers: int,
+    store: ObjectStore | None,
+    processors: float | None = None,
 ) -> AsyncIterator[_Standing]:
     """Replicas that have answered each caller once: what a process does once is not part of what is measured."""
     tally = Tally()
     token = _prepare(top, url, count, store)
-    replicas = [_Replica(top / f"home{number}", free_port()) for number in range(count)]
+    replicas = [_Replica(top / f"home{number}", free_port(), processors) for number in range(count)]
     for replica in replicas:
         await replica.start()
     ports = [replica.port for replica in replicas]
@@ -194,6 +206,16 @@ async def _standing(
 
 def _cpu(replicas: list[_Replica]) -> float:
     return sum(replica.cpu_seconds() for replica in replicas)
+
+
+def _database_cpu() -> float:
+    """Of PostgreSQL on this machine, whoever asks it."""
+    found = 0.0
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "comm").read_text().strip() == "postgres":
+                found += cpu_seconds(process)
+    return found
 
 
 def _prepare(top: Path, url: str, count: int, store: ObjectStore | None) -> str:
