@@ -269,7 +269,7 @@ async def test_a_new_generation_starts_empty_and_never_mixes(
 
 
 def generations(folder: Path) -> set[str]:
-    return {path.name.split(".")[0] for path in folder.glob("vectors-*")}
+    return {path.name.split(".")[0] for path in folder.glob("vectors16-*")}
 
 
 async def test_the_model_before_answers_until_the_new_one_has_read_everything(
@@ -303,7 +303,7 @@ async def test_the_model_before_answers_until_the_new_one_has_read_everything(
     assert before.degraded.startswith("a new embedding model has read 0 of 3 passages")
     assert after.degraded is None
     assert [hit.extra for hit in kept.hits] == ["refund"]
-    assert generations(tmp_path) == {"vectors-other"}
+    assert generations(tmp_path) == {"vectors16-other"}
 
 
 async def test_many_vectors_are_found_through_an_index_of_their_own(

@@ -69,7 +69,7 @@ async def test_what_is_found_in_memory_is_what_is_found_on_the_disk(
 
     assert mirror is not None
     nearest = mirror.nearest(vector, where, limit)
-    assert scores(nearest) == pytest.approx(scores(near), abs=1e-5)
+    assert scores(nearest) == pytest.approx(scores(near), abs=1e-4)
     assert scores(words[2]) == pytest.approx(scores(words[0]), abs=1e-5)
     assert len(nearest) == min(limit, 12 * len(scopes) if groups else 24 * len(scopes))
     for match, _ in nearest:

@@ -227,7 +227,10 @@ class Tables:
         dimensions = len(vectors[0])
         table = await self._vector_table(generation, dimensions)
         columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
-        await _merge(table, pa.table({**columns, "vector": list(vectors)}, schema=_vector_schema(dimensions)))
+        schema = _vector_schema(dimensions)
+        flat = pa.array(numpy.concatenate(vectors).astype(numpy.float16))
+        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
+        await _merge(table, pa.table(columns, schema=schema))
 
     async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
         """Vectors already made for these texts, whichever rows they were made for."""
@@ -236,7 +239,7 @@ class Tables:
             return {}
         query = table.query().where(col("digest").isin(sorted(digests))).select(["digest", "vector"])
         found = await query.to_arrow()
-        flat = found["vector"].combine_chunks().flatten().to_numpy().reshape(-1, dimensions)
+        flat = found["vector"].combine_chunks().flatten().to_numpy().astype(numpy.float32).reshape(-1, dimensions)
         return dict(zip(found["digest"].to_pylist(), flat, strict=True))
 
     async def without_vectors(self, generation: str, dimensions: int) -> list[str]:
@@ -393,7 +396,7 @@ async def _read(table: lancedb.AsyncTable, count: int, dimensions: int) -> tuple
 
 
 def _vectors_of(generation: str) -> str:
-    return "vectors-" + re.sub(r"[^A-Za-z0-9.-]", "_", generation)
+    return "vectors16-" + re.sub(r"[^A-Za-z0-9.-]", "_", generation)
 
 
 def _expression(where: Filter) -> Expr:
@@ -406,7 +409,8 @@ async def _merge(table: lancedb.AsyncTable, rows: pa.Table) -> None:
 
 
 def _vector_schema(dimensions: int) -> pa.Schema:
-    return pa.schema([*_KEYS, pa.field("vector", pa.list_(pa.float32(), dimensions), nullable=False)])
+    """In 16 bits, which a cosine does not feel (less than .0003), and half as many bytes on the disk."""
+    return pa.schema([*_KEYS, pa.field("vector", pa.list_(pa.float16(), dimensions), nullable=False)])
 
 
 def _names(fields: Iterable[pa.Field]) -> list[str]:
