@@ -33,13 +33,26 @@ from sqlalchemy import select as columns_of
 from sqlmodel import Field, SQLModel, col, select
 
 from filesystem_retrieval.beneath import CLOCK_TICK_NS, Signature
+from filesystem_retrieval.lease import Lease
 from filesystem_retrieval.versions import Blob, Cut, Version, cut, keep
 from usrland.database import Database, in_batches
 
 if TYPE_CHECKING:
     from sqlmodel import Session
 
-__all__ = ["MIGRATIONS", "Catalogue", "Chunk", "Content", "Drift", "Fetch", "File", "Known", "Piece", "Summary"]
+__all__ = [
+    "MIGRATIONS",
+    "Catalogue",
+    "Chunk",
+    "Content",
+    "Drift",
+    "Fetch",
+    "File",
+    "Known",
+    "Piece",
+    "Summary",
+    "distrust",
+]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
 
@@ -177,10 +190,14 @@ Fetch = Callable[[Collection[PassageKey]], tuple[Mapping[PassageKey, Piece], Hol
 
 
 class Catalogue:
-    """Queries by what they are for. Every one names the root: nothing is looked up across roots."""
+    """Queries by what they are for. Every one names the root: nothing is looked up across roots.
 
-    def __init__(self, database: Database) -> None:
+    What depends on what is in the search index raises `Unavailable` where that is not the one of the `lease`.
+    """
+
+    def __init__(self, database: Database, lease: Lease) -> None:
         self._database = database
+        self._lease = lease
 
     async def files(self, root: str) -> dict[str, Known]:
         """All files of a root, by path."""
@@ -262,6 +279,7 @@ class Catalogue:
         """Write down what was read, in place of what was known of the same files and contents; cut versions."""
 
         def work(session: Session) -> None:
+            self._lease.fence(session)
             for part in in_batches(content.content for content in contents):
                 session.exec(delete(Chunk).where(_of(Chunk, root, part)))
                 session.exec(delete(Content).where(_of(Content, root, part)))
@@ -279,6 +297,7 @@ class Catalogue:
         """The passages of these contents are in the index now, and these files with them."""
 
         def work(session: Session) -> None:
+            self._lease.fence(session)
             for part in in_batches(contents):
                 session.exec(update(Content).where(_of(Content, root, part)).values(indexed=True))
             for part in in_batches(paths):
@@ -289,6 +308,7 @@ class Catalogue:
 
     async def forget_files(self, root: str, gone: Sequence[Cut]) -> None:
         def work(session: Session) -> None:
+            self._lease.fence(session)
             for part in in_batches(each.path for each in gone):
                 session.exec(delete(File).where(col(File.root) == root, col(File.path).in_(part)))
             cut(session, root, gone)
@@ -316,6 +336,7 @@ class Catalogue:
 
     async def mark_past(self, root: str, contents: Collection[str], *, past: bool) -> None:
         def work(session: Session) -> None:
+            self._lease.fence(session)
             for part in in_batches(contents):
                 session.exec(update(Content).where(_of(Content, root, part)).values(past=past))
 
@@ -332,6 +353,7 @@ class Catalogue:
 
     async def forget_contents(self, root: str, contents: Collection[str]) -> None:
         def work(session: Session) -> None:
+            self._lease.fence(session)
             for part in in_batches(contents):
                 session.exec(delete(Chunk).where(_of(Chunk, root, part)))
                 session.exec(delete(Content).where(_of(Content, root, part)))
@@ -358,12 +380,7 @@ class Catalogue:
 
     async def distrust_index(self) -> None:
         """Have everything put into the index again; vectors that are still there are not made again."""
-
-        def work(session: Session) -> None:
-            session.exec(update(Content).values(indexed=False))
-            session.exec(update(File).where(col(File.state) == "ok").values(state="pending"))
-
-        await self._database.write(work)
+        await self._database.write(distrust)
 
     async def summary(self, roots: Sequence[str], failures: int) -> Summary:
         def work(session: Session) -> Summary:
@@ -380,6 +397,12 @@ class Catalogue:
             )
 
         return await self._database.read(work)
+
+
+def distrust(session: Session) -> None:
+    """`Catalogue.distrust_index`, in a transaction of the caller."""
+    session.exec(update(Content).values(indexed=False))
+    session.exec(update(File).where(col(File.state) == "ok").values(state="pending"))
 
 
 def _files_with(session: Session, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:

@@ -9,7 +9,7 @@ from typing import Literal
 import anyio.to_thread
 
 from filesystem_retrieval.indexer import files_of
-from filesystem_retrieval.library import Library
+from filesystem_retrieval.library import BARRED, ONE_INDEX, Library
 from filesystem_retrieval.reading import is_current
 from filesystem_retrieval.roots import Root
 from usrland.errors import NotFound
@@ -59,6 +59,9 @@ def _counted(*counts: tuple[int, str]) -> Iterator[str]:
 async def _of_index(library: Library) -> AsyncIterator[Said]:
     if library.indexer.paused:
         yield "warning", "indexing is paused", f"{_INDEX} --resume"
+    if await library.lease.is_anothers():
+        yield "error", BARRED, ONE_INDEX
+        return
     sizes, passages = await library.index.sizes(), await library.catalogue.passages()
     if sizes.rows < passages:
         yield "error", f"the search index lacks {passages - sizes.rows} of {passages} passages", _INDEX

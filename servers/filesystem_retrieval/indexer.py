@@ -29,10 +29,11 @@ import anyio.to_thread
 from filesystem_retrieval.answers import How
 from filesystem_retrieval.archives import is_archive, listing, members, read_members
 from filesystem_retrieval.beneath import Opened
-from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File, Known
+from filesystem_retrieval.catalogue import Catalogue, Chunk, Content, File, Known, distrust
 from filesystem_retrieval.chunking import embedded, passages
 from filesystem_retrieval.documents import Unreadable, extract
 from filesystem_retrieval.languages import LANGUAGES
+from filesystem_retrieval.lease import Lease
 from filesystem_retrieval.reading import (
     SNIFF_BYTES,
     Kind,
@@ -85,6 +86,8 @@ class Scan:
     """Roots whose folder cannot be entered; what is known of them is kept."""
     elsewhere: bool = False
     """Another process is indexing, so nothing was done here."""
+    barred: bool = False
+    """The catalogue is filled into another index, so nothing was done here; this index lacks what is in that."""
     paused: bool = False
     """Somebody has paused indexing, so not everything was done."""
 
@@ -119,6 +122,7 @@ class Indexer:
         index: HybridIndex,
         versions: Versions,
         place: Place,
+        lease: Lease,
         data: Path,
         *,
         keep_days: float,
@@ -130,6 +134,9 @@ class Indexer:
         self._keep_ns = int(keep_days * DAY_NS)
         self._pruned_at = float("-inf")
         self._place = place
+        self._lease = lease
+        self.barred = False
+        """Whether the catalogue was last seen filled into another index, so that this one lacks files."""
         self._pause = data / "paused"
         self._turn = anyio.Lock()
         self.begun = anyio.Event()
@@ -171,10 +178,15 @@ class Indexer:
             if time.monotonic() - self._scanned_at < unless_within_seconds:
                 return self.last
             if self.paused:
-                return Scan(paused=True)
+                self.barred = await self._lease.is_anothers()
+                return Scan(paused=True, barred=self.barred)
             async with self._place.turn("indexing", patience_seconds) as leading:
                 if not leading:
-                    return Scan(elsewhere=True)
+                    self.barred = await self._lease.is_anothers()
+                    return Scan(elsewhere=True, barred=self.barred)
+                await self._hold()
+                if self.barred:
+                    return Scan(barred=True)
                 begun = time.monotonic()
                 try:
                     self.last = await self._scan(progress)
@@ -225,7 +237,7 @@ class Indexer:
             if self.paused and done < total:
                 raise _Paused
 
-        if self.paused:
+        if self.paused or self.barred:
             return 0
         async with self._place.turn("embedding"):
             try:
@@ -256,8 +268,21 @@ class Indexer:
         self._checked = not scan.paused
         return scan
 
+    async def _hold(self) -> None:
+        """Find out whether this index may be filled. One that the catalogue does not know is emptied before, as
+        nobody knows what is in it."""
+        standing, was_barred = await self._lease.hold(), self.barred
+        if standing == "free":
+            logger.warning("the catalogue was filled into a search index that is gone; filling this one")
+            await self._index.drop()
+            standing = await self._lease.take(distrust)
+            self._checked = False
+        self.barred = standing != "ours"
+        if self.barred and not was_barred:
+            logger.warning("not indexing: the catalogue is being filled into another search index")
+
     async def _check_index(self) -> None:
-        """The index may have been lost or restored without the catalogue; then fill it again, once."""
+        """The index may have been emptied, or put back as it once was; then fill it again, once."""
         if await self._index.count() < await self._catalogue.passages():
             logger.warning("the search index lacks passages of the catalogue; filling it again")
             await self._catalogue.distrust_index()

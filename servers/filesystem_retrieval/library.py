@@ -19,6 +19,7 @@ from filesystem_retrieval.catalogue import MIGRATIONS, Catalogue
 from filesystem_retrieval.changes import Changes
 from filesystem_retrieval.config import SERVER, Table
 from filesystem_retrieval.indexer import RESCAN_SECONDS, Indexer, Progress, Scan
+from filesystem_retrieval.lease import LEASE_SECONDS, Lease
 from filesystem_retrieval.patterns import Rules, compiled
 from filesystem_retrieval.resources import label_scopes, uri_of
 from filesystem_retrieval.roots import Root
@@ -35,7 +36,7 @@ from usrland.schemas.principal import Principal
 from usrland.search import KEEP_VERSIONS, HybridIndex, place_of
 from usrland.settings import Settings
 
-__all__ = ["PAUSED", "STILL_READING", "Counts", "Library", "Place"]
+__all__ = ["BARRED", "ONE_INDEX", "PAUSED", "STILL_READING", "Counts", "Library", "Place"]
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +51,14 @@ FIRST_SECONDS = 5.0
 """How long the model waits for the first files to be read."""
 STILL_READING = "the folders are still being read; files may be missing."
 PAUSED = "indexing is paused; what changed since may be missing until `usrland index --resume`."
+BARRED = (
+    "the catalogue in this database is filled into the search index of another replica, so the index of this one "
+    "lacks files."
+)
+ONE_INDEX = (
+    "The operator has to give all replicas one index: [index.bucket] in usrland.toml, see "
+    f"docs/how-to/run-replicas.md. Where there is no other any more, this one is filled in {LEASE_SECONDS:.0f} s."
+)
 REST = 10
 """The background rests so many times as long as its last scan took, before it scans again."""
 MOST_REST_SECONDS = 3.0
@@ -86,7 +95,13 @@ class Library:
     """All roots of this installation."""
 
     def __init__(
-        self, settings: Settings, table: Table, model: Embedder | None, told: ResourceChanges | None = None
+        self,
+        settings: Settings,
+        table: Table,
+        model: Embedder | None,
+        told: ResourceChanges | None = None,
+        *,
+        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         data = settings.data(SERVER)
         self.roots = _roots(settings, table, data)
@@ -94,9 +109,10 @@ class Library:
         self.reranker = reranker(table.rerank, seconds=table.rerank_seconds)
         address = settings.address(table.database) or f"sqlite:///{data}/catalogue.sqlite"
         database = Database(address, [MIGRATIONS], hashed=["fs_blob"])
-        self.catalogue = Catalogue(database)
-        self.versions = Versions(database)
         place = place_of(settings, SERVER, database)
+        self.lease = Lease(database, place, shared=bool(table.database), lease_seconds=lease_seconds)
+        self.catalogue = Catalogue(database, self.lease)
+        self.versions = Versions(database)
         self.index = HybridIndex(place, model)
         self.max_read_bytes = max(table.max_file_bytes, 64 << 20)
         self.max_document_bytes = table.max_document_bytes
@@ -106,6 +122,7 @@ class Library:
             self.index,
             self.versions,
             place,
+            self.lease,
             data,
             keep_days=table.keep_days,
         )
@@ -193,18 +210,25 @@ class Library:
         self._wake.set()
         return STILL_READING
 
+    def require_index(self) -> None:
+        """Raises `Unavailable` where the catalogue was last seen filled into another index than this one."""
+        if self.indexer.barred:
+            raise Unavailable(BARRED, fix=ONE_INDEX)
+
     def _is_current(self) -> bool:
         """Whether nothing has changed since the last scan began, which was not long ago."""
         begun = self.indexer.scanned_from
         if self.watch is None or time.monotonic() - begun > FULL_SCAN_SECONDS:
             return False
         last = self.indexer.last
-        return not (last.elsewhere or last.paused) and self.watch.is_quiet_since(begun)
+        return not (last.elsewhere or last.paused or self.indexer.barred) and self.watch.is_quiet_since(begun)
 
     async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
-        scan = await self.indexer.scan(progress, patience_seconds=math.inf)
-        vectors = await self.indexer.embed(progress, workers=workers)
+        async with self._in_use():
+            scan = await self.indexer.scan(progress, patience_seconds=math.inf)
+            vectors = await self.indexer.embed(progress, workers=workers)
+        self.require_index()
         return Counts(
             files=scan.read,
             passages=scan.passages,
@@ -252,7 +276,7 @@ class Library:
 
     def _patience(self) -> float:
         """How long to wait for somebody to say that something changed: for ever where everything does."""
-        if self.indexer.paused:
+        if self.indexer.paused or self.indexer.barred:
             return RESCAN_SECONDS
         watched = self.watch is not None and self.watch.is_live
         return math.inf if watched or not self._told.heard else RESCAN_SECONDS
@@ -271,6 +295,26 @@ class Library:
             uri = uri_of(root.name, path)
             self._told.tell(uri, tenant=root.tenant, scopes=label_scopes(root, path))
 
+    @asynccontextmanager
+    async def _in_use(self) -> AsyncIterator[None]:
+        """Keep the lease until the block ends, for who does not `open` the library."""
+        try:
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(self._keep_lease, name="keep the lease")
+                yield
+                tasks.cancel_scope.cancel()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    async def _keep_lease(self) -> None:
+        """Have no other index take the place of this one for as long as this process lives."""
+        while self.lease.shared:
+            await anyio.sleep(self.lease.renew_seconds)
+            try:
+                await self.lease.renew()
+            except Unavailable as error:
+                logger.warning("others cannot be told that this search index is in use: %s", error)
+
     async def _warm(self) -> None:
         """Load the model, but not while nothing can be found yet: the first files, by words alone, come first."""
         with anyio.move_on_after(FIRST_SECONDS):
@@ -284,6 +328,7 @@ class Library:
             if self.roots:
                 tasks.start_soon(self._warm, name="load the embedding model")
                 tasks.start_soon(self.keep_indexed, name="keep the library indexed")
+                tasks.start_soon(self._keep_lease, name="keep the lease")
                 if self.watch is not None:
                     tasks.start_soon(self.watch.keep, self._wake_up, name="watch the folders")
             yield
@@ -323,6 +368,8 @@ def _roots(settings: Settings, table: Table, data: Path) -> Sequence[Root]:
 
 def _lacking(scan: Scan) -> str | None:
     """What an answer after this scan may lack."""
+    if scan.barred:
+        return f"{BARRED} {ONE_INDEX}"
     if scan.paused:
         return PAUSED
     if scan.elsewhere:

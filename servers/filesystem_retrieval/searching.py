@@ -72,6 +72,7 @@ async def search(library: Library, call: Call, wish: Wish) -> Found:
     visible = library.visible(call.principal, wish.root)
     roots = {key: root for root in map(Root.remembering, visible) for key in wish.selection.keys(root)}
     behind = await library.refresh()
+    library.require_index()
     given = await passage_at(library, call, wish.like, wish.root) if wish.like else None
     query = given.text if given else wish.query
     if not query.strip():

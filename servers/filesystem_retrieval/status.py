@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+
 from filesystem_retrieval.answers import Failure, RootStatus, Status
 from filesystem_retrieval.library import PAUSED, Library
 from filesystem_retrieval.roots import Root
@@ -16,15 +18,23 @@ async def status(library: Library, call: Call) -> Status:
     """How far each of the caller's roots is."""
     roots = library.visible(call.principal)
     behind = await library.refresh()
-    sizes = await library.index.sizes()
-    reasons = [PAUSED] if library.indexer.paused else [behind] if behind else []
-    if sizes.vectors < sizes.rows:
-        reasons.append("some passages have no vectors yet and are found by words alone.")
     return Status(
         roots=[await _root_status(library, root) for root in roots],
         embedding=_embedding(library),
-        degraded=" ".join(reasons) or None,
+        degraded=" ".join([reason async for reason in _lacking(library, behind)]) or None,
     )
+
+
+async def _lacking(library: Library, behind: str | None) -> AsyncIterator[str]:
+    if library.indexer.paused and not library.indexer.barred:
+        yield PAUSED
+    elif behind:
+        yield behind
+    if library.indexer.barred:
+        return  # the index is of no use, and may be emptied now
+    sizes = await library.index.sizes()
+    if sizes.vectors < sizes.rows:
+        yield "some passages have no vectors yet and are found by words alone."
 
 
 async def _root_status(library: Library, root: Root) -> RootStatus:

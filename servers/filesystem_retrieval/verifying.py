@@ -61,6 +61,7 @@ class _Span:
 async def verify(library: Library, call: Call, claims: Sequence[Claim]) -> Verdicts:
     """A verdict on each claim, in their order."""
     behind = await library.refresh()
+    library.require_index()
     items = [await _verdict(library, call, claim) for claim in claims[call.offset :]]
     return Verdicts(items=items, total=len(claims), degraded=behind)
 

@@ -37,13 +37,13 @@ class Desk:
     def __post_init__(self) -> None:
         self.restart()
 
-    def restart(self) -> None:
-        """As after the end of the process: only what is on the disk remains."""
+    def restart(self, **options: Any) -> None:
+        """As after the end of the process: only what is on the disk remains. `options` are of the library."""
         from filesystem_retrieval.config import Table
 
         settings = Settings(home=self.home, tables={SERVER: self.table})
         self.server = service(settings)
-        self.library = Library(settings, Table.model_validate(self.table), self.model)
+        self.library = Library(settings, Table.model_validate(self.table), self.model, **options)
 
     def write(self, path: str, content: str | bytes) -> Path:
         file = self.folder / path

@@ -69,6 +69,10 @@ class Place(ABC):
     async def remove_note(self, name: str) -> None: ...
 
     @abstractmethod
+    async def origin(self, name: str) -> str:
+        """Of a note that is there: differs where the whole place is a copy that somebody has made of another."""
+
+    @abstractmethod
     async def sync(self) -> None:
         """When this returns, a loss of power takes nothing away of what was written here."""
 
@@ -113,6 +117,9 @@ class Folder(Place):
 
     async def remove_note(self, name: str) -> None:
         (self._folder / name).unlink(missing_ok=True)
+
+    async def origin(self, name: str) -> str:
+        return str((self._folder / name).stat().st_ino)
 
     async def sync(self) -> None:
         await anyio.to_thread.run_sync(self._sync)
@@ -197,6 +204,9 @@ class Bucket(Place):
     async def remove_note(self, name: str) -> None:
         with suppress(NotFound):
             await self._request("DELETE", name)
+
+    async def origin(self, name: str) -> str:
+        return self.address
 
     async def sync(self) -> None:
         """A store has what it acknowledged."""
