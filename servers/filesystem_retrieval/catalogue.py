@@ -238,7 +238,7 @@ class Catalogue:
         return await self._database.read(lambda session: session.get(Content, (root, content)))
 
     async def files_with(self, root: str, contents: Collection[str]) -> Mapping[str, Sequence[Known]]:
-        """Files that hold one of these contents and are `ok`, by content, in the order of their paths."""
+        """Files that were read and hold one of these contents, by content, in the order of their paths."""
         return await self._database.read(lambda session: _files_with(session, root, contents))
 
     async def found(self, look: Callable[[Fetch], ResultT]) -> ResultT:
@@ -420,7 +420,7 @@ def _files_with(session: Session, root: str, contents: Collection[str]) -> Mappi
 def _holding() -> Select[Any]:
     columns = [getattr(File, name) for name in Known._fields]
     held = col(File.content).in_(bindparam("contents", expanding=True))
-    return columns_of(*columns).where(col(File.root) == bindparam("root"), col(File.state) == "ok", held)
+    return columns_of(*columns).where(col(File.root) == bindparam("root"), col(File.state) != "failed", held)
 
 
 def _pieces(session: Session, keys: Sequence[PassageKey]) -> Mapping[PassageKey, Piece]:

@@ -6,6 +6,10 @@ the next scan does what is left. Words come first, for all files; vectors follow
 operating system tells of changes only says when to look: what has changed is always found by a scan, and a walk
 over twenty thousand files costs a tenth of a second.
 
+Of many files those come first that are read here and now. With nothing in the catalogue the index is not opened
+before they are in it, and they are found while it is being opened (`HybridIndex.upsert`): importing what is behind
+it takes as long as all the rest until something is found, and two of that kind at a time take twice as long.
+
 One process at a time reads files into an index, in a turn that it has only while it does; another turn is for the
 one that makes vectors, which takes longer and must not keep new files from being found.
 """
@@ -61,8 +65,8 @@ BATCH_CHUNKS = 500
 BATCH_FILES = 200
 FIRST_BATCH_FILES = 20
 """Something can be found as soon as these are read."""
-LONG_FILES = 500
-"""With more of them to be read, a search does not wait for the rest."""
+LONG_FILES = 300
+"""With more of them to be read, a search does not wait for the rest: they take longer than it would wait."""
 BATCH_BYTES = 16 << 20
 PRUNE_SECONDS = 3600.0
 DAY_NS = 24 * 3600 * 10**9
@@ -82,6 +86,8 @@ class Scan:
     """Passages of contents that were not known yet."""
     forgotten: int = 0
     """Files that are gone."""
+    left: int = 0
+    """Files of the root that are still to be read."""
     unreachable: list[str] = field(default_factory=list)
     """Roots whose folder cannot be entered; what is known of them is kept."""
     elsewhere: bool = False
@@ -140,7 +146,7 @@ class Indexer:
         self._pause = data / "paused"
         self._turn = anyio.Lock()
         self.begun = anyio.Event()
-        """Set when the first files can be found, or there is nothing new."""
+        """Set when the first files are in the index, or there is nothing new."""
         self._scanned_at = float("-inf")
         self.scanned_from = float("-inf")
         """When the last scan that was done here began, of `time.monotonic`."""
@@ -283,7 +289,8 @@ class Indexer:
 
     async def _check_index(self) -> None:
         """The index may have been emptied, or put back as it once was; then fill it again, once."""
-        if await self._index.count() < await self._catalogue.passages():
+        passages = await self._catalogue.passages()
+        if passages and await self._index.count() < passages:
             logger.warning("the search index lacks passages of the catalogue; filling it again")
             await self._catalogue.distrust_index()
 
@@ -323,15 +330,14 @@ class Indexer:
         begun_ns: int,
     ) -> None:
         indexed = await self._catalogue.indexed(key)
-        changed = [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
+        changed = _soonest([file for file in found if _differs(file, known.get(file.path), retry=not self._checked)])
         start, end = 0, FIRST_BATCH_FILES
         while start < len(changed):
+            scan.left = max(len(changed) - end, 0)
             await self._take(root, key, changed[start:end], indexed, scan)
             if progress is not None:
                 await progress("files", min(end, len(changed)), len(changed))
             start, end = end, end + BATCH_FILES
-            if len(changed) - start > LONG_FILES:
-                self._go_on_alone()
             if start < len(changed) and self.paused:
                 scan.paused = True
                 return
@@ -399,13 +405,15 @@ class Indexer:
             batch.append(reading)
             size = sum(len(earlier.blob.data) for earlier in batch if earlier.blob is not None)
             if size >= BATCH_BYTES or sum(len(earlier.chunks) for earlier in batch) >= BATCH_CHUNKS:
-                await self._bring_in(key, batch, indexed)
+                await self._bring_in(key, batch, indexed, scan)
                 batch = []
             scan.read += 1
             scan.passages += len(reading.chunks)
-        await self._bring_in(key, batch, indexed)
+        await self._bring_in(key, batch, indexed, scan)
 
-    async def _bring_in(self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool]) -> None:
+    async def _bring_in(
+        self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool], scan: Scan
+    ) -> None:
         if not batch:
             return
         files = [reading.file for reading in batch]
@@ -415,12 +423,19 @@ class Indexer:
         await self._catalogue.begin(
             key, files, contents, chunks, [_seen(file) for file in files if file.sha256], blobs
         )
-        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False, more=True)
+        found = partial(self._can_be_found, scan)
+        await self._index.upsert([_row(key, chunk) for chunk in chunks], embed=False, more=True, held=found)
         back = {file.content for file in files if indexed.get(file.content)}
         await self._move(key, sorted(back), past=False)
         indexed.update(dict.fromkeys(back, False))
         await self._catalogue.finish(key, [content.content for content in contents], [file.path for file in files])
         self.begun.set()
+        self._can_be_found(scan)
+
+    def _can_be_found(self, scan: Scan) -> None:
+        """Files have been brought in, so that a search can answer."""
+        if scan.left > LONG_FILES:
+            self._go_on_alone()
 
     def _read(self, root: Root, found: Found, content: bytes | None, indexed: Mapping[str, bool]) -> _Reading:
         """Read a file, or take the content of a member of an archive."""
@@ -641,6 +656,20 @@ def _unpacked(root: Root, files: Sequence[Found]) -> dict[str, bytes]:
     with suppress(NotFound), root.open(archive) as file:
         return {f"{archive}/{name}": content for name, content in read_members(file, names).items()}
     return {}
+
+
+def _soonest(files: Sequence[Found]) -> Sequence[Found]:
+    """The same files, where they are many with those in front that are read without another process."""
+    if len(files) <= FIRST_BATCH_FILES:
+        return files
+    first = sorted(files, key=_is_parsed)[:FIRST_BATCH_FILES]
+    paths = {file.path for file in first}
+    return [*first, *(file for file in files if file.path not in paths)]
+
+
+def _is_parsed(file: Found) -> bool:
+    """Whether reading a file takes a process of its own, as far as its name tells."""
+    return file.archive is not None or kind_of(file.path, b"") in {"document", "archive", *LANGUAGES}
 
 
 def _differs(found: Found, known: Known | None, *, retry: bool) -> bool:

@@ -191,24 +191,28 @@ class Library:
     async def refresh(self) -> str | None:
         """Look the folders over, for a moment at most; returns what an answer now may lack.
 
-        Opening index and catalogue is not part of the moment: nothing is found before that is done.
+        Opening index and catalogue is not part of the moment. Only where nothing has been indexed yet and there is
+        too much to read to wait for is the index not waited for: the first files are found without it.
         """
         if not self._opened:
-            await self.index.count()
-            await self.catalogue.passages()
+            if await self.catalogue.passages():
+                await self.index.count()
             self._opened = True
         if self._is_current():
             return _lacking(self.indexer.last)
         if self.indexer.busy:
             return STILL_READING
-        with anyio.move_on_after(REFRESH_SECONDS) as scope, self.indexer.waited_for(scope):
-            recent = 0.0 if self.watch is not None and self.watch.is_live else RESCAN_SECONDS
-            scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
-            if scan.changed:
-                self._wake.set()  # new passages want vectors
-            return _lacking(scan)
-        self._wake.set()
-        return STILL_READING
+        while True:
+            with anyio.move_on_after(REFRESH_SECONDS) as scope, self.indexer.waited_for(scope):
+                recent = 0.0 if self.watch is not None and self.watch.is_live else RESCAN_SECONDS
+                scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
+                if scan.changed:
+                    self._wake.set()  # new passages want vectors
+                return _lacking(scan)
+            self._wake.set()
+            if self.index.is_open or anyio.current_time() < scope.deadline:  # or there is too much to wait for
+                return STILL_READING
+            await self.index.count()
 
     def require_index(self) -> None:
         """Raises `Unavailable` where the catalogue was last seen filled into another index than this one."""

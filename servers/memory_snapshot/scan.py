@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from memory_snapshot.words import Asked
-from usrland.search.fusion import confidence
+from usrland.search.fusion import BM25_PER_WORD, confidence
 
 __all__ = ["scan"]
 
 MOST = 400
-BM25_PER_WORD = 4.0
-"""What a matching word of middling rarity scores in the index."""
 
 
 def scan(query: str, texts: Mapping[str, str], cosines: Mapping[str, float] | None = None) -> dict[str, float]:

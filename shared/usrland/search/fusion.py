@@ -19,7 +19,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-__all__ = ["FLOOR", "Hit", "confidence", "fuse", "lexical_weight"]
+__all__ = ["BM25_PER_WORD", "FLOOR", "Hit", "confidence", "fuse", "lexical_weight"]
 
 LEXICAL_WEIGHT = 0.6
 OF_EVERYDAY_WORDS = 0.2
@@ -30,6 +30,8 @@ CODE_LOOKED_AT, CODE_SHARE = 20, 0.8
 WORD = re.compile(r"\w+")
 IDENTIFIER = re.compile(r"[a-z][A-Z]|_|[A-Za-z]\d|\d[A-Za-z]|\(\)|::|`|\w\.\w+\(|[A-Z]{2,}")
 LEXICAL_SCALE = 20.0
+BM25_PER_WORD = 4.0
+"""What a matching word of middling rarity scores, where nobody has counted how rare it is."""
 SURE_COSINE, SCALE_PER_COSINE = 0.6, 80.0
 """Above this best cosine the scale of words grows, so much for each 1.0 of it."""
 NEIGHBOUR_WEIGHT = 0.3

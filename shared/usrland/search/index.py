@@ -6,6 +6,10 @@ power would find tables without what the truth says they hold. Tables that canno
 A row is found by its words as soon as `upsert` returns, and by its meaning once it has a vector: at once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
+Where there are no tables yet, whoever asks for it has rows found while the tables are still being made (`held`):
+the first files of a folder are read sooner than LanceDB is imported. An index that has tables waits for them, since
+most of what it holds would be missing from the answer.
+
 The first search of a process waits a moment for the model, where there are vectors. The embedded one costs a third
 of what LanceDB's import costs, and clients that start a process for each call would otherwise never search by
 meaning.
@@ -23,6 +27,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iter
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
@@ -33,6 +38,7 @@ from usrland.embedding import Embedder, Vectors
 from usrland.errors import Unavailable, UsrlandError
 from usrland.search.analysis import terms
 from usrland.search.fusion import CANDIDATES, FLOOR, Hit, fuse, lexical_weight
+from usrland.search.held import Held
 from usrland.search.loading import tables_module
 from usrland.search.place import Folder, Place
 from usrland.search.record import Filter, Match, Record
@@ -63,6 +69,7 @@ MODEL_SECONDS = 5.0
 LOCK_SECONDS = 60.0
 MAX_QUERY_CHARS = 2_000
 REMEMBERED_VECTORS = 512
+OPENING = "the search index is still being opened: these are matches by words alone, in a rough order."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,6 +120,7 @@ class HybridIndex:
         self._problem: str | None = None
         self._serving = Serving(self._place)
         self._tables: Tables | None = None
+        self._held = Held()
         self._suspect = False
         """Something of it could not be read or written."""
         self._turn = anyio.Lock()
@@ -134,16 +142,32 @@ class HybridIndex:
                 await self._load(embedder)
         return embedder if embedder is not None and embedder.ready else None
 
-    async def upsert(self, rows: Sequence[IndexRow], *, embed: bool = True, more: bool = False) -> None:
+    @property
+    def is_open(self) -> bool:
+        """Whether the tables have been opened, so that a search need not wait for that."""
+        return self._tables is not None
+
+    async def upsert(
+        self,
+        rows: Sequence[IndexRow],
+        *,
+        embed: bool = True,
+        more: bool = False,
+        held: Callable[[], None] | None = None,
+    ) -> None:
         """Add rows, or replace those with the same id; the last of equal ids wins.
 
         `embed=False` leaves new texts to `embed_pending`; texts that have a vector already keep it. Where `more`
-        are to follow, the word index is folded seldom; call `tidy` after the last.
+        are to follow, the word index is folded seldom; call `tidy` after the last. With `held`, rows are found by
+        their words at once where there are no tables yet, also after a write that was cancelled or failed, until
+        another has come through; it is called before the tables are opened.
         """
         records = await anyio.to_thread.run_sync(_records, rows)  # finding the terms takes as long as all the rest
         if not records:
             return
         embedder = self._embedder if self._embedder is not None and self._embedder.ready else None
+        if held is not None and not self.is_open and await self._place.is_new() and self._held.add(records):
+            held()
         made: Mapping[str, Vectors] = {}
         if embedder is not None and embed:
             made = await self._embedded(embedder, records)
@@ -251,10 +275,23 @@ class HybridIndex:
         """
         if not scopes or (groups is not None and not groups):
             return SearchAnswer(hits=[])
-        tables = await self._open()
         where = Filter(scopes=scopes, groups=groups)
         query = query[:MAX_QUERY_CHARS]
         words = terms(words[:MAX_QUERY_CHARS] or query)
+        ranked = partial(
+            _hits,
+            query=query,
+            words=len(set(words.split())),
+            floor=floor,
+            candidates=candidates,
+            neighbours=neighbours,
+            language=language,
+            most=k,
+        )
+        if self._held and mode != "semantic":
+            matches = await anyio.to_thread.run_sync(self._held.match, words, where, candidates)
+            return SearchAnswer(hits=ranked(matches, None), degraded=OPENING)
+        tables = await self._open()
         with self._reached():
             embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
         lexical: list[tuple[Match, float]] | None = None if mode == "semantic" and embedder is not None else []
@@ -278,18 +315,7 @@ class HybridIndex:
                     tasks.start_soon(by_words, lexical)
                 if dense is not None and embedder is not None:
                     tasks.start_soon(by_meaning, dense, embedder)
-        hits = _hits(
-            lexical,
-            dense,
-            query,
-            len(set(words.split())),
-            floor,
-            candidates=candidates,
-            neighbours=neighbours,
-            language=language,
-            most=k,
-        )
-        return SearchAnswer(hits=hits, degraded=degraded)
+        return SearchAnswer(hits=ranked(lexical, dense), degraded=degraded)
 
     async def cosines(self, query: str, texts: Sequence[str]) -> Sequence[float] | None:
         """How near each text is to the query, whether or not it is in a row; None where no model can answer now.
@@ -449,6 +475,7 @@ class HybridIndex:
             with self._reached():
                 yield tables
                 await self._place.sync()
+        self._held.clear()
 
     @contextmanager
     def _reached(self) -> Iterator[None]:
@@ -524,10 +551,10 @@ def _record(row: IndexRow) -> Record:
 def _hits(
     lexical: Sequence[tuple[Match, float]] | None,
     dense: Sequence[tuple[Match, float]] | None,
+    *,
     query: str,
     words: int,
     floor: float,
-    *,
     candidates: int,
     neighbours: Callable[[str], Sequence[str]] | None,
     language: Callable[[str], str | None] | None,

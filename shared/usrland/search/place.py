@@ -68,6 +68,10 @@ class Place(ABC):
     @abstractmethod
     async def remove_note(self, name: str) -> None: ...
 
+    async def is_new(self) -> bool:
+        """Whether it is certain that there are no tables here yet."""
+        return False
+
     @abstractmethod
     async def origin(self, name: str) -> str:
         """Of a note that is there: differs where the whole place is a copy that somebody has made of another."""
@@ -120,6 +124,9 @@ class Folder(Place):
 
     async def origin(self, name: str) -> str:
         return str((self._folder / name).stat().st_ino)
+
+    async def is_new(self) -> bool:
+        return not self._folder.exists() or not any(path.is_dir() for path in self._folder.iterdir())
 
     async def sync(self) -> None:
         await anyio.to_thread.run_sync(self._sync)
