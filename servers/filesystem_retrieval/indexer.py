@@ -330,7 +330,9 @@ class Indexer:
         begun_ns: int,
     ) -> None:
         indexed = await self._catalogue.indexed(key)
-        changed = _soonest([file for file in found if _differs(file, known.get(file.path), retry=not self._checked)])
+        changed = _soonest(
+            [file for file in found if _differs(file, known.get(file.path), retry=not self._checked)]
+        )
         start, end = 0, FIRST_BATCH_FILES
         while start < len(changed):
             scan.left = max(len(changed) - end, 0)
@@ -349,7 +351,8 @@ class Indexer:
         self._touched += [(root, each.path) for each in changed] + [(root, each.path) for each in gone]
         if changed or gone or not self._checked:
             await self._settle(key)
-            await self._index.tidy()
+            if found or gone:  # or this would open it for nothing
+                await self._index.tidy()
 
     async def _renamed(self, key: str, gone: Sequence[Known], known: Mapping[str, Known]) -> Mapping[str, str]:
         """Where files went that are gone, by their contents."""
@@ -411,9 +414,7 @@ class Indexer:
             scan.passages += len(reading.chunks)
         await self._bring_in(key, batch, indexed, scan)
 
-    async def _bring_in(
-        self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool], scan: Scan
-    ) -> None:
+    async def _bring_in(self, key: str, batch: Sequence[_Reading], indexed: dict[str, bool], scan: Scan) -> None:
         if not batch:
             return
         files = [reading.file for reading in batch]

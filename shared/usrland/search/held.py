@@ -1,8 +1,8 @@
 """Rows that wait for the tables, found by their words meanwhile.
 
-Opening the tables imports LanceDB, which takes longer than reading the first files of a folder. What is wanted then
-is that something is found: a row is found where a stem of the query is one of its own, and counts by how many are.
-How rare a word is, which the tables know, is not asked.
+Opening the tables imports LanceDB, which takes longer than reading the first files of a folder. What is wanted
+then is that something is found: a row is found where a stem of the query is one of its own, and counts by how many
+are. How rare a word is, which the tables know, is not asked.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ MOST = 5_000
 """Rows; the first batch of a folder has some hundred."""
 HEAD = 2
 """Letters that words of one stem share, but for a few such as "dying" and "die"; all others need no stemmer."""
-_STOP_WORDS = frozenset(
-    "a an and are as at be but by for if in into is it no not of on or such that the their then there these they "
-    "this to was will with".split()
-)
+_STOP = """
+a an and are as at be but by for if in into is it no not of on or such that the their then there these they this to
+was will with
+"""
+_STOP_WORDS = frozenset(_STOP.split())
 
 
 class Held:
@@ -47,7 +48,9 @@ class Held:
 
     def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Match, float]]:
         """Rows that share a word with `terms`, and what the tables would score about; best first."""
-        stemmer = snowballstemmer.stemmer("english")  # it keeps the word it works on in itself: not for two threads
+        stemmer = snowballstemmer.stemmer(
+            "english"
+        )  # it keeps the word it works on in itself: not for two threads
         stems: dict[str, str] = {}
 
         def stem(word: str) -> str:

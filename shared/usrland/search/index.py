@@ -7,8 +7,8 @@ A row is found by its words as soon as `upsert` returns, and by its meaning once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
 Where there are no tables yet, whoever asks for it has rows found while the tables are still being made (`held`):
-the first files of a folder are read sooner than LanceDB is imported. An index that has tables waits for them, since
-most of what it holds would be missing from the answer.
+the first files of a folder are read sooner than LanceDB is imported. An index that has tables waits for them,
+since most of what it holds would be missing from the answer.
 
 The first search of a process waits a moment for the model, where there are vectors. The embedded one costs a third
 of what LanceDB's import costs, and clients that start a process for each call would otherwise never search by
