@@ -135,14 +135,16 @@ async def test_of_few_files_a_search_waits_until_they_are_in_the_index(
     desk: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     desk.write("guide.md", "The walrus swims north.")
-    monkeypatch.setattr("filesystem_retrieval.library.REFRESH_SECONDS", 2.0)
+    await desk.library.catalogue.passages()
+    monkeypatch.setattr("filesystem_retrieval.library.REFRESH_SECONDS", 0.0)
     place = desk.home / "filesystem-retrieval" / "index"
     place.mkdir(parents=True)
-    lock = FileLock(place / "write.lock", thread_local=False)
+    lock = FileLock(place / "write.lock")
     lock.acquire()
 
     async def release() -> None:
-        await anyio.sleep(2.3)  # by then the search has stopped waiting for the scan, which it had cancelled
+        await anyio.sleep(0.5)  # the search's moment is over, and the index is not open yet
+        monkeypatch.setattr("filesystem_retrieval.library.REFRESH_SECONDS", 60.0)
         lock.release()
 
     async with anyio.create_task_group() as tasks:
