@@ -9,8 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import snowballstemmer
-
 from usrland.search.fusion import BM25_PER_WORD
 from usrland.search.record import Filter, Match, Record
 
@@ -48,9 +46,9 @@ class Held:
 
     def match(self, terms: str, where: Filter, limit: int) -> list[tuple[Match, float]]:
         """Rows that share a word with `terms`, and what the tables would score about; best first."""
-        stemmer = snowballstemmer.stemmer(
-            "english"
-        )  # it keeps the word it works on in itself: not for two threads
+        import snowballstemmer  # it brings forty languages, and an index that has tables needs none of them
+
+        stemmer = snowballstemmer.stemmer("english")  # for this thread: it keeps the word it works on in itself
         stems: dict[str, str] = {}
 
         def stem(word: str) -> str:
