@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session, and_, col, select
 
@@ -13,7 +13,7 @@ from memory_snapshot.items import Remembrance, load
 from memory_snapshot.questions import HEAD
 from memory_snapshot.remember import ITEM_ID_CHARS
 from memory_snapshot.snapshots import find_state, parents
-from memory_snapshot.state import States, predecessors
+from memory_snapshot.state import RELATIONS, States, ancestors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot
 from memory_snapshot.wire import HistoryEntry
 from usrland import InvalidInput, NotFound, Page, Principal
@@ -94,9 +94,9 @@ def lineage(
     if space is None or space.id is None or not start:
         what = f"item {item_id!r}" if item_id else f"key {key!r}"
         raise NotFound(f"nothing was ever remembered as {what}.", fix="Use memory_recall to find it.")
-    superseded = _all_before(session, space.id, start, "supersedes")
-    derived = _all_before(session, space.id, [*start, *_targets(superseded)], "derived_from")
-    oids = {*start, *_targets(superseded), *_targets(derived)}
+    related = ancestors(session, space.id, start)
+    superseded, derived = (related[relation] for relation in RELATIONS)
+    oids = set(start).union(*superseded.values(), *derived.values())
     items = sorted(load(session, space.id, oids).values(), key=lambda item: item.order, reverse=True)
     standing = find_state(session, states, space.id, principal, HEAD).standing
     found = items[offset : offset + limit]
@@ -137,21 +137,6 @@ def versions_of(
     if item_id is not None and len({name for _, name in found}) > 1:
         raise InvalidInput(f"item id {item_id!r} is ambiguous.", fix="Give more characters of it.")
     return [oid for oid, _ in found]
-
-
-def _all_before(session: Session, space_id: int, oids: Collection[str], relation: str) -> dict[str, list[str]]:
-    """oid → what it superseded, for these versions and all that came before them."""
-    found: dict[str, list[str]] = {}
-    waiting = list(oids)
-    while waiting:
-        new = predecessors(session, space_id, waiting, relation)
-        found.update(new)
-        waiting = [oid for oid in _targets(new) if oid not in found]
-    return found
-
-
-def _targets(related: dict[str, list[str]]) -> set[str]:
-    return {oid for oids in related.values() for oid in oids}
 
 
 def _version(

@@ -25,7 +25,7 @@ from memory_snapshot.items import said_in, version_oid
 from memory_snapshot.manifest import EMPTY, Manifest
 from memory_snapshot.said import Said
 from memory_snapshot.snapshots import parents
-from memory_snapshot.state import States, predecessors
+from memory_snapshot.state import RELATIONS, States, ancestors
 from memory_snapshot.tables import Body, ItemVersion, Snapshot
 from memory_snapshot.writing import snapshot_id
 from usrland import InvalidInput
@@ -34,7 +34,6 @@ from usrland.database import in_batches
 __all__ = ["FORMAT", "Carried", "CarriedSnapshot", "CarriedVersion", "read", "write"]
 
 FORMAT = "usrland-memory/1"
-RELATIONS = ("supersedes", "derived_from")
 _VERSION = ("item_id", "kind", "actor", "origin", "trust", "commitment", "valid_from", "valid_to", "retention")
 _MORE_VERSION = ("recorded_at", "pinned", "tokens")
 _SNAPSHOT = ("root", "parents", "author", "commitment", "reason", "items", "tokens", "taken_at")
@@ -73,7 +72,9 @@ def write(session: Session, states: States, space_id: int, *, head: str) -> byte
     line = _parents_first(ancestry(session, space_id, head))
     standing = {snapshot.id: states.of_snapshot(session, snapshot).standing for snapshot in line}
     oids = {oid for manifest in standing.values() for oid in manifest.values()}
-    related = {relation: _closure(session, space_id, oids, relation) for relation in RELATIONS}
+    related = ancestors(session, space_id, oids)
+    for relation in RELATIONS:
+        oids.update(*related[relation].values())
     lines = [canonical({"format": FORMAT, "head": head})]
     lines += _versions(session, space_id, oids, related)
     bodies = _bodies(session, space_id, [(snapshot.seq, 0) for snapshot in line])
@@ -103,18 +104,6 @@ def _parents_first(line: Mapping[str, Snapshot]) -> list[Snapshot]:
     for snapshot in sorted(line.values(), key=lambda snapshot: snapshot.seq):  # parents were taken before
         depths[snapshot.id] = 1 + max((depths[parent] for parent in parents(snapshot)), default=0)
     return sorted(line.values(), key=lambda snapshot: (depths[snapshot.id], snapshot.id))
-
-
-def _closure(session: Session, space_id: int, oids: set[str], relation: str) -> dict[str, list[str]]:
-    """What these versions came from, and so on; adds to `oids`."""
-    found: dict[str, list[str]] = {}
-    waiting = set(oids)
-    while waiting:
-        new = predecessors(session, space_id, waiting, relation)
-        found.update(new)
-        waiting = {oid for targets in new.values() for oid in targets} - oids
-        oids |= waiting
-    return found
 
 
 def _versions(

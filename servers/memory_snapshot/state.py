@@ -27,8 +27,19 @@ from memory_snapshot.tables import Event, ItemVersion, Lineage, Page, Snapshot
 from memory_snapshot.usage import Quota, Returns
 from usrland.database import in_batches
 
-__all__ = ["Shown", "State", "States", "in_force", "item_ids", "predecessors", "successors"]
+__all__ = [
+    "RELATIONS",
+    "Shown",
+    "State",
+    "States",
+    "ancestors",
+    "in_force",
+    "item_ids",
+    "predecessors",
+    "successors",
+]
 
+RELATIONS = ("supersedes", "derived_from")
 KEPT_STATES = 64
 KEPT_MANIFESTS = 64
 WHOLE_SCAN = 2_000
@@ -346,6 +357,22 @@ def _exceptional(*, back: bool) -> CompoundSelect[Any]:
 def _first_event_after(session: Session, space_id: int, at: str) -> int | None:
     query = select(Event.seq).where(Event.space_id == space_id, Event.at > at).order_by(col(Event.seq))
     return session.exec(query.limit(1)).first()
+
+
+def ancestors(session: Session, space_id: int, oids: Collection[str]) -> dict[str, dict[str, list[str]]]:
+    """By relation: oid → what it superseded, or was derived from, of these versions and of all that they came from
+    in either way."""
+    found: dict[str, dict[str, list[str]]] = {relation: {} for relation in RELATIONS}
+    seen, waiting = set(oids), set(oids)
+    while waiting:
+        reached: set[str] = set()
+        for relation in RELATIONS:
+            new = predecessors(session, space_id, waiting, relation)
+            found[relation].update(new)
+            reached.update(*new.values())
+        waiting = reached - seen
+        seen |= waiting
+    return found
 
 
 def predecessors(

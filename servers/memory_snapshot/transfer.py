@@ -16,12 +16,12 @@ from memory_snapshot.canonical import short
 from memory_snapshot.drafts import Draft
 from memory_snapshot.items import Remembrance, always_applies, load
 from memory_snapshot.journal import MAIN
-from memory_snapshot.native import RELATIONS, Carried
+from memory_snapshot.native import Carried
 from memory_snapshot.questions import HEAD
 from memory_snapshot.remember import body, put
 from memory_snapshot.said import Said
 from memory_snapshot.snapshots import find_state
-from memory_snapshot.state import State, States, item_ids
+from memory_snapshot.state import RELATIONS, State, States, item_ids
 from memory_snapshot.tables import Event, ItemVersion, Lineage, Ref, Snapshot
 from memory_snapshot.wire import Item, Transferred
 from memory_snapshot.writing import Writing, begin

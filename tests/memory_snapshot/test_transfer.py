@@ -50,6 +50,22 @@ async def test_a_memory_carried_there_and_back_is_the_same_to_the_byte(desk: Any
     assert b"secret" not in contents.pop()
 
 
+async def test_what_a_source_that_is_gone_had_superseded_is_carried_too(desk: Any) -> None:
+    await desk.remember(Item(text="Paris", key="home"))
+    done = await desk.remember(Item(text="Rome", key="home"))
+    await desk.remember(Item(text="an Italian", kind="summary", derived_from=[done.items[0].item_id]))
+    await desk.forget(containing="Rome", mode="retract")
+    await desk.snapshot("before an export")
+    await desk.transfer("export", "one.jsonl")
+    await desk.transfer("import", "one.jsonl", who=OTHER)
+
+    assert (await desk.verify(OTHER)).problems == []
+    (made,) = (await desk.recall("Italian", who=OTHER)).items
+    entries = (await desk.history(who=OTHER, item_id=made.id)).items
+    assert [entry.text for entry in entries] == ["an Italian", "Rome", "Paris"]
+    assert entries[1].supersedes == [entries[2].id]
+
+
 async def test_an_import_twice_changes_nothing(desk: Any) -> None:
     await rich(desk)
     await desk.transfer("export", "one.jsonl")
