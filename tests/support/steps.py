@@ -23,6 +23,7 @@ from typing import Any, Literal
 
 import anyio
 
+from filesystem_retrieval.library import STILL_READING
 from filesystem_retrieval.patterns import DRAFT
 from filesystem_retrieval.server import service as files
 from memory_snapshot.server import service as memory
@@ -268,6 +269,9 @@ async def _goes_on(settings: Settings) -> tuple[set[str], set[str]]:
             path = CallPath.of(service, settings, ledger)
             for tool, arguments in calls.items():
                 answer = await path.run(tool, arguments, principal=WHO)
+            with anyio.fail_after(60):  # where others leave it little time, a search does not wait for all files
+                while STILL_READING in (answer.structured.get("degraded") or ""):
+                    answer = await path.run(tool, arguments, principal=WHO)
         answers.append(answer.structured)
     recalled, found = answers
     return {hit["text"] for hit in recalled["items"]}, {Path(hit["path"]).name for hit in found["items"]}
