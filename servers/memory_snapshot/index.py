@@ -104,17 +104,21 @@ class Index:
         Rows that are `unread` are compared as they are given, whatever the tables hold in their place.
         """
         words = spelled(query)
+        groups = [
+            [before + kind for kind in kinds for before in ([row, PAST + row] if past else [row])]
+            for row in ("", WINDOW)
+        ]
         items, windows = [
             await self._tables.search(
                 query,
                 scopes=[scope],
                 words=words,
-                groups=[before + kind for kind in kinds for before in ([row, PAST + row] if past else [row])],
+                groups=some,
                 k=2 * CANDIDATES,
                 floor=0.0,
                 candidates=CANDIDATES,
             )
-            for row in ("", WINDOW)
+            for some in groups
         ]
         measures = Measures(degraded=items.degraded or windows.degraded)
         replaced = {row.id for row in unread}
@@ -122,7 +126,7 @@ class Index:
             for hit in answer.hits:
                 if hit.id not in replaced:
                     _add(measures, legs, hit.id, hit.dense, hit.confidence)
-        wanted = [row for row in unread if row.group.removeprefix(PAST).removeprefix(WINDOW) in kinds]
+        wanted = [row for row in unread if any(row.group in some for some in groups)]
         if not wanted:
             return measures
         cosines = await self._tables.cosines(query, [row.text for row in wanted])
