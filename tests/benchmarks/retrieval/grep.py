@@ -11,7 +11,6 @@ rounds; the first round warms the disk's cache and does not count.
 from __future__ import annotations
 
 import argparse
-import os
 import resource
 import statistics
 import subprocess
@@ -23,6 +22,10 @@ from pathlib import Path
 import anyio
 from mcp import Client
 from mcp.client.stdio import StdioServerParameters, stdio_client
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "support"))
+
+from processes import cpu_seconds
 
 PATTERNS = (
     ("no such word", "zzqqxxnowhere", False),
@@ -40,11 +43,6 @@ def ripgrep(folder: Path, pattern: str, regex: bool, *threads: str) -> tuple[flo
     took, after = time.perf_counter() - begun, resource.getrusage(resource.RUSAGE_CHILDREN)
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return took, used, done.stdout.count(b"\n")
-
-
-def processor_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 async def run(folder: Path, times: int) -> None:
@@ -82,9 +80,9 @@ async def indexed(client: Client) -> None:
 async def once(
     client: Client, pid: int, folder: Path, pattern: str, regex: bool
 ) -> list[tuple[float, float, int]]:
-    before, begun = processor_seconds(pid), time.perf_counter()
+    before, begun = cpu_seconds(Path(f"/proc/{pid}")), time.perf_counter()
     result = await client.call_tool("fs_grep", {"pattern": pattern, "regex": regex, "max_tokens": 25_000})
-    took = time.perf_counter() - begun, processor_seconds(pid) - before
+    took = time.perf_counter() - begun, cpu_seconds(Path(f"/proc/{pid}")) - before
     found = (*took, len((result.structured_content or {}).get("items", ())))
     return [found, ripgrep(folder, pattern, regex), ripgrep(folder, pattern, regex, "--threads=1")]
 
