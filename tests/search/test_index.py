@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -306,28 +306,34 @@ async def test_the_model_before_answers_until_the_new_one_has_read_everything(
     assert generations(tmp_path) == {"vectors16-other"}
 
 
+class Random:
+    """The vector of "number 7" is the seventh of all."""
+
+    generation = "random"
+    dimensions = 32
+    ready = True
+
+    def load(self) -> None: ...
+
+    def documents(self, texts: Sequence[str]) -> Vectors:
+        return numpy.stack([self.query(text) for text in texts])
+
+    def query(self, text: str) -> Vectors:
+        vector = numpy.random.default_rng(int(text.split()[1])).normal(size=32).astype(numpy.float32)
+        return vector / numpy.linalg.norm(vector)
+
+
+def numbered(numbers: Iterable[int]) -> list[IndexRow]:
+    return [IndexRow(id=text, scope="main", group=text, text=text) for text in map("number {}".format, numbers)]
+
+
 async def test_many_vectors_are_found_through_an_index_of_their_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("usrland.search.lance.MIN_FOR_INDEX", 500)
     numbers = [f"number {number}" for number in range(600)]
-
-    class Random:
-        generation = "random"
-        dimensions = 32
-        ready = True
-
-        def load(self) -> None: ...
-
-        def documents(self, texts: Sequence[str]) -> Vectors:
-            return numpy.stack([self.query(text) for text in texts])
-
-        def query(self, text: str) -> Vectors:
-            vector = numpy.random.default_rng(int(text.split()[1])).normal(size=32).astype(numpy.float32)
-            return vector / numpy.linalg.norm(vector)
-
     index = HybridIndex(tmp_path, Random())
-    await index.upsert([IndexRow(id=text, scope="main", group=text, text=text) for text in numbers], embed=False)
+    await index.upsert(numbered(range(600)), embed=False)
     await index.embed_pending()
     kinds = [each.index_type for each in await (await index._open())._vectors["random"].list_indices()]
     found = [await index.search(text, scopes=["main"], mode="semantic", k=1) for text in numbers[::60]]
@@ -336,6 +342,54 @@ async def test_many_vectors_are_found_through_an_index_of_their_own(
     assert kinds == ["IvfSq"]
     assert [answer.hits[0].id for answer in found] == numbers[::60]
     assert [hit.id for hit in narrowed.hits] == ["number 8"]
+
+
+async def test_what_is_new_is_joined_with_the_index_of_many_vectors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.lance.MIN_FOR_INDEX", 500)
+    monkeypatch.setattr("usrland.search.lance.MOST_INDICES", 3)
+    index = HybridIndex(tmp_path, Random())
+    await index.upsert(numbered(range(600)), embed=False)
+    await index.embed_pending()
+    tables = await index._open()
+    kept = []
+    for number in range(600, 607):
+        await index.upsert(numbered([number]), embed=number % 2 == 0)
+        await index.embed_pending()
+        await index.optimise()
+        table = await tables._vector_table("random", 32)
+        (one,) = await table.list_indices()
+        statistics = await table.index_stats(one.name)
+        assert statistics is not None
+        kept.append((statistics.num_indices, statistics.num_unindexed_rows))
+    found = [await index.search(f"number {number}", scopes=["main"], mode="semantic", k=1) for number in (0, 606)]
+
+    assert max(count or 0 for count, _ in kept) <= 3, kept
+    assert {waiting for _, waiting in kept} == {0}
+    assert [answer.hits[0].id for answer in found] == ["number 0", "number 606"]
+
+
+async def test_rows_that_go_while_vectors_are_made_keep_no_other_from_having_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.index.READ_ROWS", 4)
+    monkeypatch.setattr("usrland.search.index.EMBED_BATCH", 2)
+    monkeypatch.setattr("usrland.search.index.COMMIT_ROWS", 2)
+    index = HybridIndex(tmp_path, Random())
+    await index.upsert(numbered(range(10)), embed=False)
+    told = []
+
+    async def progress(done: int, total: int) -> None:
+        told.append((done, total))
+        if done == 2:
+            await index.delete(["number 4"])
+
+    await index.embed_pending(progress)
+    sizes = await index.sizes()
+
+    assert told == [(2, 10), (4, 10), (6, 10), (8, 10), (10, 10)]
+    assert (sizes.rows, sizes.vectors) == (9, 9)
 
 
 async def test_workers_make_the_same_vectors(tmp_path: Path, minilm: Embedder) -> None:
