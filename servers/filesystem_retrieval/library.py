@@ -273,7 +273,7 @@ class Library:
     async def _settle(self) -> bool:
         """Let go of what many writes have left on the disk; whether some of it is too young for that."""
         try:
-            return await self.index.optimise()
+            return await self.index.settle()
         except Unavailable as error:  # the index is right, only larger
             logger.warning("the search index could not be made smaller: %s", error)
             return False

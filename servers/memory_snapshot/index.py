@@ -206,7 +206,7 @@ class Index:
     async def _settle(self) -> bool:
         """Let go of what a burst of writes left on the disk; whether some of it is too young for that."""
         try:
-            return await self._tables.optimise()
+            return await self._tables.settle()
         except Exception:  # the edge of a background task: the index is right, only larger
             logger.exception("the memory index could not be made smaller")
             return False

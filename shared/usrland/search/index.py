@@ -7,8 +7,8 @@ A row is found by its words as soon as `upsert` returns, and by its meaning once
 where the model is loaded, else after `embed_pending`. Until then every answer says what it lacks.
 
 Where there are no tables yet, whoever asks for it has rows found while the tables are still being made (`held`):
-the first files of a folder are read sooner than LanceDB is imported. An index that has tables waits for them,
-since most of what it holds would be missing from the answer.
+the first files of a folder are read sooner than LanceDB is imported; and a search that could find nothing waits
+for nothing. An index that has tables waits for them, since most of what it holds would be missing from the answer.
 
 The first search of a process waits a moment for the model, where there are vectors. The embedded one costs a third
 of what LanceDB's import costs, and clients that start a process for each call would otherwise never search by
@@ -58,6 +58,8 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 
 KEEP_VERSIONS = timedelta(minutes=1)
 """Long enough for a reader in another process to finish with the version it opened."""
+SETTLE_REST = 30
+"""So many times as long as tidying up took it is left be: of a million rows it takes half a minute."""
 TIDY_VERSIONS = 6
 """A table that was optimised has no more, but for what a single change adds."""
 EMBED_BATCH = 32
@@ -126,6 +128,7 @@ class HybridIndex:
         self._held = Held()
         self._suspect = False
         """Something of it could not be read or written."""
+        self._settled_until = float("-inf")
         self._turn = anyio.Lock()
         self._opening = anyio.Lock()
         self._remembered: dict[str, Vectors] = {}
@@ -301,6 +304,8 @@ class HybridIndex:
         if self._held and mode != "semantic":
             matches = await anyio.to_thread.run_sync(self._held.match, words, where, candidates)
             return SearchAnswer(hits=ranked(matches, None), degraded=OPENING)
+        if not (self.is_open or self._held) and await self._place.is_new():
+            return SearchAnswer(hits=[])
         tables = await self._open()
         with self._reached():
             embedder, degraded = (None, None) if mode == "lexical" else await self._usable(tables)
@@ -377,6 +382,15 @@ class HybridIndex:
         async with self._writing() as tables:
             await (tables.forget() if forget else tables.optimise(KEEP_VERSIONS))
             return await tables.versions() > 1
+
+    async def settle(self) -> bool:
+        """`optimise`, for whoever calls each time nothing was written for a while; seldom, where it takes long."""
+        if time.monotonic() < self._settled_until:
+            return True
+        begun = time.monotonic()
+        left = await self.optimise()
+        self._settled_until = time.monotonic() + SETTLE_REST * (time.monotonic() - begun)
+        return left
 
     async def drop(self) -> None:
         """Empty the index, all generations; fill it again from the truth."""

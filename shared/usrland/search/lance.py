@@ -21,7 +21,7 @@ import lancedb
 import numpy
 import pyarrow as pa
 from lancedb.expr import Expr, col
-from lancedb.index import FTS, IvfSq
+from lancedb.index import FTS, Bitmap, IvfSq
 from lancedb.query import AsyncFTSQuery, MatchQuery
 
 from usrland import heap
@@ -41,13 +41,13 @@ MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE = 200, 0.05
 MIN_WHILE_MORE, SHARE_WHILE_MORE = 5_000, 0.5
 """While rows pour in: folding costs more than all else, and a search over that many unfolded ones 0.1 s."""
 MIN_FOR_INDEX = 40_000
-"""Fewer vectors are compared one by one on the disk, which is exact."""
-PARTITION_ROWS = 2_000
-"""With 400 an index costs eight times as much to make, and LanceDB joins what is so small when it tidies up."""
-PARTITIONS_LOOKED_INTO = 60
-TRAINING_ROWS, TRAINING_ROUNDS = 32, 8
-"""Vectors of each partition, and times that they are gone through, to find out where partitions lie; with 256 and
-20 no more is found."""
+"""Fewer vectors are compared one by one on the disk, which is exact, and of fewer rows all scopes are read."""
+PARTITION_ROWS = 8_000
+"""With 400 an index costs twenty times as much to make, finds no more, and LanceDB joins what is so small when it
+tidies up."""
+PARTITIONS_LOOKED_INTO = 15
+TRAINING_ROWS, TRAINING_ROUNDS = 64, 8
+"""Vectors of each partition, and times that they are gone through, to find out where partitions lie."""
 MOST_INDICES = 16
 """What is new when a table is tidied up becomes an index beside the others, each of which a search looks into."""
 REFINE = 1
@@ -81,6 +81,8 @@ class Tables:
         self._lexical = lexical
         self._vectors: dict[str, lancedb.AsyncTable] = {}
         self._commits = self._writes = 0
+        self._new_vectors = 0
+        """Since vectors were joined and indexed."""
         self._met: object = None
         """The tables as this connection met them last."""
         self._versions_met = 0
@@ -120,12 +122,11 @@ class Tables:
 
     async def index_anew(self) -> None:
         """Make what is derived from the rows anew. Vectors are compared one by one until they are tidied."""
-        await self._index_words()
         for name in await self._table_names():
-            if name != LEXICAL:
-                table = await self._database.open_table(name)
-                for index in await table.list_indices():
-                    await table.drop_index(index.name)
+            table = await self._database.open_table(name)
+            for index in await table.list_indices():
+                await table.drop_index(index.name)
+        await self._index_words()
 
     async def drop(self) -> None:
         await self._database.drop_all_tables()
@@ -237,6 +238,7 @@ class Tables:
         flat = pa.array(numpy.concatenate(vectors).astype(numpy.float16))
         columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
         await _merge(table, pa.table(columns, schema=schema))
+        self._new_vectors += len(records)
 
     async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
         """Vectors already made for these texts, whichever rows they were made for."""
@@ -320,27 +322,28 @@ class Tables:
             await self.optimise(keep)
 
     async def tidy_vectors(self, generation: str, dimensions: int, keep: timedelta, *, last: bool) -> None:
-        """Join the small files that many writes leave; index the vectors where they are many."""
+        """Join the small files that many writes leave; index what is new, where that would slow queries down."""
         self._commits += 1
-        if not last and self._commits % WRITES_BETWEEN:
-            return
         table = await self._vector_table(generation, dimensions)
+        rows = await table.count_rows()
+        many = last and self._new_vectors > max(MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE * rows)
+        if not many and self._commits % WRITES_BETWEEN:
+            return
         try:
-            if last:
-                await _index_vectors(table)
-            await table.optimize(cleanup_older_than=keep)
+            if many:
+                self._new_vectors = 0
+                await _optimise(table, keep)
+            else:
+                await table.optimize(cleanup_older_than=keep)
         except Exception:  # as in `optimise`: the vectors stay right, only slower to look through
             logger.exception("tidying the vectors failed")
 
     async def optimise(self, keep: timedelta) -> None:
         """Fold, compact, and let go of versions older than `keep`."""
-        self._writes = 0
+        self._writes = self._new_vectors = 0
         try:
             for name in await self._table_names():
-                table = await self._database.open_table(name)
-                if name != LEXICAL:
-                    await _index_vectors(table)
-                await table.optimize(cleanup_older_than=keep)
+                await _optimise(await self._database.open_table(name), keep)
         except Exception:  # upstream has had several bugs here; the index stays right, only slower
             logger.exception("optimising the search index failed; building its word index anew")
             await self._index_words()
@@ -431,18 +434,24 @@ def _scored(found: pa.Table, scores: Sequence[float]) -> list[tuple[Match, float
     return [(Match(*row), score) for *row, score in zip(*columns, scores, strict=True)]
 
 
-async def _index_vectors(table: lancedb.AsyncTable) -> None:
+async def _optimise(table: lancedb.AsyncTable, keep: timedelta) -> None:
+    """Compact a table, with what makes searches in many rows quick, and let go of versions older than `keep`."""
+    if await table.count_rows() >= MIN_FOR_INDEX:
+        indexed = {column: index.name for index in await table.list_indices() for column in index.columns}
+        if "scope" not in indexed:
+            await table.create_index("scope", config=Bitmap())
+        if table.name != LEXICAL:
+            await _index_vectors(table, indexed.get("vector"))
+    await table.optimize(cleanup_older_than=keep)
+
+
+async def _index_vectors(table: lancedb.AsyncTable, index: str | None) -> None:
     """Make the index anew where there is none, where it was made of less than half of what there is now, or where
     too many have come beside it."""
     rows = await table.count_rows()
-    if rows < MIN_FOR_INDEX:
+    known = None if index is None else await table.index_stats(index)
+    if known is not None and known.num_unindexed_rows < 0.5 * rows and (known.num_indices or 1) < MOST_INDICES:
         return
-    for index in await table.list_indices():
-        statistics = await table.index_stats(index.name)
-        if statistics is None or (statistics.num_indices or 1) >= MOST_INDICES:
-            continue
-        if statistics.num_unindexed_rows < 0.5 * rows:
-            return
     kind = IvfSq(
         distance_type="cosine",
         num_partitions=max(1, rows // PARTITION_ROWS),

@@ -7,12 +7,16 @@ the package itself later gets all of it.
 
 And it has every method that replaces another compared with that one at each import, which finds nothing that its
 own tests have not found. So while it is imported a stand-in takes the place of the package that compares.
+
+It warns of each partition of its indexes that a small change left as it was, in hundreds of lines; who wants to
+read them sets `LANCE_LOG`.
 """
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
 from abc import ABC
 from collections.abc import Mapping
@@ -27,6 +31,7 @@ COMPARES = "overrides"
 
 def tables_module() -> ModuleType:
     """The module of the tables; call this in a thread."""
+    os.environ.setdefault("LANCE_LOG", "error")
     if "lancedb" in sys.modules or CLIENT in sys.modules:
         return importlib.import_module(TABLES)
     stand_ins = {name: made for name, made in ((CLIENT, _entered()), (COMPARES, _trusting())) if made is not None}
