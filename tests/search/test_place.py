@@ -163,3 +163,12 @@ def test_a_bucket_is_for_those_who_share_a_database(tmp_path: Path) -> None:
     place = place_of(settings, "memory-snapshot", Database("postgresql://somebody@example.org/team", []))
     assert place.address == "s3://index/memory-snapshot"
     assert place.options is not None and place.options["allow_http"] == "false"
+
+
+async def test_a_file_that_has_got_another_name_meanwhile_keeps_nobody_from_writing(tmp_path: Path) -> None:
+    place = Folder(tmp_path / "index")
+    files = tmp_path / "index" / "vectors.lance" / "data"
+    await anyio.Path(files).mkdir(parents=True)
+    await anyio.Path(files / ".tmp1").symlink_to("taken away")
+
+    await place.sync()

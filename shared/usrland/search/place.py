@@ -136,11 +136,11 @@ class Folder(Place):
         for folder, _, names in os.walk(self._folder):
             if folder == self.address:
                 continue  # locks and notes: who loses a note begins anew
-            paths = [f"{folder}/{name}" for name in names]
-            files = {(path, os.stat(path).st_ino) for path in paths}  # noqa: PTH116 - of many strings
+            files = {(path, inode) for name in names if (inode := _inode(path := f"{folder}/{name}"))}
             new = files - self._synced
             for path in [*(path for path, _ in new), *([folder, self.address] if new else [])]:
-                sync(path)
+                with suppress(FileNotFoundError):
+                    sync(path)
             there |= files
         self._synced = there
 
@@ -239,6 +239,14 @@ class Bucket(Place):
     async def _tried(self, name: str) -> AsyncIterator[bool]:
         async with self._database.claimed(f"{self.address} {name}") as mine:
             yield mine
+
+
+def _inode(path: str) -> int | None:
+    """None where it has got its name meanwhile: who embeds shards writes beside whoever has the turn."""
+    try:
+        return os.stat(path).st_ino  # noqa: PTH116 - of many strings
+    except FileNotFoundError:
+        return None
 
 
 def place_of(settings: Settings, server: str, database: Database) -> Place:
