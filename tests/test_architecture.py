@@ -26,6 +26,8 @@ ONE_HOME = {
         "usrland/testing",
     },
     "lancedb": {"usrland/search"},
+    "lance": {"usrland/search/fragments.py", "usrland/search/cluster.py"},
+    "ray": {"usrland/search/cluster.py"},
     "onnxruntime": {"usrland/embedding"},
     "tokenizers": {"usrland/embedding"},
     "sentence_transformers": {"usrland/embedding"},
@@ -89,7 +91,7 @@ def test_only_settings_reads_the_environment(file: Path) -> None:
 
 
 HEAVY = ["lancedb", "pyarrow", "numpy", "onnxruntime", "tokenizers", "torch", "sqlalchemy", "sqlmodel", "alembic",
-         "kreuzberg", "tree_sitter", "sqlglot", "httpx", "yaml", "typer", "rich"]  # fmt: skip
+         "kreuzberg", "tree_sitter", "sqlglot", "httpx", "yaml", "typer", "rich", "ray"]  # fmt: skip
 
 
 @pytest.mark.parametrize("server", sorted(SERVER_NAMES))

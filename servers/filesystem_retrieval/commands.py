@@ -33,6 +33,13 @@ AT_ONCE = 100
 
 def index(
     workers: Annotated[int, typer.Option(min=1, help="Processes that embed; each loads the model.")] = 1,
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Workers of the Ray at HOST:PORT; 'auto' is the one that runs here, 'local' starts one.",
+        ),
+    ] = None,
     pause: Annotated[
         bool, typer.Option("--pause", help="Have the servers leave indexing be, also after a restart.")
     ] = False,
@@ -56,7 +63,7 @@ def index(
 
     async def work() -> Counts:
         with progress() as tell:
-            counts: Counts = await service(Settings.load()).state["index_once"](tell, workers=workers)
+            counts: Counts = await service(Settings.load()).state["index_once"](tell, workers=workers, ray=ray)
             return counts
 
     done = anyio.run(work)

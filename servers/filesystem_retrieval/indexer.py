@@ -227,7 +227,7 @@ class Indexer:
         """The next scan is due at once."""
         self._scanned_at = self.scanned_from = float("-inf")
 
-    async def embed(self, progress: Progress | None = None, *, workers: int = 1) -> int:
+    async def embed(self, progress: Progress | None = None, *, workers: int = 1, ray: str | None = None) -> int:
         """Give every passage its vector; how many had none. Loads the model where it is not loaded.
 
         Takes its turn after other processes: what they do not know of is then still to be done.
@@ -247,7 +247,7 @@ class Indexer:
             return 0
         async with self._place.turn("embedding"):
             try:
-                return await self._index.embed_pending(tell, workers=workers)
+                return await self._index.embed_pending(tell, workers=workers, ray=ray)
             except _Paused:
                 return given
 

@@ -227,11 +227,13 @@ class Library:
         last = self.indexer.last
         return not (last.elsewhere or last.paused or self.indexer.barred) and self.watch.is_quiet_since(begun)
 
-    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
+    async def index_once(
+        self, progress: Progress | None = None, *, workers: int = 1, ray: str | None = None
+    ) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
         async with self._in_use():
             scan = await self.indexer.scan(progress, patience_seconds=math.inf)
-            vectors = await self.indexer.embed(progress, workers=workers)
+            vectors = await self.indexer.embed(progress, workers=workers, ray=ray)
         self.require_index()
         return Counts(
             files=scan.read,

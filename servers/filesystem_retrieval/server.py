@@ -223,9 +223,11 @@ class Tools:
         async with library.open():
             yield
 
-    async def index_once(self, progress: Progress | None = None, *, workers: int = 1) -> Counts:
+    async def index_once(
+        self, progress: Progress | None = None, *, workers: int = 1, ray: str | None = None
+    ) -> Counts:
         """Read everything that is new and give it vectors; for the command line, which waits for it."""
-        return await (await self.library()).index_once(progress, workers=workers)
+        return await (await self.library()).index_once(progress, workers=workers, ray=ray)
 
     async def pause(self, paused: bool) -> None:
         """Have every process leave indexing be, or go on; for the command line."""

@@ -29,7 +29,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from usrland.errors import InvalidInput
 from usrland.redact import keep_secret
 
-__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerTable", "Settings", "explain"]
+__all__ = ["DEFAULT_PORT", "LOOPBACK", "ServerTable", "Settings", "explain", "tell_by_environment"]
 
 SectionT = TypeVar("SectionT", bound=BaseModel)
 
@@ -68,6 +68,11 @@ class ServerTable(BaseModel):
     changes. Sessions live in one process: not for several behind a balancer."""
     drain_seconds: float = 5.0
     """How long running calls may go on after SIGTERM."""
+
+
+def tell_by_environment(values: Mapping[str, str]) -> None:
+    """For a library that takes these from nowhere else, and for the processes that it starts."""
+    os.environ.update(values)
 
 
 def explain(error: ValidationError) -> str:

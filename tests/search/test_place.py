@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import anyio
@@ -10,9 +12,10 @@ import pytest
 from object_store import ObjectStore, object_store
 
 from usrland.database import Database
-from usrland.embedding import embedder
+from usrland.embedding import Embedder, embedder
 from usrland.errors import Denied, InvalidInput, Unavailable
 from usrland.search import Folder, HybridIndex, IndexRow, Place, place_of
+from usrland.search.index import Sizes
 from usrland.search.place import Bucket
 from usrland.settings import Settings
 
@@ -172,3 +175,24 @@ async def test_a_file_that_has_got_another_name_meanwhile_keeps_nobody_from_writ
     await anyio.Path(files / ".tmp1").symlink_to("taken away")
 
     await place.sync()
+
+
+@pytest.mark.skipif(
+    None in (importlib.util.find_spec("ray"), importlib.util.find_spec("lance")), reason="ray is not installed"
+)
+@pytest.mark.timeout(300)
+async def test_workers_of_a_ray_read_and_write_a_bucket(bucket: Callable[..., Bucket], minilm: Embedder) -> None:
+    index, other = HybridIndex(bucket(), minilm), HybridIndex(bucket(), minilm)
+    rows = [IndexRow(id=f"{n}", scope="s", text=f"the walrus swims lap {n}") for n in range(8)]
+    await index.upsert(rows, embed=False)
+
+    async def tell(done: int, total: int) -> None:
+        if done == total - 2:
+            await other.upsert([replace(row, scope="elsewhere") for row in rows[:4]], embed=False)
+
+    assert await index.embed_pending(tell, workers=1, ray="local") == 8
+
+    assert await other.sizes() == Sizes(rows=8, vectors=8)
+    found = await other.search("walrus lap 2", scopes=["elsewhere"], mode="semantic")
+    assert found.hits[0].id == "2"
+    assert found.degraded is None

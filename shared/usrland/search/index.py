@@ -24,7 +24,7 @@ import hashlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -47,6 +47,7 @@ from usrland.search.serving import Serving
 if TYPE_CHECKING:
     from types import ModuleType
 
+    from usrland.search.fragments import Shard
     from usrland.search.lance import Tables
     from usrland.search.mirror import Mirror
 
@@ -193,15 +194,21 @@ class HybridIndex:
             await tables.tidy(KEEP_VERSIONS)
 
     async def embed_pending(
-        self, progress: Callable[[int, int], Awaitable[None]] | None = None, *, workers: int = 1
+        self,
+        progress: Callable[[int, int], Awaitable[None]] | None = None,
+        *,
+        workers: int = 1,
+        ray: str | None = None,
     ) -> int:
         """Give every row its vector; how many were missing. Others can write between the batches.
 
-        More `workers` are processes, of which each loads the model.
+        More `workers` are processes, of which each loads the model; those of the Ray at that address, where given.
         """
         await self.warm()
         if self._embedder is None or not self._embedder.ready:
             return 0
+        if ray is not None:
+            return await self._embed_on(ray, self._embedder, progress, workers)
         if workers == 1:
             return await self._embed_pending(self._embedder, progress, EMBED_BATCH)
         from usrland.embedding.workers import Workers
@@ -238,6 +245,42 @@ class HybridIndex:
                     await progress(done, len(pending))
         await self._switch(embedder)
         return len(pending)
+
+    async def _embed_on(
+        self,
+        ray: str,
+        embedder: Embedder,
+        progress: Callable[[int, int], Awaitable[None]] | None,
+        workers: int,
+    ) -> int:
+        from usrland.search.cluster import embedded_on
+
+        tables = await self._open()
+        with self._reached():
+            pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
+        waiting: list[Shard] = []
+        done, since = 0, time.monotonic()
+        place, options, generation = self._place.address, self._place.options, embedder.generation
+        made = embedded_on(ray, workers, pending, place=place, options=options, generation=generation)
+        async with aclosing(made) as shards:
+            async for shard in shards:
+                waiting.append(shard)
+                done += shard.asked
+                if progress is not None:
+                    await progress(done, len(pending))
+                if time.monotonic() - since > COMMIT_SECONDS or done == len(pending):
+                    await self._take_in(embedder, waiting, last=done == len(pending))
+                    waiting, since = [], time.monotonic()
+        await self._switch(embedder)
+        return len(pending)
+
+    async def _take_in(self, embedder: Embedder, shards: Sequence[Shard], *, last: bool) -> None:
+        from usrland.search.fragments import take_in
+
+        generation, dimensions = embedder.generation, embedder.dimensions
+        async with self._writing() as tables:
+            await take_in(tables, self._place.options, generation, dimensions, shards)
+            await tables.tidy_vectors(generation, dimensions, KEEP_VERSIONS, last=last)
 
     async def _commit(
         self, embedder: Embedder, ids: Sequence[str], vectors: Mapping[str, Vectors], *, last: bool

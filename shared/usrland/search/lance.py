@@ -29,7 +29,7 @@ from usrland.embedding import Vectors
 from usrland.search.mirror import READ, SHOWN, Mirror
 from usrland.search.record import Filter, Match, Record
 
-__all__ = ["Tables"]
+__all__ = ["Tables", "vector_rows"]
 
 logger = logging.getLogger(__name__)
 
@@ -231,14 +231,22 @@ class Tables:
         await _merge(self._lexical, pa.table(columns, schema=_LEXICAL_SCHEMA))
 
     async def put_vectors(self, generation: str, records: Sequence[Record], vectors: Sequence[Vectors]) -> None:
-        dimensions = len(vectors[0])
+        await _merge(await self._vector_table(generation, len(vectors[0])), vector_rows(records, vectors))
+        self.count_new(len(records))
+
+    def count_new(self, vectors: int) -> None:
+        """So many were added, by whatever hand; they are indexed when they are enough."""
+        self._new_vectors += vectors
+
+    async def with_vectors(self, generation: str, dimensions: int, ids: Collection[str]) -> set[str]:
+        """Which of these ids have a vector of this generation, be it of an earlier text."""
         table = await self._vector_table(generation, dimensions)
-        columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
-        schema = _vector_schema(dimensions)
-        flat = pa.array(numpy.concatenate(vectors).astype(numpy.float16))
-        columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
-        await _merge(table, pa.table(columns, schema=schema))
-        self._new_vectors += len(records)
+        found = await table.query().where(col("id").isin(sorted(ids))).select(["id"]).to_arrow()
+        return set(found["id"].to_pylist())
+
+    def vectors_address(self, generation: str) -> str:
+        """Where the vectors lie, as Lance takes it."""
+        return f"{self._address}/{_vectors_of(generation)}.lance"
 
     async def known_vectors(self, generation: str, dimensions: int, digests: Collection[str]) -> Mapping[str, Any]:
         """Vectors already made for these texts, whichever rows they were made for."""
@@ -418,6 +426,15 @@ def _expression(where: Filter) -> Expr:
 
 async def _merge(table: lancedb.AsyncTable, rows: pa.Table) -> None:
     await table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all().execute(rows)
+
+
+def vector_rows(records: Sequence[Record], vectors: Sequence[Vectors]) -> pa.Table:
+    """As they stand in a table of vectors; there must be some."""
+    columns: dict[str, Any] = {name: [getattr(record, name) for record in records] for name in _names(_KEYS)}
+    schema = _vector_schema(len(vectors[0]))
+    flat = pa.array(numpy.concatenate(vectors).astype(numpy.float16))
+    columns["vector"] = pa.FixedSizeListArray.from_arrays(flat, type=schema.field("vector").type)
+    return pa.table(columns, schema=schema)
 
 
 def _vector_schema(dimensions: int) -> pa.Schema:

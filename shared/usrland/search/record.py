@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 __all__ = ["Filter", "Match", "Record"]
@@ -20,6 +20,10 @@ class Record:
     extra: str
     terms: str = ""
     text: str = ""
+
+    def keys(self) -> Record:
+        """The row without what is only in its text."""
+        return replace(self, terms="", text="")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,182 @@
+"""Vectors made by the workers of a real Ray, two of them, and committed into a real index."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import secrets
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from contextlib import aclosing
+from pathlib import Path
+
+import anyio
+import lancedb
+import pytest
+
+from usrland.embedding import Embedder
+from usrland.embedding.minilm import MiniLM
+from usrland.errors import InvalidInput, Unavailable
+from usrland.search import HybridIndex, IndexRow
+from usrland.search.cluster import embedded_on
+
+needs_ray = pytest.mark.skipif(
+    None in (importlib.util.find_spec("ray"), importlib.util.find_spec("lance")), reason="ray is not installed"
+)
+
+TEXTS = {f"{number}": f"The ferry to island {number} leaves pier {number + 1} at noon." for number in range(40)}
+TEXTS["refund"] = "Customers are reimbursed within five working days of a cancellation."
+
+
+def rows(scope: str = "main") -> list[IndexRow]:
+    return [IndexRow(id=key, scope=scope, group=key, text=text, extra=key) for key, text in TEXTS.items()]
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+"""As the kernel writes them."""
+
+
+async def filled(folder: Path, model: Embedder) -> HybridIndex:
+    index = HybridIndex(folder, model)
+    await index.upsert(rows(), embed=False)
+    return index
+
+
+async def vectors(folder: Path) -> list[Mapping[str, object]]:
+    """What stands in the table of vectors, as it stands there."""
+    database = await lancedb.connect_async(folder)
+    (name,) = (name for name in (await database.list_tables()).tables if name != "lexical")
+    found: list[Mapping[str, object]] = (await (await database.open_table(name)).query().to_arrow()).to_pylist()
+    return sorted(found, key=lambda row: str(row["id"]))
+
+
+def workers() -> list[int]:
+    """The processes of this user's Ray that hold a model."""
+    names = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
+    return [int(path.parent.name) for path, name in names.items() if name.startswith(b"ray::Worker")]
+
+
+def listening() -> set[str]:
+    """The addresses, in hexadecimal, on which what this process has started waits for others."""
+    links = (link for pid in Path("/proc").glob("[0-9]*") if descends(int(pid.name)) for link in pid.glob("fd/*"))
+    sockets = {str(link.readlink()) for link in links if link.is_symlink()}
+    lines = [line.split() for file in ("tcp", "tcp6") for line in Path("/proc/net", file).read_text().splitlines()]
+    return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}
+
+
+def logged(secret: str) -> tuple[int, list[Path]]:
+    """How many files Ray has kept of itself, and in which of them this stands."""
+    files = [path for path in Path("/tmp/ray").rglob("*") if path.is_file()]
+    return len(files), [path for path in files if secret.encode() in path.read_bytes()]
+
+
+def descends(pid: int) -> bool:
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+@needs_ray
+async def test_workers_make_the_same_vectors_as_one_process_even_where_one_is_killed(
+    tmp_path: Path, minilm: Embedder, capfd: pytest.CaptureFixture[str]
+) -> None:
+    alone, spread = await filled(tmp_path / "alone", minilm), await filled(tmp_path / "spread", minilm)
+    killed: list[int] = []
+    told: list[tuple[int, int]] = []
+
+    async def tell(done: int, total: int) -> None:
+        told.append((done, total))
+        if not killed:
+            killed.append(next(pid for pid in workers() if descends(pid)))
+            os.kill(killed[0], signal.SIGKILL)
+
+    made = await alone.embed_pending(), await spread.embed_pending(tell, workers=2, ray="local")
+
+    assert killed
+    assert made == (41, 41)
+    assert [done for done, _ in told] == sorted({done for done, _ in told})
+    assert told[-1] == (41, 41)
+    assert await vectors(tmp_path / "alone") == await vectors(tmp_path / "spread")
+    found = [await index.search("money back", scopes=["main"]) for index in (alone, spread)]
+    assert [hit.id for hit in found[1].hits][:1] == ["refund"]
+    assert found[0] == found[1]
+    assert await spread.embed_pending(workers=2, ray="local") == 0
+    assert capfd.readouterr().out == ""
+
+
+@needs_ray
+async def test_what_changed_while_shards_ran_gets_no_old_vector(tmp_path: Path, minilm: Embedder) -> None:
+    index, other = await filled(tmp_path, minilm), HybridIndex(tmp_path, minilm)
+    changed = IndexRow(id="0", scope="main", group="0", text="Rain is expected in the north.", extra="0")
+
+    async def tell(done: int, total: int) -> None:
+        if done < total < done + 10:
+            await other.upsert([changed], embed=False)
+            await other.delete(["1"])
+            await other.move_groups(["2"], "elsewhere")
+            await other.upsert([row for row in rows() if row.id == "3"])
+
+    await index.embed_pending(tell, workers=2, ray="local")
+    missing = await (await index._open()).without_vectors(minilm.generation, minilm.dimensions)
+    there = {str(row["id"]): row for row in await vectors(tmp_path)}
+
+    assert missing == ["0"]
+    assert sorted(there) == sorted(TEXTS.keys() - {"0", "1"})
+    assert there["2"]["scope"] == "elsewhere"
+    assert len(await vectors(tmp_path)) == len(TEXTS) - 2
+    assert await index.embed_pending() == 1
+    assert (await index.search("wet weather", scopes=["main"], mode="semantic")).hits[0].id == "0"
+
+
+@needs_ray
+async def test_a_ray_that_was_started_here_is_for_nobody_else_and_writes_no_secret_down(tmp_path: Path) -> None:
+    secret = secrets.token_hex(16)
+    await HybridIndex(tmp_path, MiniLM()).upsert(rows())
+    addresses: set[str] = set()
+
+    async def embed(generation: str) -> None:
+        options = {"aws_secret_access_key": secret}
+        made = embedded_on("local", 1, ["0"], place=str(tmp_path), options=options, generation=generation)
+        async with aclosing(made) as shards:
+            async for _ in shards:
+                addresses.update(listening())
+
+    await (await HybridIndex(tmp_path, None)._open()).count_vectors(MiniLM.generation, MiniLM.dimensions)
+    await embed(MiniLM.generation)
+    with pytest.raises(Unavailable, match=r"a Ray worker on .* cannot load the model 'of another version'"):
+        await embed("of another version")
+
+    files, holding = logged(secret)
+    assert addresses
+    assert addresses <= LOOPBACK
+    assert files
+    assert holding == []
+
+
+async def test_what_is_not_installed_is_said(
+    tmp_path: Path, minilm: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = await filled(tmp_path, minilm)
+    monkeypatch.setitem(sys.modules, "ray", None)
+
+    with pytest.raises(Unavailable, match=r"pip install 'usrland\[ray\]'"):
+        await index.embed_pending(ray="local")
+
+
+@needs_ray
+async def test_an_address_where_there_is_no_ray_is_said_at_once(tmp_path: Path, minilm: Embedder) -> None:
+    index = await filled(tmp_path, minilm)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+    with (
+        anyio.fail_after(30),
+        pytest.raises(Unavailable, match=f"no Ray answers at '{address}'.*ray start --head"),
+    ):
+        await index.embed_pending(ray=address)
+    with pytest.raises(InvalidInput, match="'somewhere' is no address"):
+        await index.embed_pending(ray="somewhere")
