@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
 
 import anyio
@@ -21,6 +21,7 @@ from usrland.embedding.minilm import MiniLM
 from usrland.errors import InvalidInput, Unavailable
 from usrland.search import HybridIndex, IndexRow
 from usrland.search.cluster import embedded_on
+from usrland.search.index import Sizes
 
 needs_ray = pytest.mark.skipif(
     None in (importlib.util.find_spec("ray"), importlib.util.find_spec("lance")), reason="ray is not installed"
@@ -29,13 +30,12 @@ needs_ray = pytest.mark.skipif(
 TEXTS = {f"{number}": f"The ferry to island {number} leaves pier {number + 1} at noon." for number in range(40)}
 TEXTS["refund"] = "Customers are reimbursed within five working days of a cancellation."
 
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+"""As the kernel writes them."""
+
 
 def rows(scope: str = "main") -> list[IndexRow]:
     return [IndexRow(id=key, scope=scope, group=key, text=text, extra=key) for key, text in TEXTS.items()]
-
-
-LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
-"""As the kernel writes them."""
 
 
 async def filled(folder: Path, model: Embedder) -> HybridIndex:
@@ -52,32 +52,40 @@ async def vectors(folder: Path) -> list[Mapping[str, object]]:
     return sorted(found, key=lambda row: str(row["id"]))
 
 
+def started() -> dict[int, bytes]:
+    """What this process has started and still runs, and what that has: command lines by process id."""
+    parents, names = dict[int, int](), dict[int, bytes]()
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # it has ended meanwhile
+            pid = int(folder.name)
+            names[pid] = (folder / "cmdline").read_bytes()
+            parents[pid] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+
+    def descends(pid: int) -> bool:
+        return pid in parents and (parents[pid] == os.getpid() or descends(parents[pid]))
+
+    return {pid: name for pid, name in names.items() if descends(pid)}
+
+
 def workers() -> list[int]:
-    """The processes of this user's Ray that hold a model."""
-    names = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
-    return [int(path.parent.name) for path, name in names.items() if name.startswith(b"ray::Worker")]
+    return [pid for pid, name in started().items() if name.startswith(b"ray::Worker")]
 
 
 def listening() -> set[str]:
-    """The addresses, in hexadecimal, on which what this process has started waits for others."""
-    links = (link for pid in Path("/proc").glob("[0-9]*") if descends(int(pid.name)) for link in pid.glob("fd/*"))
-    sockets = {str(link.readlink()) for link in links if link.is_symlink()}
+    """The addresses, in hexadecimal, on which what was started waits for others."""
+    sockets = set()
+    for link in (link for pid in started() for link in Path(f"/proc/{pid}/fd").glob("*")):
+        with suppress(OSError):
+            sockets.add(str(link.readlink()))
     lines = [line.split() for file in ("tcp", "tcp6") for line in Path("/proc/net", file).read_text().splitlines()]
     return {line[1].partition(":")[0] for line in lines if line[3] == "0A" and f"socket:[{line[9]}]" in sockets}
 
 
 def logged(secret: str) -> tuple[int, list[Path]]:
-    """How many files Ray has kept of itself, and in which of them this stands."""
-    files = [path for path in Path("/tmp/ray").rglob("*") if path.is_file()]
+    """How many files the Rays of this process have kept, and in which of them this stands."""
+    sessions = Path("/tmp/ray").glob(f"session_*_{os.getpid()}")
+    files = [path for session in sessions for path in session.rglob("*") if path.is_file()]
     return len(files), [path for path in files if secret.encode() in path.read_bytes()]
-
-
-def descends(pid: int) -> bool:
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False
 
 
 @needs_ray
@@ -91,7 +99,7 @@ async def test_workers_make_the_same_vectors_as_one_process_even_where_one_is_ki
     async def tell(done: int, total: int) -> None:
         told.append((done, total))
         if not killed:
-            killed.append(next(pid for pid in workers() if descends(pid)))
+            killed.append(workers()[0])
             os.kill(killed[0], signal.SIGKILL)
 
     made = await alone.embed_pending(), await spread.embed_pending(tell, workers=2, ray="local")
@@ -118,7 +126,7 @@ async def test_what_changed_while_shards_ran_gets_no_old_vector(tmp_path: Path, 
             await other.upsert([changed], embed=False)
             await other.delete(["1"])
             await other.move_groups(["2"], "elsewhere")
-            await other.upsert([row for row in rows() if row.id == "3"])
+            await other.upsert([row for row in rows() if row.id == "20"])
 
     await index.embed_pending(tell, workers=2, ray="local")
     missing = await (await index._open()).without_vectors(minilm.generation, minilm.dimensions)
@@ -180,3 +188,33 @@ async def test_an_address_where_there_is_no_ray_is_said_at_once(tmp_path: Path, 
         await index.embed_pending(ray=address)
     with pytest.raises(InvalidInput, match="'somewhere' is no address"):
         await index.embed_pending(ray="somewhere")
+
+
+@needs_ray
+async def test_a_run_that_was_ended_goes_on_where_it_was_and_the_table_is_one_of_lancedb(
+    tmp_path: Path, minilm: Embedder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.index.COMMIT_SECONDS", 0.0)
+    monkeypatch.setattr("usrland.search.lance.MIN_FOR_INDEX", 10)
+    index = await filled(tmp_path, minilm)
+    done_before = 0
+
+    async def stop(done: int, total: int) -> None:
+        nonlocal done_before
+        if done > 20:
+            raise InterruptedError
+        done_before = done
+
+    with pytest.raises(InterruptedError):
+        await index.embed_pending(stop, workers=2, ray="local")
+    assert (await index.sizes()).vectors == done_before > 0
+    assert workers() == []
+
+    assert await index.embed_pending(workers=2, ray="local") == len(TEXTS) - done_before
+    assert [row["id"] for row in await vectors(tmp_path)] == sorted(TEXTS)
+    kinds = [each.index_type for each in await (await index._open())._vectors[minilm.generation].list_indices()]
+    assert kinds == ["IvfSq"]
+    await index.upsert([IndexRow(id="0", scope="main", text="Rain is expected in the north.")])
+    await index.optimise(forget=True)
+    assert (await index.search("wet weather", scopes=["main"], mode="semantic")).hits[0].id == "0"
+    assert await index.sizes() == Sizes(rows=len(TEXTS), vectors=len(TEXTS))

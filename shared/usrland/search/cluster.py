@@ -117,7 +117,10 @@ class Worker:
         texts = {record.digest: record.text for record in records}
         if not texts:
             return Shard(asked=len(ids), rows=[], files=[])
-        made = dict(zip(texts, model.documents([*texts.values()]), strict=True))
+        made = dict(await tables.known_vectors(self._generation, model.dimensions, texts))
+        missing = {digest: text for digest, text in texts.items() if digest not in made}
+        if missing:
+            made |= zip(missing, model.documents([*missing.values()]), strict=True)
         vectors = [made[record.digest] for record in records]
         files = written(tables, self._options, self._generation, records, vectors)
         return Shard(asked=len(ids), rows=[record.keys() for record in records], files=files)
