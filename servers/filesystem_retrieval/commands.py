@@ -37,7 +37,7 @@ def index(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Workers of the Ray at HOST:PORT; 'auto' is the one that runs here, 'local' starts one.",
+            help="Workers of the Ray at HOST:PORT; 'local' starts one here.",
         ),
     ] = None,
     pause: Annotated[

@@ -44,7 +44,6 @@ if TYPE_CHECKING:
 __all__ = ["LOCAL", "embedded_on"]
 
 LOCAL = "local"
-AUTO = "auto"
 SHARD_ROWS = 1_000
 """Half a minute of a worker, which is lost with it."""
 SHARDS_PER_WORKER = 4
@@ -162,7 +161,7 @@ async def _join(ray: Any, address: str, workers: int) -> None:
     given: dict[str, Any] = {"address": address}
     if address == LOCAL:
         given |= {"num_cpus": workers, "object_store_memory": STORE_BYTES, "include_dashboard": False}
-    elif address != AUTO:
+    else:
         await _reach(address)
     try:
         await anyio.to_thread.run_sync(_init, ray, given)
@@ -185,7 +184,7 @@ async def _reach(address: str) -> None:
     if not host or not port.isdecimal():
         raise InvalidInput(
             f"--ray: {address!r} is no address of a Ray.",
-            fix="Write HOST:PORT, 'auto' for the one that runs here, or 'local'.",
+            fix="Write HOST:PORT, or 'local'.",
         )
     try:
         with anyio.fail_after(CONNECT_SECONDS):
