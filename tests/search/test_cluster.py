@@ -196,6 +196,7 @@ async def test_a_run_that_was_ended_goes_on_where_it_was_and_the_table_is_one_of
 ) -> None:
     monkeypatch.setattr("usrland.search.index.COMMIT_SECONDS", 0.0)
     monkeypatch.setattr("usrland.search.lance.MIN_FOR_INDEX", 10)
+    monkeypatch.setattr("usrland.search.lance.MIN_UNINDEXED_ROWS", 0)
     index = await filled(tmp_path, minilm)
     done_before = 0
 
@@ -213,7 +214,7 @@ async def test_a_run_that_was_ended_goes_on_where_it_was_and_the_table_is_one_of
     assert await index.embed_pending(workers=2, ray="local") == len(TEXTS) - done_before
     assert [row["id"] for row in await vectors(tmp_path)] == sorted(TEXTS)
     kinds = [each.index_type for each in await (await index._open())._vectors[minilm.generation].list_indices()]
-    assert kinds == ["IvfSq"]
+    assert "IvfSq" in kinds
     await index.upsert([IndexRow(id="0", scope="main", text="Rain is expected in the north.")])
     await index.optimise(forget=True)
     assert (await index.search("wet weather", scopes=["main"], mode="semantic")).hits[0].id == "0"
