@@ -70,9 +70,14 @@ class ServerTable(BaseModel):
     """How long running calls may go on after SIGTERM."""
 
 
-def tell_by_environment(values: Mapping[str, str]) -> None:
-    """For a library that takes these from nowhere else, and for the processes that it starts."""
-    os.environ.update(values)
+def tell_by_environment(values: Mapping[str, str], *, unless_said: bool = False) -> None:
+    """For a library that takes these from nowhere else, and for the processes that it starts.
+
+    With `unless_said`, what somebody has said already stays.
+    """
+    os.environ.update(
+        {name: os.environ.get(name, value) if unless_said else value for name, value in values.items()}
+    )
 
 
 def explain(error: ValidationError) -> str:

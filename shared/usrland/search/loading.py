@@ -16,11 +16,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import os
 import sys
 from abc import ABC
 from collections.abc import Mapping
 from types import ModuleType
+
+from usrland.settings import tell_by_environment
 
 __all__ = ["tables_module"]
 
@@ -31,7 +32,7 @@ COMPARES = "overrides"
 
 def tables_module() -> ModuleType:
     """The module of the tables; call this in a thread."""
-    os.environ.setdefault("LANCE_LOG", "error")
+    tell_by_environment({"LANCE_LOG": "error"}, unless_said=True)
     if "lancedb" in sys.modules or CLIENT in sys.modules:
         return importlib.import_module(TABLES)
     stand_ins = {name: made for name, made in ((CLIENT, _entered()), (COMPARES, _trusting())) if made is not None}
