@@ -92,8 +92,6 @@ class Scan:
     """Roots whose folder cannot be entered; what is known of them is kept."""
     elsewhere: bool = False
     """Another process is indexing, so nothing was done here."""
-    barred: bool = False
-    """The catalogue is filled into another index, so nothing was done here; this index lacks what is in that."""
     paused: bool = False
     """Somebody has paused indexing, so not everything was done."""
 
@@ -185,14 +183,14 @@ class Indexer:
                 return self.last
             if self.paused:
                 self.barred = await self._lease.is_anothers()
-                return Scan(paused=True, barred=self.barred)
+                return Scan(paused=True)
             async with self._place.turn("indexing", patience_seconds) as leading:
                 if not leading:
                     self.barred = await self._lease.is_anothers()
-                    return Scan(elsewhere=True, barred=self.barred)
+                    return Scan(elsewhere=True)
                 await self._hold()
                 if self.barred:
-                    return Scan(barred=True)
+                    return Scan()
                 begun = time.monotonic()
                 try:
                     self.last = await self._scan(progress)

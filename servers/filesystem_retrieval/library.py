@@ -199,7 +199,7 @@ class Library:
                 await self.index.count()
             self._opened = True
         if self._is_current():
-            return _lacking(self.indexer.last)
+            return self._lacking(self.indexer.last)
         if self.indexer.busy:
             return STILL_READING
         while True:
@@ -208,7 +208,7 @@ class Library:
                 scan = await self.indexer.scan(unless_within_seconds=recent, patience_seconds=PATIENCE_SECONDS)
                 if scan.changed:
                     self._wake.set()  # new passages want vectors
-                return _lacking(scan)
+                return self._lacking(scan)
             self._wake.set()
             if self.index.is_open or anyio.current_time() < scope.deadline:  # or there is too much to wait for
                 return STILL_READING
@@ -218,6 +218,18 @@ class Library:
         """Raises `Unavailable` where the catalogue was last seen filled into another index than this one."""
         if self.indexer.barred:
             raise Unavailable(BARRED, fix=ONE_INDEX)
+
+    def _lacking(self, scan: Scan) -> str | None:
+        """What an answer after this scan may lack."""
+        if self.indexer.barred:
+            return f"{BARRED} {ONE_INDEX}"
+        if scan.paused:
+            return PAUSED
+        if scan.elsewhere:
+            return "another process is indexing now; the newest files may be missing."
+        if scan.unreachable:
+            return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
+        return None
 
     def _is_current(self) -> bool:
         """Whether nothing has changed since the last scan began, which was not long ago."""
@@ -370,19 +382,6 @@ def _roots(settings: Settings, table: Table, data: Path) -> Sequence[Root]:
             )
         )
     return roots
-
-
-def _lacking(scan: Scan) -> str | None:
-    """What an answer after this scan may lack."""
-    if scan.barred:
-        return f"{BARRED} {ONE_INDEX}"
-    if scan.paused:
-        return PAUSED
-    if scan.elsewhere:
-        return "another process is indexing now; the newest files may be missing."
-    if scan.unreachable:
-        return f"root {', '.join(map(repr, scan.unreachable))} cannot be reached now."
-    return None
 
 
 def _is_there(place: Place, *, folder: bool) -> bool:
