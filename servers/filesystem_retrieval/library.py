@@ -246,7 +246,9 @@ class Library:
         async with self._in_use():
             scan = await self.indexer.scan(progress, patience_seconds=math.inf)
             vectors = await self.indexer.embed(progress, workers=workers, ray=ray)
-        self.require_index()
+            self.require_index()
+            if not scan.paused and await self.index.is_untidy():
+                await self._settle()  # or nobody ever would, where only this runs
         return Counts(
             files=scan.read,
             passages=scan.passages,

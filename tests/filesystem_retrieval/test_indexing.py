@@ -323,6 +323,21 @@ def command(desk: Any) -> list[str]:
     return [sys.executable, "-c", PROGRAM, str(desk.home), json.dumps(desk.table)]
 
 
+async def test_who_only_ever_indexes_from_the_command_line_keeps_the_index_tidy(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("usrland.search.index.KEEP_VERSIONS", timedelta(milliseconds=1))
+    kept = []
+    for night in range(9):
+        desk.write("a.md", f"the walrus of night {night}")
+        desk.restart()
+        await desk.library.index_once()
+        kept.append(await (await desk.library.index._open()).versions())
+
+    assert max(kept[3:]) <= max(kept[:3]), kept
+    assert await desk.found("walrus") == ["a.md"]
+
+
 async def test_only_what_was_written_down_first_is_ever_in_the_index(desk: Any) -> None:
     """The order is: catalogue, index, acknowledgement. Stop it between the last two."""
     desk.write("a.md", "the walrus")
@@ -458,8 +473,9 @@ async def test_what_a_process_that_ended_has_left_on_the_disk_goes_when_the_next
     monkeypatch.setattr("filesystem_retrieval.catalogue.CLOCK_TICK_NS", 0)  # what was just written is read once
     for number in range(6):
         desk.write(f"{number}.md", f"The walrus number {number} swims.")
-        await desk.index()
-    await desk.index()
+        await desk.library.indexer.scan()
+        await desk.library.indexer.embed()
+    await desk.library.indexer.scan()
     desk.library.indexer.take_touched()  # as the next process, which finds nothing changed
 
     def versions() -> list[int]:
