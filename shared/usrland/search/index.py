@@ -59,7 +59,7 @@ Mode = Literal["hybrid", "lexical", "semantic"]
 
 KEEP_VERSIONS = timedelta(minutes=1)
 """Long enough for a reader in another process to finish with the version it opened."""
-SETTLE_REST = 30
+SETTLE_REST = 20
 """So many times as long as tidying up took it is left be: of a million rows it takes half a minute."""
 TIDY_VERSIONS = 6
 """A table that was optimised has no more, but for what a single change adds."""
