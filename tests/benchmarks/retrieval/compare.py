@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -70,6 +71,7 @@ async def theirs(
         changed = {key: text for key, text in after.items() if key not in before}
     seen: dict[str, Any] = {"documents": len(documents)}
     await other.prepare(documents)
+    os.sync()
     watch = Watch()
     start = time.perf_counter()
 

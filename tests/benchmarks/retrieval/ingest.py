@@ -90,6 +90,7 @@ async def measure(
     shutil.rmtree(work, ignore_errors=True)
     home.mkdir(parents=True)
     size = mixed(folder, files)
+    os.sync()  # or the first write of the server waits until the disk has all of that
     (home / "usrland.toml").write_text(
         f'[{SERVER}]\nroots = {{ docs = "{folder}" }}\nembedding = "{embedding}"\n', encoding="utf-8"
     )
