@@ -117,7 +117,7 @@ def test_the_instructions_stand_alone_and_name_the_two_calls_that_matter() -> No
     assert "memory_snapshot" in INSTRUCTIONS
 
 
-def test_the_server_lists_its_tools_before_anything_heavy_is_loaded() -> None:
+def test_the_server_lists_its_tools_before_anything_heavy_is_loaded(tmp_path: Path) -> None:
     script = (
         "import sys, pathlib; from usrland.settings import Settings; from memory_snapshot.server import service;"
         "service(Settings(home=pathlib.Path(sys.argv[1])));"
@@ -125,7 +125,7 @@ def test_the_server_lists_its_tools_before_anything_heavy_is_loaded() -> None:
         "'bpe_openai._bindings','httpx'} & set(sys.modules)))"
     )
     printed = subprocess.run(
-        [sys.executable, "-c", script, "."], capture_output=True, text=True, check=True
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True
     ).stdout
 
     assert printed.split() == []
