@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from usrland.search.fragments import Options, Shard
     from usrland.search.lance import Tables
 
-__all__ = ["LOCAL", "embedded_on"]
+__all__ = ["embedded_on"]
 
 LOCAL = "local"
 SHARD_ROWS = 1_000

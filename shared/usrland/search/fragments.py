@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import anyio.to_thread
-import numpy
 from lance import LanceDataset, LanceOperation
 from lance.file import LanceFileReader
 from lance.fragment import FragmentMetadata, write_fragments
 
 from usrland.embedding import Vectors
-from usrland.search.lance import Tables, vector_rows
+from usrland.search.lance import Tables, vector_rows, vectors_in
 from usrland.search.record import Record
 
 __all__ = ["Shard", "take_in", "written"]
@@ -73,10 +72,8 @@ def _append(address: str, options: Options, shards: Sequence[Shard]) -> None:
     files = [file for shard in shards for file in shard.files]
     if not files:
         return
-    for reader in _readers(
-        address, options, files
-    ):  # a commit would name a file that is gone, and stay unreadable
-        reader.num_rows()
+    for reader in _readers(address, options, files):
+        reader.num_rows()  # a commit would name a file that is gone, and stay unreadable
     table = LanceDataset(address, storage_options=_given(options))
     LanceDataset.commit(table, LanceOperation.Append(files), read_version=table.version)
 
@@ -85,9 +82,7 @@ def _read(address: str, options: Options, shard: Shard) -> Mapping[str, Vectors]
     """By digest."""
     made: dict[str, Vectors] = {}
     for reader in _readers(address, options, shard.files):
-        rows = reader.read_all().to_table()
-        flat = rows["vector"].combine_chunks().flatten().to_numpy().astype(numpy.float32)
-        made |= zip(rows["digest"].to_pylist(), flat.reshape(len(rows), -1), strict=True)
+        made |= vectors_in(reader.read_all().to_table())
     return made
 
 

@@ -205,26 +205,34 @@ class HybridIndex:
         More `workers` are processes, of which each loads the model; those of the Ray at that address, where given.
         """
         await self.warm()
-        if self._embedder is None or not self._embedder.ready:
+        embedder = self._embedder
+        if embedder is None or not embedder.ready:
             return 0
-        if ray is not None:
-            return await self._embed_on(ray, self._embedder, progress, workers)
-        if workers == 1:
-            return await self._embed_pending(self._embedder, progress, EMBED_BATCH)
-        from usrland.embedding.workers import Workers
-
-        crew = Workers(self._embedder, workers)
-        try:
-            return await self._embed_pending(crew, progress, EMBED_BATCH * workers)
-        finally:
-            await anyio.to_thread.run_sync(crew.close)
-
-    async def _embed_pending(
-        self, embedder: Embedder, progress: Callable[[int, int], Awaitable[None]] | None, at_once: int
-    ) -> int:
         tables = await self._open()
         with self._reached():
             pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
+        if ray is not None:
+            await self._embed_on(ray, embedder, pending, progress, workers)
+        elif workers == 1:
+            await self._embed_here(embedder, pending, progress, EMBED_BATCH)
+        else:
+            from usrland.embedding.workers import Workers
+
+            crew = Workers(embedder, workers)
+            try:
+                await self._embed_here(crew, pending, progress, EMBED_BATCH * workers)
+            finally:
+                await anyio.to_thread.run_sync(crew.close)
+        await self._switch(embedder)
+        return len(pending)
+
+    async def _embed_here(
+        self,
+        embedder: Embedder,
+        pending: Sequence[str],
+        progress: Callable[[int, int], Awaitable[None]] | None,
+        at_once: int,
+    ) -> None:
         written, made, since = 0, dict[str, Vectors](), time.monotonic()
         for first in range(0, len(pending), READ_ROWS):
             ids = pending[first : first + READ_ROWS]
@@ -243,21 +251,17 @@ class HybridIndex:
                     written, made, since = done, {}, time.monotonic()
                 if progress is not None:
                     await progress(done, len(pending))
-        await self._switch(embedder)
-        return len(pending)
 
     async def _embed_on(
         self,
         ray: str,
         embedder: Embedder,
+        pending: Sequence[str],
         progress: Callable[[int, int], Awaitable[None]] | None,
         workers: int,
-    ) -> int:
+    ) -> None:
         from usrland.search.cluster import embedded_on
 
-        tables = await self._open()
-        with self._reached():
-            pending = await tables.without_vectors(embedder.generation, embedder.dimensions)
         waiting: list[Shard] = []
         done, since = 0, time.monotonic()
         place, options, generation = self._place.address, self._place.options, embedder.generation
@@ -271,8 +275,6 @@ class HybridIndex:
                 if time.monotonic() - since > COMMIT_SECONDS or done == len(pending):
                     await self._take_in(embedder, waiting, last=done == len(pending))
                     waiting, since = [], time.monotonic()
-        await self._switch(embedder)
-        return len(pending)
 
     async def _take_in(self, embedder: Embedder, shards: Sequence[Shard], *, last: bool) -> None:
         from usrland.search.fragments import take_in

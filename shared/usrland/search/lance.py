@@ -29,7 +29,7 @@ from usrland.embedding import Vectors
 from usrland.search.mirror import READ, SHOWN, Mirror
 from usrland.search.record import Filter, Match, Record
 
-__all__ = ["Tables", "vector_rows"]
+__all__ = ["Tables", "vector_rows", "vectors_in"]
 
 logger = logging.getLogger(__name__)
 
@@ -254,9 +254,7 @@ class Tables:
         if not await table.count_rows():
             return {}
         query = table.query().where(col("digest").isin(sorted(digests))).select(["digest", "vector"])
-        found = await query.to_arrow()
-        flat = found["vector"].combine_chunks().flatten().to_numpy().astype(numpy.float32).reshape(-1, dimensions)
-        return dict(zip(found["digest"].to_pylist(), flat, strict=True))
+        return vectors_in(await query.to_arrow())
 
     async def without_vectors(self, generation: str, dimensions: int) -> list[str]:
         """Ids of rows that have no vector of this generation, or one of an earlier text."""
@@ -332,16 +330,16 @@ class Tables:
     async def tidy_vectors(self, generation: str, dimensions: int, keep: timedelta, *, last: bool) -> None:
         """Join the small files that many writes leave; index what is new, where that would slow queries down."""
         self._commits += 1
+        scattered = self._commits % WRITES_BETWEEN == 0
+        if not (last or scattered):
+            return
         table = await self._vector_table(generation, dimensions)
         rows = await table.count_rows()
-        many = last and self._new_vectors > max(MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE * rows)
-        if not many and self._commits % WRITES_BETWEEN:
-            return
         try:
-            if many:
+            if last and self._new_vectors > max(MIN_UNINDEXED_ROWS, MAX_UNINDEXED_SHARE * rows):
                 self._new_vectors = 0
                 await _optimise(table, keep)
-            else:
+            elif scattered:
                 await table.optimize(cleanup_older_than=keep)
         except Exception:  # as in `optimise`: the vectors stay right, only slower to look through
             logger.exception("tidying the vectors failed")
@@ -437,6 +435,13 @@ def vector_rows(records: Sequence[Record], vectors: Sequence[Vectors]) -> pa.Tab
     return pa.table(columns, schema=schema)
 
 
+def vectors_in(rows: pa.Table) -> dict[str, Vectors]:
+    """Those of rows of a table of vectors, by digest."""
+    dimensions = rows.schema.field("vector").type.list_size
+    flat = rows["vector"].combine_chunks().flatten().to_numpy().astype(numpy.float32).reshape(-1, dimensions)
+    return dict(zip(rows["digest"].to_pylist(), flat, strict=True))
+
+
 def _vector_schema(dimensions: int) -> pa.Schema:
     """In 16 bits, which a cosine does not feel (less than .0003), and half as many bytes on the disk."""
     return pa.schema([*_KEYS, pa.field("vector", pa.list_(pa.float16(), dimensions), nullable=False)])
@@ -453,19 +458,19 @@ def _scored(found: pa.Table, scores: Sequence[float]) -> list[tuple[Match, float
 
 async def _optimise(table: lancedb.AsyncTable, keep: timedelta) -> None:
     """Compact a table, with what makes searches in many rows quick, and let go of versions older than `keep`."""
-    if await table.count_rows() >= MIN_FOR_INDEX:
+    rows = await table.count_rows()
+    if rows >= MIN_FOR_INDEX:
         indexed = {column: index.name for index in await table.list_indices() for column in index.columns}
         if "scope" not in indexed:
             await table.create_index("scope", config=Bitmap())
         if table.name != LEXICAL:
-            await _index_vectors(table, indexed.get("vector"))
+            await _index_vectors(table, rows, indexed.get("vector"))
     await table.optimize(cleanup_older_than=keep)
 
 
-async def _index_vectors(table: lancedb.AsyncTable, index: str | None) -> None:
+async def _index_vectors(table: lancedb.AsyncTable, rows: int, index: str | None) -> None:
     """Make the index anew where there is none, where it was made of less than half of what there is now, or where
     too many have come beside it."""
-    rows = await table.count_rows()
     known = None if index is None else await table.index_stats(index)
     if known is not None and known.num_unindexed_rows < 0.5 * rows and (known.num_indices or 1) < MOST_INDICES:
         return
